@@ -1,0 +1,230 @@
+"""Builds graphs: `emit` infers types at once, so a wrong op fails on the line that builds it.
+
+    b = Builder("lenet")
+    x = b.input("x", DType.FLOAT32, (Sym("N"), 1, 28, 28))
+    w = b.parameter(Parameter("conv1.weight", data))
+    with b.at(scope, origin):
+        y = b.emit(ops.Conv(strides=(1, 1), pads=((0, 0), (0, 0)), dilations=(1, 1)), x, w, None)
+    b.output("y", y)
+    model = b.finish()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy.typing as npt
+
+from isomorph.errors import GraphError
+from isomorph.ir.dtypes import DType
+from isomorph.ir.graph import Graph, Model, Node, Region, Value
+from isomorph.ir.op import Op, TensorType
+from isomorph.ir.origin import Origin, Scope
+from isomorph.ir.params import Parameter
+from isomorph.ir.shapes import DimRange, Shape
+from isomorph.ir.tensors import ArrayTensor, TensorSource
+
+__all__ = ["Builder", "Rewriter", "rewrite"]
+
+
+class Builder:
+    """Builds one graph. Names are made unique by appending `_1`, `_2`, … in the order of creation."""
+
+    def __init__(self, name: str, *, graph: Graph | None = None) -> None:
+        self.graph = graph if graph is not None else Graph(name)
+        self._names: set[str] = set()
+        self._counters: dict[str, int] = {}
+        self._parameter_values: dict[Parameter, Value] = {}
+        self._scope: Scope | None = None
+        self._origin: Origin | None = None
+
+    def unique(self, name: str) -> str:
+        """`name`, or `name_1`, `name_2` … if it is taken. The result is taken from now on."""
+        candidate = name
+        while candidate in self._names:
+            count = self._counters.get(name, 0) + 1
+            self._counters[name] = count
+            candidate = f"{name}_{count}"
+        self._names.add(candidate)
+        return candidate
+
+    @contextmanager
+    def at(self, scope: Scope | None, origin: Origin | None) -> Iterator[None]:
+        """Everything emitted inside belongs to this scope and comes from this origin."""
+        saved = self._scope, self._origin
+        self._scope, self._origin = scope, origin
+        try:
+            yield
+        finally:
+            self._scope, self._origin = saved
+
+    def input(self, name: str, dtype: DType, shape: Shape) -> Value:
+        """Declare the next input."""
+        value = Value(self.unique(name), TensorType(dtype, tuple(shape)))
+        self.graph.inputs.append(value)
+        return value
+
+    def parameter(self, parameter: Parameter) -> Value:
+        """The value of a parameter; the same parameter always gives the same value."""
+        value = self._parameter_values.get(parameter)
+        if value is None:
+            kind = TensorType(parameter.data.dtype, parameter.data.shape)
+            value = Value(self.unique(parameter.name), kind, parameter=parameter)
+            self._parameter_values[parameter] = value
+            self.graph.parameters.append(value)
+        return value
+
+    def constant(self, data: npt.ArrayLike | TensorSource, name: str = "constant") -> Value:
+        """A literal of the graph, as a parameter of role "constant"."""
+        source = data if isinstance(data, TensorSource) else ArrayTensor(data)
+        return self.parameter(Parameter(name, source, trainable=False, role="constant"))
+
+    def emit(self, op: Op, *operands: Value | None, name: str | None = None) -> Value:
+        """Append a node with one output and return the output. `name` is the output's (default: the op's, in snake_case)."""
+        values = self.emit_many(op, *operands, names=None if name is None else [name])
+        if len(values) != 1:
+            raise GraphError(f"{op.name} has {len(values)} outputs; use emit_many")
+        return values[0]
+
+    def emit_many(
+        self,
+        op: Op,
+        *operands: Value | None,
+        names: Sequence[str] | None = None,
+        regions: Sequence[Region] = (),
+        node_name: str | None = None,
+    ) -> tuple[Value, ...]:
+        """Append a node and return all its outputs. Trailing absent operands may be left out."""
+        if self._origin is None or self._scope is None:
+            raise GraphError(f"{op.name} is emitted outside of `with builder.at(scope, origin)`")
+        types = op.infer(*(None if value is None else value.type for value in operands))
+        base = _snake(op.name)
+        chosen = list(names) if names is not None else [base] * len(types)
+        if len(chosen) != len(types):
+            raise GraphError(f"{op.name} has {len(types)} outputs and was given {len(chosen)} names")
+        outputs = tuple(Value(self.unique(name), kind) for name, kind in zip(chosen, types, strict=True))
+        inputs = list(operands)
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        title = node_name if node_name is not None else outputs[0].name if outputs else self.unique(base)
+        node = Node(title, op, tuple(inputs), outputs, self._scope, self._origin, tuple(regions))
+        for value in outputs:
+            value.producer = node
+        self.graph.nodes.append(node)
+        return outputs
+
+    def output(self, name: str, value: Value) -> None:
+        """Declare the next output."""
+        if name in self.graph.outputs:
+            raise GraphError(f"two outputs are named {name!r}")
+        self.graph.outputs[name] = value
+
+    def finish(
+        self,
+        *,
+        dims: Mapping[str, DimRange] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        source: tuple[str, str] = ("", ""),
+    ) -> Model:
+        """The finished model."""
+        return Model(self.graph, dict(dims or {}), dict(metadata or {}), source)
+
+
+def _snake(name: str) -> str:
+    parts = []
+    for index, char in enumerate(name):
+        previous = name[index - 1] if index else ""
+        if char.isupper() and previous and (previous.islower() or previous.isdigit()):
+            parts.append("_")
+        parts.append(char.lower())
+    return "".join(parts)
+
+
+class Rewriter(Builder):
+    """A builder that copies a graph node by node, so that a pass only says what changes.
+
+    `mapping` holds the new value for each old one. Values that nothing reads any more stay behind unless `prune`d.
+    """
+
+    def __init__(self, source: Graph) -> None:
+        super().__init__(source.name)
+        self.source = source
+        self.mapping: dict[Value, Value] = {}
+        self._kept_names = {value.name for value in source.values()}
+
+    def unique(self, name: str) -> str:
+        """As in Builder; a name that the source graph uses is left for the copy of its bearer."""
+        if name in self._kept_names and name not in self._names:
+            self._names.add(name)
+            made = super().unique(name)
+            self._names.discard(name)
+            return made
+        return super().unique(name)
+
+    def keep(self, value: Value, name: str) -> Value:
+        """Give a new value the name that its forerunner had in the source graph."""
+        if name not in self._names:
+            self._names.discard(value.name)
+            self._names.add(name)
+            value.name = name
+        return value
+
+    def copy_inputs(self) -> None:
+        for value in self.source.inputs:
+            self.mapping[value] = self.keep(self.input(value.name, value.dtype, value.shape), value.name)
+
+    def new(self, value: Value) -> Value:
+        """The new value for an old one; a parameter comes over when it is first read."""
+        if value not in self.mapping:
+            if value.parameter is None:
+                raise GraphError(f"%{value.name} is read before it is produced")
+            self.mapping[value] = self.keep(self.parameter(value.parameter), value.name)
+        return self.mapping[value]
+
+    def new_inputs(self, node: Node) -> tuple[Value | None, ...]:
+        return tuple(None if value is None else self.new(value) for value in node.inputs)
+
+    def copy(self, node: Node, op: Op | None = None, inputs: Sequence[Value | None] | None = None) -> tuple[Value, ...]:
+        """Copy a node, with another op or other (new) inputs if given; the outputs keep their names."""
+        with self.at(node.scope, node.origin):
+            outputs = self.emit_many(
+                op or node.op,
+                *(self.new_inputs(node) if inputs is None else inputs),
+                regions=node.regions,
+                node_name=node.name,
+            )
+        self.replace(node, outputs)
+        return outputs
+
+    def replace(self, node: Node, values: Sequence[Value]) -> None:
+        """Let new values stand for the outputs of an old node; values that are new take over the old names."""
+        if len(values) != len(node.outputs):
+            raise GraphError(f"{node.op.name} has {len(node.outputs)} outputs, {len(values)} replacements were given")
+        for old, made in zip(node.outputs, values, strict=True):
+            if made.producer is not None and made.name not in self._kept_names:
+                self.keep(made, old.name)
+            self.mapping[old] = made
+
+    def copy_outputs(self) -> None:
+        for name, value in self.source.outputs.items():
+            self.output(name, self.new(value))
+
+
+def rewrite(model: Model, pass_name: str, change: Callable[[Rewriter, Node], Sequence[Value] | None]) -> Model:
+    """A copy of the model in which `change` may replace nodes.
+
+    `change(rewriter, node)` returns the new values for the node's outputs, or None to copy the node as it is. It runs
+    with the node's scope and with its origin marked as changed by `pass_name`.
+    """
+    rewriter = Rewriter(model.graph)
+    rewriter.copy_inputs()
+    for node in model.graph.nodes:
+        with rewriter.at(node.scope, node.origin.changed_by(pass_name)):
+            values = change(rewriter, node)
+        if values is None:
+            rewriter.copy(node)
+        else:
+            rewriter.replace(node, values)
+    rewriter.copy_outputs()
+    return rewriter.finish(dims=model.dims, metadata=model.metadata, source=model.source)

@@ -1,0 +1,13 @@
+"""All ops, one file a family. `OPS` in isomorph.ir.op has them by name."""
+
+from isomorph.ir.ops.activation import *  # noqa: F403
+from isomorph.ir.ops.attention import *  # noqa: F403
+from isomorph.ir.ops.conv import *  # noqa: F403
+from isomorph.ir.ops.elementwise import *  # noqa: F403
+from isomorph.ir.ops.index import *  # noqa: F403
+from isomorph.ir.ops.linear import *  # noqa: F403
+from isomorph.ir.ops.norm import *  # noqa: F403
+from isomorph.ir.ops.pool import *  # noqa: F403
+from isomorph.ir.ops.reduce import *  # noqa: F403
+from isomorph.ir.ops.resize import *  # noqa: F403
+from isomorph.ir.ops.shape import *  # noqa: F403

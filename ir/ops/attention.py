@@ -1,0 +1,66 @@
+"""Attention."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from isomorph.ir.dtypes import DType
+from isomorph.ir.op import Op, TensorType, broadcast
+from isomorph.ir.shapes import Sym
+
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
+
+__all__ = ["ScaledDotProductAttention"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledDotProductAttention(Op):
+    """y = softmax(scale * q k^T + mask) v, the softmax over the keys.
+
+    Shapes: q (..., L, E); k (..., S, E); v (..., S, V); mask broadcasts to (..., L, S); y (..., L, V).
+    mask: bool (True takes part) or floating point (added). `causal` masks key s for query l where s > l.
+    `scale` None means 1 / sqrt(E). Dropout is off.
+    See: torch.nn.functional.scaled_dot_product_attention; ONNX Attention-23.
+    """
+
+    causal: bool = False
+    scale: float | None = None
+
+    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "mask?")
+
+    def infer(self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
+        dtype = self.require_same_dtype(q, k, v)
+        self.require(min(q.rank, k.rank, v.rank) >= 2, f"matrices are needed, not {q}, {k}, {v}")
+        same = k.shape[-1] == q.shape[-1] or isinstance(k.shape[-1], Sym) or isinstance(q.shape[-1], Sym)
+        self.require(same, f"queries {q} and keys {k} differ in width")
+        batch = broadcast(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        return (TensorType(dtype, (*batch, q.shape[-2], v.shape[-1])),)
+
+    def decompose(self, b: Builder, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:  # type: ignore[override]
+        import numpy as np
+
+        from isomorph.ir.ops.activation import Softmax
+        from isomorph.ir.ops.elementwise import Add, GreaterOrEqual, Mul, Where
+        from isomorph.ir.ops.linear import MatMul
+        from isomorph.ir.ops.shape import Range, Transpose, Unsqueeze
+
+        width = q.shape[-1]
+        self.require(self.scale is not None or isinstance(width, int), f"the default scale needs a static width, not {q.type}")
+        scale = self.scale if self.scale is not None else 1.0 / math.sqrt(int(width))  # type: ignore[arg-type]
+        swap = (*range(k.rank - 2), k.rank - 1, k.rank - 2)
+        kind = q.dtype.numpy
+        scores = b.emit(MatMul(), b.emit(Mul(), q, b.constant(np.asarray(scale, kind), "scale")), b.emit(Transpose(swap), k))
+        low = np.asarray(-np.inf, kind)
+        if self.causal:
+            queries = b.emit(Unsqueeze((1,)), b.emit(Range(0, 1, q.shape[-2], DType.INT64)))
+            keys = b.emit(Range(0, 1, k.shape[-2], DType.INT64))
+            scores = b.emit(Where(), b.emit(GreaterOrEqual(), queries, keys), scores, b.constant(low, "minus_infinity"))
+        if mask is not None and mask.dtype is DType.BOOL:
+            scores = b.emit(Where(), mask, scores, b.constant(low, "minus_infinity"))
+        elif mask is not None:
+            scores = b.emit(Add(), scores, mask)
+        return b.emit(MatMul(), b.emit(Softmax(axis=scores.rank - 1), scores), v)

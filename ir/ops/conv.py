@@ -1,0 +1,196 @@
+"""Convolutions: cross-correlation, its transpose, and the separable pair. Kernels are O-I-spatial in every layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+
+from isomorph.ir.layout import Layout, LayoutRule
+from isomorph.ir.op import Op, TensorType
+from isomorph.ir.shapes import Dim, Shape, Sym, ceil_div, dim_max
+
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
+
+__all__ = ["Conv", "ConvTranspose", "Pads", "SeparableConv", "resolve_pads", "window_output"]
+
+Ints: TypeAlias = tuple[int, ...]
+Pads: TypeAlias = tuple[tuple[int, int], ...] | Literal["same_upper", "same_lower"]
+"""(begin, end) for each spatial axis, or "same_*": D' = ceil(D / stride), the odd cell at the end (upper) or the begin."""
+
+
+def resolve_pads(pads: Pads, spatial: Sequence[Dim], kernel: Ints, strides: Ints, dilations: Ints) -> tuple[tuple[int, int], ...] | None:
+    """Explicit (begin, end) pairs for "same_*", or None where they depend on a symbolic size."""
+    if not isinstance(pads, str):
+        return pads
+    resolved = []
+    for size, window, stride, dilation in zip(spatial, kernel, strides, dilations, strict=True):
+        extent = (window - 1) * dilation + 1
+        if isinstance(size, int):
+            total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+        elif stride == 1:
+            total = extent - 1
+        else:
+            return None
+        small, large = total // 2, total - total // 2
+        resolved.append((small, large) if pads == "same_upper" else (large, small))
+    return tuple(resolved)
+
+
+def window_output(
+    spatial: Sequence[Dim], kernel: Ints, strides: Ints, pads: Pads, dilations: Ints, *, ceil_mode: bool = False
+) -> Shape:
+    """Output sizes of a sliding window.
+
+    D' = floor((D + begin + end - (K - 1) * dilation - 1) / stride) + 1; with `ceil_mode` the quotient is rounded up,
+    and a last window that would start in the end padding is dropped (as torch and ONNX since opset 22 say).
+    """
+    sizes: list[Dim] = []
+    for axis, (size, window, stride, dilation) in enumerate(zip(spatial, kernel, strides, dilations, strict=True)):
+        if isinstance(pads, str):
+            sizes.append(ceil_div(size, stride))
+            continue
+        begin, end = pads[axis]
+        room = size + (begin + end - (window - 1) * dilation - 1)
+        if not ceil_mode or stride == 1:
+            sizes.append(room // stride + 1)
+            continue
+        count = ceil_div(room, stride) + 1
+        if isinstance(count, int) and isinstance(size, int):
+            if (count - 1) * stride >= size + begin:
+                count -= 1
+        elif end:
+            # the last start is at most size + begin - 1
+            last = (size + (begin - 1)) // stride + 1
+            count = -dim_max(-count, -last)
+        sizes.append(count)
+    return tuple(sizes)
+
+
+def _check_window(op: Op, rank: int, *lists: tuple[str, Sequence[object] | str]) -> None:
+    for name, values in lists:
+        op.require(isinstance(values, str) or len(values) == rank, f"{name} has {len(values)} entries for {rank} spatial axes")
+
+
+@dataclass(frozen=True, slots=True)
+class Conv(Op):
+    """N-d cross-correlation with optional bias.
+
+    y[n, o, p] = b[o] + sum_{c, k} w[o, c, k] * x[n, g(o) * C/group + c, p * strides + k * dilations - pads.begin]
+
+    Shapes: x (N, C, *D) in `layout`; w (O, C / group, *K), always O-I-spatial; b (O,); y (N, O, *D') in `layout`.
+    D'[i] = floor((D[i] + begin[i] + end[i] - (K[i] - 1) * dilations[i] - 1) / strides[i]) + 1
+    Raises: ShapeError if C != group * w.shape[1], or O % group != 0.
+    Differs from ONNX: `layout` may be channels-last; `pads` are (begin, end) pairs or "same_upper" / "same_lower".
+    See: ONNX Conv-22; torch.nn.functional.conv2d; keras.layers.Conv2D.
+    """
+
+    strides: Ints
+    pads: Pads
+    dilations: Ints
+    group: int = 1
+    layout: Layout = Layout.CHANNELS_FIRST
+
+    inputs: ClassVar[tuple[str, ...]] = ("x", "w", "b?")
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.BOUND
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
+        spatial_rank = w.rank - 2
+        self.require(w.rank >= 3 and w.is_static, f"a static kernel of rank 3 or more is needed, not {w}")
+        self.require(x.rank == w.rank, f"data {x} and kernel {w} differ in rank")
+        _check_window(self, spatial_rank, ("strides", self.strides), ("pads", self.pads), ("dilations", self.dilations))
+        batch, channels, spatial = self.layout.split(x.shape)
+        out_channels, group_channels, *kernel = (int(size) for size in w.shape)  # type: ignore[arg-type]
+        self.require(
+            isinstance(channels, Sym) or channels == group_channels * self.group,
+            f"{channels} input channels, but the kernel {w} with group={self.group} takes {group_channels * self.group}",
+        )
+        self.require(self.group > 0 and out_channels % self.group == 0, f"{out_channels} output channels, group={self.group}")
+        self.require(b is None or b.shape == (out_channels,), f"bias {b} for {out_channels} output channels")
+        dtype = self.require_same_dtype(x, w, b)
+        sizes = window_output(spatial, tuple(kernel), self.strides, self.pads, self.dilations)
+        for size in sizes:
+            self.require(isinstance(size, Sym) or size >= 0, f"the kernel {w} does not fit into the data {x}")
+        return (TensorType(dtype, self.layout.join(batch, out_channels, sizes)),)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvTranspose(Op):
+    """The transpose (gradient with respect to the data) of `Conv`, also called deconvolution.
+
+    y[n, o, q] = b[o] + sum over (c, p, k) with q = p * strides + k * dilations - pads.begin of x[n, c, p] * w[c, o, k]
+
+    Shapes: x (N, C, *D) in `layout`; w (C, O / group, *K); b (O,); y (N, O, *D') in `layout`.
+    D'[i] = (D[i] - 1) * strides[i] + (K[i] - 1) * dilations[i] + 1 + output_padding[i] - begin[i] - end[i]
+    Differs from ONNX: no output_shape and no auto_pad (readers resolve them); `layout` may be channels-last.
+    See: ONNX ConvTranspose-22; torch.nn.functional.conv_transpose2d; keras.layers.Conv2DTranspose.
+    """
+
+    strides: Ints
+    pads: tuple[tuple[int, int], ...]
+    dilations: Ints
+    output_padding: Ints
+    group: int = 1
+    layout: Layout = Layout.CHANNELS_FIRST
+
+    inputs: ClassVar[tuple[str, ...]] = ("x", "w", "b?")
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.BOUND
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
+        self.require(w.rank >= 3 and w.is_static, f"a static kernel of rank 3 or more is needed, not {w}")
+        self.require(x.rank == w.rank, f"data {x} and kernel {w} differ in rank")
+        lists = (("strides", self.strides), ("pads", self.pads), ("dilations", self.dilations), ("output_padding", self.output_padding))
+        _check_window(self, w.rank - 2, *lists)
+        batch, channels, spatial = self.layout.split(x.shape)
+        in_channels, group_channels, *kernel = (int(size) for size in w.shape)  # type: ignore[arg-type]
+        self.require(isinstance(channels, Sym) or channels == in_channels, f"{channels} input channels, the kernel {w} takes {in_channels}")
+        self.require(self.group > 0 and in_channels % self.group == 0, f"{in_channels} input channels, group={self.group}")
+        out_channels = group_channels * self.group
+        self.require(b is None or b.shape == (out_channels,), f"bias {b} for {out_channels} output channels")
+        sizes = [
+            (size - 1) * stride + (window - 1) * dilation + 1 + extra - begin - end
+            for size, window, stride, (begin, end), dilation, extra in zip(
+                spatial, kernel, self.strides, self.pads, self.dilations, self.output_padding, strict=True
+            )
+        ]
+        return (TensorType(self.require_same_dtype(x, w, b), self.layout.join(batch, out_channels, sizes)),)
+
+
+@dataclass(frozen=True, slots=True)
+class SeparableConv(Op):
+    """A depthwise convolution followed by a pointwise one, kept as the one layer that the source stated.
+
+    y = Conv(Conv(x, depthwise, group=C), pointwise, b), the strides, pads and dilations belonging to the first.
+
+    Shapes: x (N, C, *D) in `layout`; depthwise (C * M, 1, *K) with channel c * M + m for multiplier index m;
+    pointwise (O, C * M, 1, ...); b (O,); y (N, O, *D').
+    See: keras.layers.SeparableConv2D.
+    """
+
+    strides: Ints
+    pads: Pads
+    dilations: Ints
+    layout: Layout = Layout.CHANNELS_FIRST
+
+    inputs: ClassVar[tuple[str, ...]] = ("x", "depthwise", "pointwise", "b?")
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.BOUND
+
+    def _pair(self, x: TensorType, pointwise: TensorType) -> tuple[Conv, Conv]:
+        _, channels, _ = self.layout.split(x.shape)
+        self.require(isinstance(channels, int), f"a static number of channels is needed, not {x}")
+        ones = (1,) * (pointwise.rank - 2)
+        first = Conv(self.strides, self.pads, self.dilations, int(channels), self.layout)  # type: ignore[arg-type]
+        return first, Conv(ones, ((0, 0),) * len(ones), ones, 1, self.layout)
+
+    def infer(  # type: ignore[override]
+        self, x: TensorType, depthwise: TensorType, pointwise: TensorType, b: TensorType | None = None
+    ) -> tuple[TensorType, ...]:
+        first, second = self._pair(x, pointwise)
+        return second.infer(*first.infer(x, depthwise), pointwise, b)
+
+    def decompose(self, b: Builder, x: Value, depthwise: Value, pointwise: Value, bias: Value | None = None) -> Value:  # type: ignore[override]
+        first, second = self._pair(x.type, pointwise.type)
+        return b.emit(second, b.emit(first, x, depthwise), pointwise, bias)
+

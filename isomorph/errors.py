@@ -1,0 +1,179 @@
+"""Every error that isomorph raises on purpose.
+
+    IsomorphError                 base; carries `at`, `because`, `advice`, `exit_code`
+    ├── UsageError                the call itself is wrong                                  exit code 2
+    │   └── TargetExistsError     the target exists and --force was not given
+    ├── ModelError                the model cannot be read or written                       exit code 4
+    │   ├── UnknownFormatError    neither the content nor the suffix names a format
+    │   ├── MalformedError        the file breaks its format's specification
+    │   ├── UnsafeError           the file asks for something a reader must not do
+    │   ├── UnsupportedError      valid, but isomorph cannot express it (lists every case)
+    │   ├── GraphError            the IR graph breaks an invariant (a bug in a rule or a pass)
+    │   │   ├── ShapeError        shapes do not fit an op
+    │   │   └── DTypeError        element types do not fit an op
+    │   ├── IntegrityError        a downloaded or cached file is not what its checksum says
+    │   └── MissingExtraError     an optional dependency is needed and not installed
+    └── RunnerError               a runtime could not run the model: no verdict             exit code 3
+
+An error prints as at most six lines:
+
+    cannot write `Conv` to keras: group=3 with 8 output channels is not divisible
+      at       layer2.0.conv1 (torch.nn.Conv2d)  resnet.py:91
+      because  evidence
+      try      the next step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+__all__ = [
+    "DTypeError",
+    "GraphError",
+    "IntegrityError",
+    "IsomorphError",
+    "MalformedError",
+    "MissingExtraError",
+    "ModelError",
+    "RunnerError",
+    "ShapeError",
+    "TargetExistsError",
+    "UnknownFormatError",
+    "UnsafeError",
+    "Unsupported",
+    "UnsupportedError",
+    "UsageError",
+]
+
+
+class IsomorphError(Exception):
+    """Base of all errors.
+
+    what     one clause, lower case, no full stop: what is wrong with which thing
+    at       where: a file, a byte offset, a layer, a source line
+    because  the evidence
+    advice   the next step for the reader (printed as `try`)
+    """
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, what: str, *, at: str | None = None, because: str | None = None, advice: str | None = None) -> None:
+        self.what = what
+        self.at = at
+        self.because = because
+        self.advice = advice
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        for label, text in (("at", self.at), ("because", self.because), ("try", self.advice)):
+            if text:
+                lines.append(f"  {label:<8} {text}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, object]:
+        """The same as data, for `--json`."""
+        return {"error": type(self).__name__, "what": self.what, "at": self.at, "because": self.because, "try": self.advice}
+
+
+class UsageError(IsomorphError):
+    """The call itself is wrong: an option, a name, a shape given by the user."""
+
+    exit_code = 2
+
+
+class TargetExistsError(UsageError):
+    """The target exists, and overwriting it was not asked for."""
+
+
+class ModelError(IsomorphError):
+    """The model cannot be read or written."""
+
+
+class UnknownFormatError(ModelError):
+    """Neither the content nor the suffix of a file names a format."""
+
+
+class MalformedError(ModelError):
+    """A file breaks its format's specification (truncated, inconsistent, absurd sizes)."""
+
+
+class UnsafeError(ModelError):
+    """A file asks for something a reader must not do: leave its folder, run code, follow a link."""
+
+
+class GraphError(ModelError):
+    """An IR graph breaks an invariant; a rule or a pass is at fault unless the file was inconsistent."""
+
+
+class ShapeError(GraphError):
+    """Shapes do not fit an op."""
+
+
+class DTypeError(GraphError):
+    """Element types do not fit an op."""
+
+
+class IntegrityError(ModelError):
+    """A file is not the one its recorded size and checksum describe."""
+
+
+class MissingExtraError(ModelError):
+    """An optional dependency is needed; `extra` names what to install."""
+
+    def __init__(self, package: str, extra: str, *, purpose: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed",
+            advice=f"pip install 'isomorph[{extra}]'",
+        )
+
+
+class RunnerError(IsomorphError):
+    """A runtime could not be asked (crash, time-out, missing device); `runner` names it."""
+
+    exit_code = 3
+
+    def __init__(self, what: str, *, runner: str, at: str | None = None, because: str | None = None, advice: str | None = None) -> None:
+        self.runner = runner
+        super().__init__(what, at=at, because=because, advice=advice)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """One thing that cannot be expressed: `op` as its framework spells it, the reason, and where the user wrote it."""
+
+    op: str
+    reason: str
+    where: str = ""
+
+
+class UnsupportedError(ModelError):
+    """A valid model uses what isomorph cannot express. `items` lists every case, not the first."""
+
+    def __init__(self, action: str, items: Sequence[Unsupported], *, advice: str | None = None) -> None:
+        self.action = action
+        self.items = tuple(items)
+        super().__init__(f"cannot {action}: {self._headline()}", advice=advice)
+
+    def _headline(self) -> str:
+        kinds = sorted({item.op for item in self.items})
+        places = "1 place" if len(self.items) == 1 else f"{len(self.items)} places"
+        names = ", ".join(f"`{kind}`" for kind in kinds)
+        return f"{names} ({places})"
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        for item in self.items:
+            where = f"  at {item.where}" if item.where else ""
+            lines.append(f"  `{item.op}`: {item.reason}{where}")
+        if self.advice:
+            lines.append(f"  {'try':<8} {self.advice}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, object]:
+        items = [{"op": item.op, "reason": item.reason, "where": item.where} for item in self.items]
+        return {**super().as_dict(), "items": items}
