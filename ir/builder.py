@@ -42,12 +42,16 @@ class Builder:
     def unique(self, name: str) -> str:
         """`name`, or `name_1`, `name_2` … if it is taken. The result is taken from now on."""
         candidate = name
-        while candidate in self._names:
+        while self.is_taken(candidate):
             count = self._counters.get(name, 0) + 1
             self._counters[name] = count
             candidate = f"{name}_{count}"
         self._names.add(candidate)
         return candidate
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a new value must not be called `name`."""
+        return name in self._names
 
     @contextmanager
     def at(self, scope: Scope | None, origin: Origin | None) -> Iterator[None]:
@@ -153,14 +157,9 @@ class Rewriter(Builder):
         self.mapping: dict[Value, Value] = {}
         self._kept_names = {value.name for value in source.values()}
 
-    def unique(self, name: str) -> str:
-        """As in Builder; a name that the source graph uses is left for the copy of its bearer."""
-        if name in self._kept_names and name not in self._names:
-            self._names.add(name)
-            made = super().unique(name)
-            self._names.discard(name)
-            return made
-        return super().unique(name)
+    def is_taken(self, name: str) -> bool:
+        """Names of the source graph are left for the copies of their bearers."""
+        return name in self._kept_names or super().is_taken(name)
 
     def keep(self, value: Value, name: str) -> Value:
         """Give a new value the name that its forerunner had in the source graph."""

@@ -1,0 +1,195 @@
+"""The conversion: read -> canonicalize -> lay out -> legalize -> canonicalize -> write, and what each step did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from isomorph.converters.files import check_target
+from isomorph.converters.formats import Format, by_name, by_suffix, identify
+from isomorph.converters.rules import Target
+from isomorph.errors import UsageError
+from isomorph.ir import DType, Layout, Model, Shape
+from isomorph.ir.ops.shape import Transpose
+from isomorph.ir.passes.canonicalize import canonicalize
+from isomorph.ir.passes.layout import assign_layout
+from isomorph.ir.passes.legalize import legalize
+
+__all__ = ["Conversion", "Inputs", "LayoutChoice", "Progress", "convert", "load", "prepare", "save"]
+
+Inputs = Mapping[str, tuple[Shape, DType | None]]
+"""Shapes (and element types) that override what the source says of its inputs."""
+Progress = Callable[[str], None]
+"""Called with the name of each step when it begins."""
+LayoutChoice = Literal["keep", "native"]
+
+
+@dataclass(slots=True)
+class Conversion:
+    """What a conversion did. `model` is what was written, `source_model` what was read."""
+
+    source: str
+    target: str
+    source_format: str
+    target_format: str
+    source_model: Model
+    model: Model
+    steps: list[tuple[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def transposes(self) -> int:
+        """Nodes of the written model that move data from one axis order to another (parameters do not count)."""
+        nodes = self.model.graph.nodes
+        return sum(isinstance(node.op, Transpose) and not all(value.is_parameter for value in node.operands()) for node in nodes)
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements of all weights and buffers of the source, tied ones once."""
+        parameters = self.source_model.parameters().values()
+        return sum(parameter.data.size for parameter in parameters if parameter.role != "constant")
+
+    @property
+    def seconds(self) -> float:
+        return sum(seconds for _, seconds in self.steps)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`; the keys are stable."""
+        return {
+            "source": {"path": self.source, "format": self.source_format, "nodes": len(self.source_model.graph.nodes)},
+            "target": {"path": self.target, "format": self.target_format, "nodes": len(self.model.graph.nodes)},
+            "inputs": _signature(self.model.inputs),
+            "outputs": _signature(self.model.outputs),
+            "parameters": self.parameters,
+            "transposes": self.transposes,
+            "steps": [{"name": name, "seconds": round(seconds, 6)} for name, seconds in self.steps],
+            "notes": list(self.notes),
+        }
+
+
+def _signature(types: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: {"dtype": str(kind.dtype), "shape": [str(dim) if not isinstance(dim, int) else dim for dim in kind.shape]} for name, kind in types.items()}
+
+
+def load(path: str | Path, *, format: str | None = None, inputs: Inputs | None = None) -> Model:
+    """Read a model file; nothing of it is executed and no framework is imported.
+
+    `format` names the format where content and suffix do not tell; `inputs` overrides input shapes and element types.
+    """
+    path = Path(path)
+    chosen = identify(path) if format is None else by_name(format)
+    model: Model = chosen.load_reader()(path, inputs=inputs)
+    return model
+
+
+def save(
+    model: Model,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    opset: int | None = None,
+    layout: LayoutChoice = "keep",
+    force: bool = False,
+) -> Model:
+    """Write a model in the format of `path`; returns the model as it was written (legalized and laid out)."""
+    path = Path(path)
+    chosen = _target_format(path, format)
+    check_target(path, force=force)
+    writer = chosen.load_writer()
+    prepared = prepare(model, writer.target(opset), layout=layout)
+    writer.write(prepared, path, opset=opset)
+    return prepared
+
+
+def prepare(model: Model, target: Target, *, layout: LayoutChoice = "keep") -> Model:
+    """The model as a writer wants it: canonical, in the target's layout, only ops that the target takes.
+
+    Raises UnsupportedError that lists every node that the target cannot have.
+    """
+    laid_out = assign_layout(canonicalize(model), target.layout, target.refuse, native=layout == "native")
+    return canonicalize(legalize(laid_out, target.refuse, target.name))
+
+
+def convert(
+    source: str | Path | Model,
+    target: str | Path,
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    inputs: Inputs | None = None,
+    opset: int | None = None,
+    layout: LayoutChoice = "keep",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert a model file (or a captured Model) to another format. Nothing of the model is run.
+
+    layout  "keep": inputs and outputs keep the source's axis order; "native": they may take the target's
+    Raises: UsageError, TargetExistsError, and the ModelErrors of the reader and the writer. On an error no file is left.
+    """
+    target = Path(target)
+    chosen = _target_format(target, target_format)
+    check_target(target, force=force)
+    clock = _Clock(progress)
+    if isinstance(source, Model):
+        model, name, origin = source, source.name, source.source[0]
+    else:
+        path = Path(source)
+        source_kind = identify(path) if source_format is None else by_name(source_format)
+        _check_distinct(path, target)
+        name, origin = str(path), source_kind.name
+        with clock("read"):
+            model = source_kind.load_reader()(path, inputs=inputs)
+    writer = chosen.load_writer()
+    wanted: Target = writer.target(opset)
+    with clock("prepare"):
+        prepared = prepare(model, wanted, layout=layout)
+    with clock("write"):
+        writer.write(prepared, target, opset=opset)
+    notes = _notes(prepared, wanted.layout)
+    return Conversion(name, str(target), origin, chosen.name, model, prepared, clock.steps, notes)
+
+
+def _target_format(path: Path, name: str | None) -> Format:
+    chosen = by_name(name) if name is not None else by_suffix(path)
+    if chosen is None:
+        raise UsageError(
+            f"the suffix {path.suffix!r} of the target names no format", at=str(path), advice="choose a suffix such as .onnx, or pass --to"
+        )
+    chosen.load_writer()
+    return chosen
+
+
+def _check_distinct(source: Path, target: Path) -> None:
+    if target.exists() and source.exists() and source.samefile(target):
+        raise UsageError(f"source and target are the same file: {target}")
+
+
+def _notes(model: Model, layout: Layout) -> list[str]:
+    import json
+
+    pairing = json.loads(model.metadata.get("isomorph.pairing", "{}"))
+    return [
+        f"{kind[:-1]} {entry['target']} is {layout}: source axes {entry['perm']}"
+        for kind in ("inputs", "outputs")
+        for entry in pairing.get(kind, [])
+        if entry["perm"] is not None
+    ]
+
+
+class _Clock:
+    def __init__(self, progress: Progress | None) -> None:
+        self.steps: list[tuple[str, float]] = []
+        self._progress = progress
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        if self._progress is not None:
+            self._progress(name)
+        began = time.perf_counter()
+        yield
+        self.steps.append((name, time.perf_counter() - began))

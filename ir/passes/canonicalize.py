@@ -1,0 +1,143 @@
+"""Removes what says nothing, so that later passes and writers see one spelling of each computation.
+
+    Identity(x)                            ->  x
+    Reshape(x) to the shape of x           ->  x
+    Reshape(Reshape(x))                    ->  Reshape(x)
+    Transpose(x) that moves nothing        ->  x
+    Transpose(Transpose(x))                ->  Transpose(x), or x
+    Cast(x) to the type of x               ->  x
+    MatMul(x, Transpose(w))                ->  Linear(x, w)            w a parameter of rank 2
+    Add(Linear(x, w), b)                   ->  Linear(x, w, b)         b a parameter (O,), the Linear read once
+
+and nodes and parameters that no output needs. Every rule is exact, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from isomorph.ir.builder import Rewriter, rewrite
+from isomorph.ir.graph import Graph, Model, Node, Value
+from isomorph.ir.layout import compose
+from isomorph.ir.op import Op
+from isomorph.ir.ops.elementwise import Add, Cast, Identity
+from isomorph.ir.ops.linear import Linear, MatMul
+from isomorph.ir.ops.shape import Reshape, Transpose
+
+__all__ = ["canonicalize", "prune"]
+
+Rule = Callable[[Rewriter, Node], Value | None]
+
+
+def canonicalize(model: Model) -> Model:
+    """The model under the rules above. Inputs, outputs and their names stay."""
+    single = _read_once(model.graph)
+
+    def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
+        if isinstance(node.op, Add):
+            value = _add_bias(b, node, single)
+        else:
+            rule = _RULES.get(type(node.op))
+            value = rule(b, node) if rule else None
+        return None if value is None else (value,)
+
+    return prune(rewrite(model, "canonicalize", change))
+
+
+def prune(model: Model) -> Model:
+    """The model without nodes and parameters that no output needs."""
+    graph = model.graph
+    needed = set(graph.outputs.values())
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.op.has_side_state or any(value in needed for value in node.outputs):
+            kept.append(node)
+            needed.update(node.operands())
+    kept.reverse()
+    parameters = [value for value in graph.parameters if value in needed]
+    pruned = Graph(graph.name, graph.inputs, graph.outputs, kept, parameters)
+    return Model(pruned, model.dims, model.metadata, model.source)
+
+
+def _read_once(graph: Graph) -> set[str]:
+    """Names of the values that one node reads and no output shows."""
+    shown = set(graph.outputs.values())
+    return {value.name for value, users in graph.users().items() if len(users) == 1 and value not in shown}
+
+
+def _operand(b: Rewriter, node: Node, position: int = 0) -> Value:
+    value = node.inputs[position]
+    assert value is not None
+    return b.new(value)
+
+
+def _producer(value: Value, kind: type[Op]) -> Node | None:
+    return value.producer if value.producer is not None and isinstance(value.producer.op, kind) else None
+
+
+def _identity(b: Rewriter, node: Node) -> Value | None:
+    return _operand(b, node)
+
+
+def _cast(b: Rewriter, node: Node) -> Value | None:
+    x = _operand(b, node)
+    return x if x.dtype is node.output.dtype else None
+
+
+def _reshape(b: Rewriter, node: Node) -> Value | None:
+    x = _operand(b, node)
+    shape = node.output.shape
+    if x.shape == shape:
+        return x
+    inner = _producer(x, Reshape)
+    if inner is None:
+        return None
+    source = inner.inputs[0]
+    assert source is not None
+    return source if source.shape == shape else b.emit(Reshape(shape), source)
+
+
+def _transpose(b: Rewriter, node: Node) -> Value | None:
+    assert isinstance(node.op, Transpose)
+    x, perm = _operand(b, node), node.op.perm
+    inner = _producer(x, Transpose)
+    if inner is not None:
+        assert isinstance(inner.op, Transpose)
+        source = inner.inputs[0]
+        assert source is not None
+        x, perm = source, compose(inner.op.perm, perm)
+    if perm == tuple(range(x.rank)):
+        return x
+    return None if inner is None else b.emit(Transpose(perm), x)
+
+
+def _matmul(b: Rewriter, node: Node) -> Value | None:
+    transpose = _producer(_operand(b, node, 1), Transpose)
+    if transpose is None:
+        return None
+    weight = transpose.inputs[0]
+    if weight is None or not weight.is_parameter or weight.rank != 2:
+        return None
+    return b.emit(Linear(), _operand(b, node, 0), weight)
+
+
+def _add_bias(b: Rewriter, node: Node, single: set[str]) -> Value | None:
+    for product, bias in (node.inputs, node.inputs[::-1]):
+        if product is None or bias is None or product.name not in single:
+            continue
+        linear = _producer(b.new(product), Linear)
+        if linear is None or len(linear.inputs) != 2 or not bias.is_parameter:
+            continue
+        x, weight = linear.inputs
+        if weight is not None and bias.shape == weight.shape[:1]:
+            return b.emit(Linear(), x, weight, b.new(bias))
+    return None
+
+
+_RULES: dict[type[Op], Rule] = {
+    Identity: _identity,
+    Cast: _cast,
+    Reshape: _reshape,
+    Transpose: _transpose,
+    MatMul: _matmul,
+}

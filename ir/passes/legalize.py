@@ -1,0 +1,45 @@
+"""Makes a model writable: what a target refuses is decomposed until nothing refused is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from isomorph.errors import GraphError, Unsupported, UnsupportedError
+from isomorph.ir.builder import Rewriter, rewrite
+from isomorph.ir.graph import Model, Node, Value
+
+__all__ = ["legalize"]
+
+_DEEPEST = 16
+
+
+def legalize(model: Model, refuse: Callable[[Node], str | None], target: str) -> Model:
+    """The model with every node that `refuse` gives a reason for replaced by its decomposition, again and again.
+
+    Raises UnsupportedError with all nodes that are refused and have no decomposition, each with its layer and line.
+    """
+    for _ in range(_DEEPEST):
+        reasons = {node: reason for node in model.graph.nodes if (reason := refuse(node)) is not None}
+        if not reasons:
+            return model
+        failures: list[Unsupported] = []
+
+        def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
+            reason = reasons.get(node)  # noqa: B023
+            if reason is None:
+                return None
+            if not node.op.can_decompose():
+                failures.append(Unsupported(node.op.name, reason, node.describe()))  # noqa: B023
+                return None
+            try:
+                values = node.op.decompose(b, *b.new_inputs(node))
+            except GraphError as error:
+                failures.append(Unsupported(node.op.name, f"{reason}; {error.what}", node.describe()))  # noqa: B023
+                return None
+            return (values,) if isinstance(values, Value) else values
+
+        rewritten = rewrite(model, "legalize", change)
+        if failures:
+            raise UnsupportedError(f"write this model to {target}", failures)
+        model = rewritten
+    raise GraphError(f"decomposition for {target} did not end after {_DEEPEST} rounds")
