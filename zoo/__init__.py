@@ -1,1 +1,27 @@
-"""."""
+"""Real pretrained models with known answers: `zoo:NAME` wherever a model path is expected. See docs/zoo.md."""
+
+from isomorph.zoo.answers import AnswerResult, Run, check_answers
+from isomorph.zoo.catalogue import Verification, entries, find, local_path, pull, resolve, verify
+from isomorph.zoo.manifest import Answer, Embedded, Entry, File, Manifest, NpmPackage, Signature, Source, Wheel
+
+__all__ = [
+    "Answer",
+    "AnswerResult",
+    "Embedded",
+    "Entry",
+    "File",
+    "Manifest",
+    "NpmPackage",
+    "Run",
+    "Signature",
+    "Source",
+    "Verification",
+    "Wheel",
+    "check_answers",
+    "entries",
+    "find",
+    "local_path",
+    "pull",
+    "resolve",
+    "verify",
+]

@@ -1,0 +1,111 @@
+"""Known answers: feed a model the known inputs, and check what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from isomorph.errors import MalformedError
+from isomorph.ir import DType
+from isomorph.zoo.expectations import Finding
+from isomorph.zoo.manifest import Answer, Binding, Entry, File, Signature
+from isomorph.zoo.recipes import Array, evaluate
+
+__all__ = ["AnswerResult", "Run", "check_answers", "known_inputs"]
+
+Run: TypeAlias = Callable[[dict[str, Array]], Mapping[str, Array]]
+"""Runs a model once: input arrays by name -> output arrays by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerResult:
+    """One expectation, judged.
+
+    error      largest absolute difference from what is expected; infinite if it could not be compared
+    tolerance  what is allowed
+    """
+
+    answer: str
+    output: str
+    meaning: str
+    expected: str
+    received: str
+    error: float
+    tolerance: float
+    passed: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`; the keys are stable. An infinite error is null."""
+        return {**asdict(self), "error": self.error if np.isfinite(self.error) else None}
+
+
+def check_answers(entry: Entry, run: Run, file: File | None = None) -> list[AnswerResult]:
+    """Run every known answer of `entry` through `run` and judge it.
+
+    `run` gets and gives arrays under the names and in the axis order of the entry; with `file` given, under those of
+    that file. A converted model is checked the same way, if `run` maps its names and axes back to those of its source.
+    An output that is missing is a result that did not pass; what `run` raises is raised.
+    """
+    inputs, outputs = (file.inputs, file.outputs) if file else ({}, {})
+    results: list[AnswerResult] = []
+    for answer in entry.answers:
+        given = {}
+        for name, array in known_inputs(entry, answer).items():
+            binding = inputs.get(name, Binding(name))
+            given[binding.name] = array if binding.perm is None else np.transpose(array, binding.perm)
+        results.extend(_judge(answer, dict(run(given)), outputs))
+    return results
+
+
+def known_inputs(entry: Entry, answer: Answer) -> dict[str, Array]:
+    """The input arrays of an answer, in the declared element types.
+
+    Raises MalformedError if a recipe makes another shape than is declared.
+    """
+    arrays = {}
+    for signature in entry.inputs:
+        array = evaluate(answer.inputs[signature.name]).astype(DType.of(signature.dtype).numpy)
+        if not _fits(array.shape, signature):
+            what = f"the recipe of {signature.name!r} makes {array.shape}, not {signature.shape}"
+            raise MalformedError(f"the zoo's manifest is wrong: {what}", at=f"{entry.name}, answer {answer.name}")
+        arrays[signature.name] = np.ascontiguousarray(array)
+    return arrays
+
+
+def _fits(shape: tuple[int, ...], signature: Signature) -> bool:
+    sizes: dict[str, int] = {}
+    if len(shape) != len(signature.shape):
+        return False
+    pairs = zip(shape, signature.shape, strict=True)
+    return all(size == (sizes.setdefault(dim, size) if isinstance(dim, str) else dim) for size, dim in pairs)
+
+
+def _judge(answer: Answer, given: dict[str, Array], bindings: Mapping[str, Binding]) -> Iterator[AnswerResult]:
+    for expectation in answer.expectations:
+        binding = bindings.get(expectation.output, Binding(expectation.output))
+        array = given.get(binding.name)
+        if array is None:
+            missing = f"no output {binding.name!r}, but {', '.join(sorted(given)) or 'none'}"
+            finding = Finding(expectation.meaning, missing, float("inf"), False)
+        else:
+            finding = expectation.judge(_restored(np.asarray(array), binding))
+        yield AnswerResult(
+            answer.name,
+            expectation.output,
+            expectation.meaning,
+            finding.expected,
+            finding.received,
+            finding.error,
+            expectation.tolerance,
+            finding.passed,
+        )
+
+
+def _restored(array: Array, binding: Binding) -> Array:
+    """The array in the entry's axis order; of another rank, as it is, to be judged as incomparable."""
+    if binding.perm is None or array.ndim != len(binding.perm):
+        return array
+    return np.transpose(array, np.argsort(binding.perm))
