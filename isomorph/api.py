@@ -1,0 +1,121 @@
+"""The public functions. Each takes what the command line takes: a path, `zoo:NAME`, `python:MODULE:CALLABLE`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from isomorph.converters import convert as pipeline
+from isomorph.converters.convert import Conversion, LayoutChoice, Progress
+from isomorph.ir import Model
+from isomorph.signature import InputShape, read_inputs
+from isomorph.sources import locate, subject_of
+
+if TYPE_CHECKING:
+    from isomorph.validators import Report
+
+__all__ = ["capture", "convert", "load", "save", "validate"]
+
+
+def load(source: str | Path, *, format: str | None = None, inputs: Mapping[str, InputShape] | None = None) -> Model:
+    """Read a model. A file is parsed: nothing of it is executed and no framework is imported.
+
+    format  its format where content and suffix do not tell
+    inputs  shapes that override the source's, e.g. {"x": ("N", 3, 224, 224)} or {"x": "N,3,224,224:float32"}
+    Raises: UsageError, ModelError.
+    """
+    return locate(source, format=format).model(read_inputs(inputs))
+
+
+def save(
+    model: Model,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    opset: int | None = None,
+    layout: LayoutChoice = "keep",
+    force: bool = False,
+) -> Model:
+    """Write a model in the format that `path` or `format` names; returns the model as it was written.
+
+    layout  "keep": inputs and outputs keep their axis order; "native": they may take the target's
+    force   replace `path` if it exists
+    Raises: TargetExistsError, UnsupportedError that lists everything the format cannot express. Then no file is left.
+    """
+    return pipeline.save(model, path, format=format, opset=opset, layout=layout, force=force)
+
+
+def convert(
+    source: str | Path | Model,
+    target: str | Path,
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    inputs: Mapping[str, InputShape] | None = None,
+    opset: int | None = None,
+    layout: LayoutChoice = "keep",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert a model to another format. Nothing of a model file is run; see `validate` for the verdict.
+
+    Raises: UsageError, TargetExistsError, ModelError. Then no file is left.
+    """
+    shapes = read_inputs(inputs)
+    if not isinstance(source, Model):
+        located = locate(source, format=source_format, progress=progress)
+        source = located.model(shapes) if located.path is None else located.path
+    return pipeline.convert(
+        source,
+        target,
+        source_format=source_format,
+        target_format=target_format,
+        inputs=shapes,
+        opset=opset,
+        layout=layout,
+        force=force,
+        progress=progress,
+    )
+
+
+def capture(
+    module: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    name: str | None = None,
+) -> Model:
+    """Capture a live `torch.nn.Module` through `torch.export.export`, without decompositions.
+
+    dynamic_shapes  as torch.export.export takes it, e.g. {"x": {0: torch.export.Dim("N")}}
+    Raises: UnsupportedError that lists every operation without a rule, with the module and the source line.
+    """
+    from isomorph.converters.torch.capture import capture as capture_module
+
+    return capture_module(module, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
+
+
+def validate(
+    source: str | Path,
+    target: str | Path,
+    *,
+    data: str | Path | None = None,
+    seed: int = 0,
+    source_format: str | None = None,
+    target_format: str | None = None,
+) -> Report:
+    """Run both models, each in a process of its own, and say whether they compute the same.
+
+    data    an .npz file with real inputs by name, beside the generated ones
+    Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
+    """
+    from isomorph.validators import validate as judge
+
+    return judge(
+        subject_of(source, format=source_format),
+        subject_of(target, format=target_format),
+        data=None if data is None else Path(data),
+        seed=seed,
+    )

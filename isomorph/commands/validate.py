@@ -1,0 +1,69 @@
+"""`isomorph validate`: run two models, each in a process of its own, and say whether they compute the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["command"]
+
+
+def _report_path(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """FILE must not be a model that the shell handed over by mistake (`--json a.onnx b.onnx`)."""
+    if value not in (None, "-") and Path(value).suffix != ".json" and Path(value).is_file():
+        raise click.BadParameter(f"{value} exists and is not a .json file; write --json after SOURCE and TARGET, or --json=FILE")
+    return value
+
+
+@click.command("validate")
+@click.argument("source")
+@click.argument("target")
+@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Real inputs by name (.npz), beside the generated ones.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the generated inputs (default 0).")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="-",
+    callback=_report_path,
+    help="Print the report as JSON; with FILE, write it there and print it for people.",
+)
+def command(source: str, target: str, data: Path | None, seed: int, json_path: str | None) -> int:
+    """Judge whether TARGET computes what SOURCE computes. Both models are run.
+
+    SOURCE and TARGET are paths, zoo:NAME or python:MODULE:CALLABLE. The reference is SOURCE in float64, in its own
+    framework. Exit code 0 is EQUIVALENT, 1 DIFFERENT, 3 INCONCLUSIVE.
+    """
+    from isomorph import screen
+    from isomorph.sources import locate
+    from isomorph.validators import validate
+
+    to_stdout = json_path == "-"
+    with screen.progress(quiet=to_stdout) as progress:
+        subjects = [locate(given, progress=progress) for given in (source, target)]
+        for located in subjects:
+            if located.path is None:
+                screen.note(f"calling your code: {located.reference}")
+        report = validate(subjects[0].subject(), subjects[1].subject(), data=data, seed=seed, progress=progress)
+    content = {"command": "validate", **report.as_dict(), "exit_code": report.exit_code}
+    if to_stdout:
+        screen.print_json(content)
+        return int(report.exit_code)
+    report.render(screen.output())
+    if json_path is not None:
+        _write(Path(json_path), content)
+    return int(report.exit_code)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    from isomorph.converters.files import atomic_path
+    from isomorph.screen import json_text
+
+    if path.exists() and not path.is_file():
+        path.write_text(json_text(content), encoding="utf-8")
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text(json_text(content), encoding="utf-8")

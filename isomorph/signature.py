@@ -1,0 +1,76 @@
+"""`NAME=SHAPE[:DTYPE]`: what the user says of a model's inputs.
+
+    x=1,3,224,224           static
+    x=N,3,H,W:float16       N, H and W are symbolic sizes; the element type is given
+    x=N,2*S                 an expression over named sizes
+    mask=:bool              a scalar
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from isomorph.converters.convert import Inputs
+from isomorph.errors import IsomorphError, UsageError
+from isomorph.ir import DType, Shape
+from isomorph.ir.shapes import Dim, parse_dim
+
+__all__ = ["InputShape", "parse_inputs", "read_inputs"]
+
+InputShape = str | Sequence[int | str]
+"""`(1, 3, "H", "W")`, or the text of the command line: `"1,3,H,W:float32"`."""
+
+_EXAMPLE = "write it as NAME=SHAPE[:DTYPE], for example x=N,3,224,224 or ids=1,128:int64"
+
+
+def parse_inputs(texts: Iterable[str]) -> Inputs:
+    """Read the values of `--input`. Raises UsageError that quotes what is wrong."""
+    inputs: dict[str, tuple[Shape, DType | None]] = {}
+    for text in texts:
+        name, equals, rest = text.rpartition("=")
+        if not equals or not name:
+            raise UsageError(f"cannot read --input {text!r}: the name is missing", advice=_EXAMPLE)
+        if name in inputs:
+            raise UsageError(f"--input {name} is given twice")
+        inputs[name] = _parse_type(rest, f"--input {text!r}")
+    return inputs
+
+
+def read_inputs(inputs: Mapping[str, InputShape] | None) -> Inputs | None:
+    """The same for the Python API: names to shapes, as text or as sequences of sizes and names."""
+    if inputs is None:
+        return None
+    return {name: _parse_type(_as_text(shape), f"the shape of input {name!r}") for name, shape in inputs.items()}
+
+
+def _as_text(shape: InputShape) -> str:
+    return shape if isinstance(shape, str) else ",".join(str(dim) for dim in shape)
+
+
+def _parse_type(text: str, what: str) -> tuple[Shape, DType | None]:
+    sizes, colon, dtype = text.partition(":")
+    try:
+        kind = DType.of(dtype.strip()) if colon else None
+    except IsomorphError as error:
+        raise UsageError(f"cannot read {what}: {error.what}", advice=error.advice) from None
+    pieces = _split(sizes.strip())
+    return tuple(_parse_dim(piece, what) for piece in pieces), kind
+
+
+def _split(sizes: str) -> list[str]:
+    """The sizes between commas that are outside of parentheses; a trailing comma is allowed, as in (N,)."""
+    pieces = re.split(r",(?![^()]*\))", sizes.removeprefix("(").removesuffix(")") if sizes.startswith("(") else sizes)
+    return pieces[:-1] if not pieces[-1].strip() else pieces
+
+
+def _parse_dim(text: str, what: str) -> Dim:
+    text = text.strip()
+    if re.fullmatch(r"\?|-\d+|None", text):
+        raise UsageError(f"cannot read {what}: {text!r} is not a size", advice="give a size that may vary a name, for example N")
+    if not text:
+        raise UsageError(f"cannot read {what}: a size is missing", advice=_EXAMPLE)
+    try:
+        return parse_dim(text)
+    except IsomorphError as error:
+        raise UsageError(f"cannot read {what}: {text!r} is not a size", because=error.because, advice=_EXAMPLE) from None
