@@ -14,7 +14,10 @@ from typing import TypeAlias, Union
 
 from isomorph.errors import ShapeError
 
-__all__ = ["Dim", "DimRange", "Shape", "Sym", "as_dim", "ceil_div", "dim_max", "dim_min", "elements", "format_shape", "parse_dim", "substitute"]
+__all__ = [
+    "Dim", "DimRange", "Shape", "Sym", "as_dim", "ceil_div", "dim_max", "dim_min", "elements", "format_shape", "parse_dim", "provably_different",
+    "substitute",
+]  # fmt: skip
 
 Dim: TypeAlias = Union[int, "Sym"]
 Shape: TypeAlias = tuple[Dim, ...]
@@ -267,6 +270,17 @@ _OPERATIONS: dict[str, Callable[[Dim, Dim], Dim]] = {"//": _divide, "%": _modulo
 def substitute(dim: Dim, bindings: Mapping[str, Dim]) -> Dim:
     """`dim` with named dimensions replaced by ints or other expressions."""
     return dim.substitute(bindings) if isinstance(dim, Sym) else dim
+
+
+def provably_different(left: Dim, right: Dim) -> bool:
+    """True only where no sizes of the named dimensions, all at least 1, make the two equal."""
+    difference = left - right
+    if isinstance(difference, int):
+        return difference != 0
+    factors = [factor for _, factor in difference.terms]
+    if any(atom.op != "dim" for monomial, _ in difference.terms for atom in monomial):
+        return False
+    return all(factor > 0 for factor in factors) or all(factor < 0 for factor in factors)
 
 
 def elements(shape: Iterable[Dim]) -> Dim:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.layout import LayoutRule, Perm, inverse
 from isomorph.ir.op import Op, TensorType, broadcast, normalize_axis
+from isomorph.ir.ops.elementwise import (
+    Abs, Add, Div, Erf, Exp, GreaterOrEqual, Greater, Identity, Less, Log, Max, Min, Mul, Neg, Sub, Where, scalar,
+)  # fmt: skip
+from isomorph.ir.ops.numerics import Array, erf, in_single
+from isomorph.ir.ops.reduce import ReduceMax, ReduceSum
+
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
 
 __all__ = [
     "Celu", "Clip", "Dropout", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "LogSigmoid", "LogSoftmax", "Mish", "PRelu", "Relu",
@@ -25,6 +37,22 @@ class _Activation(Op):
         self.require_float(x)
         return (x,)
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return in_single(self.formula, x)
+
+    def formula(self, x: Array) -> Array:
+        """The function on float32 or wider."""
+        raise NotImplementedError  # pragma: no cover
+
+
+def _sigmoid(x: Array) -> Array:
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
+
+
+def _softplus(x: Array) -> Array:
+    return np.logaddexp(np.zeros((), x.dtype), x)  # type: ignore[no-any-return]
+
 
 @dataclass(frozen=True, slots=True)
 class Relu(Op):
@@ -37,12 +65,22 @@ class Relu(Op):
             raise DTypeError(f"Relu: a signed operand is needed, not {x.dtype}")
         return (x,)
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return np.maximum(x, x.dtype.type(0))
+
 
 @dataclass(frozen=True, slots=True)
 class LeakyRelu(_Activation):
     """y = x where x >= 0, else alpha * x. See: ONNX LeakyRelu-16."""
 
     alpha: float = 0.01
+
+    def formula(self, x: Array) -> Array:
+        return np.where(x >= 0, x, x.dtype.type(self.alpha) * x)
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        scaled = b.emit(Mul(), x, scalar(b, self.alpha, x))
+        return b.emit(Where(), b.emit(GreaterOrEqual(), x, scalar(b, 0.0, x)), x, scaled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +95,25 @@ class PRelu(Op):
         self.require(broadcast(x.shape, slope.shape) == x.shape, f"slope {slope} does not broadcast to {x}")
         return (x,)
 
+    def evaluate(self, x: Array, slope: Array) -> Array:  # type: ignore[override]
+        return np.where(x >= 0, x, slope * x)
+
+    def decompose(self, b: Builder, x: Value, slope: Value) -> Value:  # type: ignore[override]
+        return b.emit(Where(), b.emit(GreaterOrEqual(), x, scalar(b, 0, x)), x, b.emit(Mul(), slope, x))
+
 
 @dataclass(frozen=True, slots=True)
 class Elu(_Activation):
     """y = x where x > 0, else alpha * (exp(x) - 1). See: ONNX Elu-22."""
 
     alpha: float = 1.0
+
+    def formula(self, x: Array) -> Array:
+        return np.where(x > 0, x, x.dtype.type(self.alpha) * np.expm1(x))
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        grown = b.emit(Mul(), b.emit(Sub(), b.emit(Exp(), x), scalar(b, 1.0, x)), scalar(b, self.alpha, x))
+        return b.emit(Where(), b.emit(Greater(), x, scalar(b, 0.0, x)), x, grown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +122,28 @@ class Celu(_Activation):
 
     alpha: float = 1.0
 
+    def formula(self, x: Array) -> Array:
+        alpha = x.dtype.type(self.alpha)
+        return np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha))  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        zero, alpha = scalar(b, 0.0, x), scalar(b, self.alpha, x)
+        grown = b.emit(Sub(), b.emit(Exp(), b.emit(Div(), x, alpha)), scalar(b, 1.0, x))
+        return b.emit(Add(), b.emit(Max(), x, zero), b.emit(Min(), b.emit(Mul(), grown, alpha), zero))
+
 
 @dataclass(frozen=True, slots=True)
 class Selu(_Activation):
     """y = gamma * (x where x > 0, else alpha * (exp(x) - 1)). See: ONNX Selu-22; Klambauer et al. 2017."""
 
     alpha: float = 1.6732632423543772
+
+    def formula(self, x: Array) -> Array:
+        kind = x.dtype.type
+        return kind(self.gamma) * np.where(x > 0, x, kind(self.alpha) * np.expm1(x))  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return b.emit(Mul(), b.emit(Elu(self.alpha), x), scalar(b, self.gamma, x))
     gamma: float = 1.0507009873554805
 
 
@@ -90,15 +157,38 @@ class Gelu(_Activation):
 
     approximate: Literal["none", "tanh"] = "none"
 
+    def formula(self, x: Array) -> Array:
+        if self.approximate == "tanh":
+            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))  # type: ignore[no-any-return]
+        return 0.5 * x * (1 + erf(x / math.sqrt(2)))  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        if self.approximate == "tanh":
+            cubic = b.emit(Mul(), b.emit(Mul(), b.emit(Mul(), x, x), x), scalar(b, 0.044715, x))
+            inner = b.emit(Mul(), b.emit(Add(), x, cubic), scalar(b, math.sqrt(2 / math.pi), x))
+            bend = b.emit(Tanh(), inner)
+        else:
+            bend = b.emit(Erf(), b.emit(Mul(), x, scalar(b, math.sqrt(0.5), x)))
+        return b.emit(Mul(), b.emit(Mul(), x, scalar(b, 0.5, x)), b.emit(Add(), bend, scalar(b, 1.0, x)))
+
 
 @dataclass(frozen=True, slots=True)
 class Sigmoid(_Activation):
     """y = 1 / (1 + exp(-x)). See: ONNX Sigmoid-13."""
 
+    def formula(self, x: Array) -> Array:
+        return _sigmoid(x)
+
 
 @dataclass(frozen=True, slots=True)
 class LogSigmoid(_Activation):
     """y = log(1 / (1 + exp(-x))) = -softplus(-x). See: torch.nn.LogSigmoid; keras.ops.log_sigmoid."""
+
+    def formula(self, x: Array) -> Array:
+        return -_softplus(-x)
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return b.emit(Neg(), b.emit(Softplus(), b.emit(Neg(), x)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +199,26 @@ class HardSigmoid(_Activation):
     """
 
     alpha: float = 0.2
+
+    def formula(self, x: Array) -> Array:
+        kind = x.dtype.type
+        return np.clip(kind(self.alpha) * x + kind(self.beta), 0, 1)  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        line = b.emit(Add(), b.emit(Mul(), x, scalar(b, self.alpha, x)), scalar(b, self.beta, x))
+        return b.emit(Clip(0.0, 1.0), line)
     beta: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class HardSwish(_Activation):
     """y = x * max(0, min(1, x / 6 + 1/2)). See: ONNX HardSwish-22."""
+
+    def formula(self, x: Array) -> Array:
+        return x * np.clip(x / 6 + x.dtype.type(0.5), 0, 1)  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return b.emit(Mul(), x, b.emit(HardSigmoid(1 / 6, 0.5), x))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +227,50 @@ class Swish(_Activation):
 
     alpha: float = 1.0
 
+    def formula(self, x: Array) -> Array:
+        return x * _sigmoid(x.dtype.type(self.alpha) * x)  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        scaled = x if self.alpha == 1.0 else b.emit(Mul(), x, scalar(b, self.alpha, x))
+        return b.emit(Mul(), x, b.emit(Sigmoid(), scaled))
+
 
 @dataclass(frozen=True, slots=True)
 class Mish(_Activation):
     """y = x * tanh(softplus(x)). See: ONNX Mish-22."""
+
+    def formula(self, x: Array) -> Array:
+        return x * np.tanh(_softplus(x))  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return b.emit(Mul(), x, b.emit(Tanh(), b.emit(Softplus(), x)))
 
 
 @dataclass(frozen=True, slots=True)
 class Softplus(_Activation):
     """y = log(1 + exp(x)). See: ONNX Softplus-22."""
 
+    def formula(self, x: Array) -> Array:
+        return _softplus(x)
+
 
 @dataclass(frozen=True, slots=True)
 class Softsign(_Activation):
     """y = x / (1 + |x|). See: ONNX Softsign-22."""
 
+    def formula(self, x: Array) -> Array:
+        return x / (1 + np.abs(x))  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return b.emit(Div(), x, b.emit(Add(), b.emit(Abs(), x), scalar(b, 1.0, x)))
+
 
 @dataclass(frozen=True, slots=True)
 class Tanh(_Activation):
     """y = tanh(x). See: ONNX Tanh-13."""
+
+    def formula(self, x: Array) -> Array:
+        return np.tanh(x)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +279,29 @@ class ThresholdedRelu(_Activation):
 
     alpha: float = 1.0
 
+    def formula(self, x: Array) -> Array:
+        return np.where(x > x.dtype.type(self.alpha), x, x.dtype.type(0))
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        zero = scalar(b, 0.0, x)
+        return b.emit(Where(), b.emit(Greater(), x, scalar(b, self.alpha, x)), x, zero)
+
 
 @dataclass(frozen=True, slots=True)
 class Shrink(_Activation):
     """y = x + bias where x < -lambd, x - bias where x > lambd, else 0. See: ONNX Shrink-9; torch hardshrink, softshrink."""
 
     lambd: float = 0.5
+
+    def formula(self, x: Array) -> Array:
+        kind = x.dtype.type
+        high = np.where(x > kind(self.lambd), x - kind(self.bias), kind(0))
+        return np.where(x < -kind(self.lambd), x + kind(self.bias), high)
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        bias = scalar(b, self.bias, x)
+        high = b.emit(Where(), b.emit(Greater(), x, scalar(b, self.lambd, x)), b.emit(Sub(), x, bias), scalar(b, 0.0, x))
+        return b.emit(Where(), b.emit(Less(), x, scalar(b, -self.lambd, x)), b.emit(Add(), x, bias), high)
     bias: float = 0.0
 
 
@@ -174,6 +320,16 @@ class Clip(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (x,)
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        low = x if self.min is None else np.maximum(x, np.asarray(self.min).astype(x.dtype))
+        return low if self.max is None else np.minimum(low, np.asarray(self.max).astype(x.dtype))
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        if self.min is None and self.max is None:
+            return b.emit(Identity(), x)
+        low = x if self.min is None else b.emit(Max(), x, scalar(b, self.min, x))
+        return low if self.max is None else b.emit(Min(), low, scalar(b, self.max, x))
+
 
 @dataclass(frozen=True, slots=True)
 class Softmax(_Activation):
@@ -191,10 +347,28 @@ class Softmax(_Activation):
     def permuted(self, perm: Perm) -> Op | None:
         return replace(self, axis=inverse(perm)[self.axis])
 
+    def formula(self, x: Array) -> Array:
+        grown = np.exp(x - np.max(x, self.axis, keepdims=True))
+        return grown / np.sum(grown, self.axis, keepdims=True)  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        axes = (normalize_axis(self.axis, x.rank),)
+        grown = b.emit(Exp(), b.emit(Sub(), x, b.emit(ReduceMax(axes), x)))
+        return b.emit(Div(), grown, b.emit(ReduceSum(axes), grown))
+
 
 @dataclass(frozen=True, slots=True)
 class LogSoftmax(Softmax):
     """y = x - log(sum(exp(x))) along `axis`. See: ONNX LogSoftmax-13."""
+
+    def formula(self, x: Array) -> Array:
+        centered = x - np.max(x, self.axis, keepdims=True)
+        return centered - np.log(np.sum(np.exp(centered), self.axis, keepdims=True))  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        axes = (normalize_axis(self.axis, x.rank),)
+        centered = b.emit(Sub(), x, b.emit(ReduceMax(axes), x))
+        return b.emit(Sub(), centered, b.emit(Log(), b.emit(ReduceSum(axes), b.emit(Exp(), centered))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +376,9 @@ class Dropout(_Activation):
     """y = x: dropout at inference. `ratio` is kept so that a trainable target can have the layer back."""
 
     ratio: float = 0.5
+
+    def formula(self, x: Array) -> Array:
+        return x
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return b.emit(Identity(), x)

@@ -6,8 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from isomorph.ir.dtypes import DType
 from isomorph.ir.op import Op, TensorType, broadcast
+from isomorph.ir.ops.activation import Softmax
+from isomorph.ir.ops.elementwise import Add, GreaterOrEqual, Mul, Where
+from isomorph.ir.ops.linear import MatMul
+from isomorph.ir.ops.numerics import Array, in_single
+from isomorph.ir.ops.shape import Range, Transpose, Unsqueeze
 from isomorph.ir.shapes import Sym
 
 if TYPE_CHECKING:
@@ -41,13 +48,6 @@ class ScaledDotProductAttention(Op):
         return (TensorType(dtype, (*batch, q.shape[-2], v.shape[-1])),)
 
     def decompose(self, b: Builder, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:  # type: ignore[override]
-        import numpy as np
-
-        from isomorph.ir.ops.activation import Softmax
-        from isomorph.ir.ops.elementwise import Add, GreaterOrEqual, Mul, Where
-        from isomorph.ir.ops.linear import MatMul
-        from isomorph.ir.ops.shape import Range, Transpose, Unsqueeze
-
         width = q.shape[-1]
         self.require(self.scale is not None or isinstance(width, int), f"the default scale needs a static width, not {q.type}")
         scale = self.scale if self.scale is not None else 1.0 / math.sqrt(int(width))  # type: ignore[arg-type]
@@ -64,3 +64,14 @@ class ScaledDotProductAttention(Op):
         elif mask is not None:
             scores = b.emit(Add(), scores, mask)
         return b.emit(MatMul(), b.emit(Softmax(axis=scores.rank - 1), scores), v)
+
+    def evaluate(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:  # type: ignore[override]
+        added = None if mask is None else np.where(mask, 0.0, -np.inf).astype(q.dtype) if mask.dtype == bool else mask
+        return in_single(self._attended, q, k, v, added)
+
+    def _attended(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+        scale = 1.0 / math.sqrt(q.shape[-1]) if self.scale is None else self.scale
+        scores = (q * q.dtype.type(scale)) @ np.swapaxes(k, -1, -2)
+        if self.causal:
+            scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, scores.dtype.type(-np.inf))
+        return Softmax(axis=-1).formula(scores if mask is None else scores + mask) @ v  # type: ignore[no-any-return]

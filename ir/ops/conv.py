@@ -6,15 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
-from isomorph.ir.layout import Layout, LayoutRule
+import numpy as np
+
+from isomorph.errors import ShapeError
+from isomorph.ir.dtypes import DType
+from isomorph.ir.layout import Layout, LayoutRule, to_channels_first, to_channels_last
 from isomorph.ir.op import Op, TensorType
-from isomorph.ir.shapes import Dim, Shape, Sym, ceil_div, dim_max
+from isomorph.ir.ops.numerics import Array, in_single, padded, windows
+from isomorph.ir.shapes import Dim, Shape, Sym, ceil_div, dim_min
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Value
 
-__all__ = ["Conv", "ConvTranspose", "Pads", "SeparableConv", "resolve_pads", "window_output"]
+__all__ = [
+    "Conv", "ConvTranspose", "Pads", "SeparableConv", "from_channels_first", "in_channels_first", "resolve_pads", "static_pads",
+    "window_output",
+]  # fmt: skip
 
 Ints: TypeAlias = tuple[int, ...]
 Pads: TypeAlias = tuple[tuple[int, int], ...] | Literal["same_upper", "same_lower"]
@@ -61,12 +69,29 @@ def window_output(
         if isinstance(count, int) and isinstance(size, int):
             if (count - 1) * stride >= size + begin:
                 count -= 1
-        elif end:
-            # the last start is at most size + begin - 1
-            last = (size + (begin - 1)) // stride + 1
-            count = -dim_max(-count, -last)
+        elif end + stride > (window - 1) * dilation + 1:
+            # only then can a last window start beyond size + begin - 1
+            count = dim_min(count, (size + (begin - 1)) // stride + 1)
         sizes.append(count)
     return tuple(sizes)
+
+
+def static_pads(pads: Pads, spatial: Sequence[int], kernel: Ints, strides: Ints, dilations: Ints) -> tuple[tuple[int, int], ...]:
+    """`resolve_pads` where the sizes are known, as they are in an evaluation."""
+    resolved = resolve_pads(pads, spatial, kernel, strides, dilations)
+    if resolved is None:
+        raise ShapeError(f"pads {pads!r} depend on a symbolic size")
+    return resolved
+
+
+def in_channels_first(layout: Layout, array: Array) -> Array:
+    """Data in `layout` as a view (N, C, *D)."""
+    return array if layout is Layout.CHANNELS_FIRST else array.transpose(to_channels_first(array.ndim))
+
+
+def from_channels_first(layout: Layout, array: Array) -> Array:
+    """Data (N, C, *D) as a view in `layout`."""
+    return array if layout is Layout.CHANNELS_FIRST else array.transpose(to_channels_last(array.ndim))
 
 
 def _check_window(op: Op, rank: int, *lists: tuple[str, Sequence[object] | str]) -> None:
@@ -115,6 +140,24 @@ class Conv(Op):
             self.require(isinstance(size, Sym) or size >= 0, f"the kernel {w} does not fit into the data {x}")
         return (TensorType(dtype, self.layout.join(batch, out_channels, sizes)),)
 
+    def evaluate(self, x: Array, w: Array, b: Array | None = None) -> Array:  # type: ignore[override]
+        return from_channels_first(self.layout, in_single(self._correlated, in_channels_first(self.layout, x), w, b))
+
+    def _correlated(self, x: Array, w: Array, b: Array | None) -> Array:
+        """One matrix product for each group over the unfolded windows: x (N, C, *D) to y (N, O, *D')."""
+        kernel = w.shape[2:]
+        pads = static_pads(self.pads, x.shape[2:], kernel, self.strides, self.dilations)
+        view = windows(padded(x, ((0, 0), (0, 0), *pads), 0), kernel, self.strides, self.dilations)
+        batch, _, *rest = view.shape
+        sizes, rank, group = rest[: len(kernel)], len(kernel), self.group
+        # (N, G, C / G, *D', *K) -> (G, N, *D', C / G, *K) -> (G, N * D', C / G * K)
+        split = view.reshape(batch, group, w.shape[1], *rest)
+        order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
+        columns = split.transpose(order).reshape(group, -1, w[0].size)
+        product = columns @ w.reshape(group, w.shape[0] // group, w[0].size).transpose(0, 2, 1)
+        y = np.moveaxis(product.reshape(group, batch, *sizes, -1), 0, -2).reshape(batch, *sizes, w.shape[0])
+        return np.moveaxis(y if b is None else y + b, -1, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class ConvTranspose(Op):
@@ -157,6 +200,32 @@ class ConvTranspose(Op):
         ]
         return (TensorType(self.require_same_dtype(x, w, b), self.layout.join(batch, out_channels, sizes)),)
 
+    def evaluate(self, x: Array, w: Array, b: Array | None = None) -> Array:  # type: ignore[override]
+        return from_channels_first(self.layout, in_single(self._scattered, in_channels_first(self.layout, x), w, b))
+
+    def _scattered(self, x: Array, w: Array, b: Array | None) -> Array:
+        """Adds x times each cell of the kernel into the place that the cell reaches."""
+        batch, channels, *spatial = x.shape
+        group, kernel = self.group, w.shape[2:]
+        extents = [
+            (size - 1) * stride + (window - 1) * dilation + 1
+            for size, window, stride, dilation in zip(spatial, kernel, self.strides, self.dilations, strict=True)
+        ]
+        full = np.zeros((batch, group, w.shape[1], *extents), x.dtype)
+        data = x.reshape(batch, group, channels // group, *spatial)
+        cells = w.reshape(group, channels // group, *w.shape[1:])
+        for cell in np.ndindex(*kernel):
+            starts = [index * dilation for index, dilation in zip(cell, self.dilations, strict=True)]
+            places = tuple(
+                slice(start, start + (size - 1) * stride + 1, stride)
+                for start, size, stride in zip(starts, spatial, self.strides, strict=True)
+            )
+            full[(..., *places)] += np.einsum("ngc...,gco->ngo...", data, cells[(..., *cell)])
+        y = full.reshape(batch, group * w.shape[1], *extents)
+        crops = [(-begin, extra - end) for (begin, end), extra in zip(self.pads, self.output_padding, strict=True)]
+        y = padded(y, ((0, 0), (0, 0), *crops), 0)
+        return y if b is None else y + b.reshape(-1, *(1,) * len(kernel))  # type: ignore[no-any-return]
+
 
 @dataclass(frozen=True, slots=True)
 class SeparableConv(Op):
@@ -189,6 +258,10 @@ class SeparableConv(Op):
     ) -> tuple[TensorType, ...]:
         first, second = self._pair(x, pointwise)
         return second.infer(*first.infer(x, depthwise), pointwise, b)
+
+    def evaluate(self, x: Array, depthwise: Array, pointwise: Array, b: Array | None = None) -> Array:  # type: ignore[override]
+        first, second = self._pair(*(TensorType(DType.of(array.dtype), array.shape) for array in (x, pointwise)))
+        return second.evaluate(first.evaluate(x, depthwise), pointwise, b)
 
     def decompose(self, b: Builder, x: Value, depthwise: Value, pointwise: Value, bias: Value | None = None) -> Value:  # type: ignore[override]
         first, second = self._pair(x.type, pointwise.type)

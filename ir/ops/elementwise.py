@@ -6,12 +6,19 @@ Operands of a binary op have one element type: readers insert the casts that the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import LayoutRule
 from isomorph.ir.op import Op, TensorType, broadcast
+from isomorph.ir.ops.numerics import Array, erf, in_single
+
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
 
 __all__ = [
     "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast",
@@ -21,12 +28,29 @@ __all__ = [
 ]  # fmt: skip
 
 
+def scalar(b: Builder, number: float, like: Value) -> Value:
+    """A constant of shape () in the element type of `like`, for decompositions."""
+    return b.constant(np.asarray(number).astype(like.dtype.numpy), "scalar")
+
+
+def _divide(a: Array, b: Array) -> Array:
+    if not DType.of(a.dtype).is_integer:
+        return a / b  # type: ignore[no-any-return]
+    quotient = a // b
+    toward_zero = (quotient < 0) & (quotient * b != a)
+    return (quotient + toward_zero.astype(a.dtype)).astype(a.dtype)  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True, slots=True)
 class _Unary(Op):
     layout_rule: ClassVar[LayoutRule] = LayoutRule.ELEMENTWISE
+    function: ClassVar[Any]
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (x,)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return self.function(x)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +58,9 @@ class _FloatUnary(_Unary):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require_float(x)
         return (x,)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return in_single(self.function, x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +73,13 @@ class _Predicate(_Unary):
 class _Binary(Op):
     inputs: ClassVar[tuple[str, ...]] = ("a", "b")
     layout_rule: ClassVar[LayoutRule] = LayoutRule.ELEMENTWISE
+    function: ClassVar[Any]
 
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (TensorType(self.require_same_dtype(a, b), broadcast(a.shape, b.shape)),)
+
+    def evaluate(self, a: Array, b: Array) -> Array:  # type: ignore[override]
+        return self.function(a, b)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,220 +109,308 @@ class _Bitwise(_Binary):
 class Add(_Binary):
     """y = a + b. See: ONNX Add-14."""
 
+    function: ClassVar[Any] = np.add
+
 
 @dataclass(frozen=True, slots=True)
 class Sub(_Binary):
     """y = a - b. See: ONNX Sub-14."""
+
+    function: ClassVar[Any] = np.subtract
 
 
 @dataclass(frozen=True, slots=True)
 class Mul(_Binary):
     """y = a * b. See: ONNX Mul-14."""
 
+    function: ClassVar[Any] = np.multiply
+
 
 @dataclass(frozen=True, slots=True)
 class Div(_Binary):
     """y = a / b; integers are truncated toward zero. See: ONNX Div-14."""
+
+    function: ClassVar[Any] = staticmethod(_divide)
 
 
 @dataclass(frozen=True, slots=True)
 class Max(_Binary):
     """y = max(a, b), NaN if either is. Differs from ONNX Max-13: two operands."""
 
+    function: ClassVar[Any] = np.maximum
+
 
 @dataclass(frozen=True, slots=True)
 class Min(_Binary):
     """y = min(a, b), NaN if either is. Differs from ONNX Min-13: two operands."""
+
+    function: ClassVar[Any] = np.minimum
 
 
 @dataclass(frozen=True, slots=True)
 class Equal(_Comparison):
     """y = (a == b). See: ONNX Equal-19."""
 
+    function: ClassVar[Any] = np.equal
+
 
 @dataclass(frozen=True, slots=True)
 class Greater(_Comparison):
     """y = (a > b). See: ONNX Greater-13."""
+
+    function: ClassVar[Any] = np.greater
 
 
 @dataclass(frozen=True, slots=True)
 class GreaterOrEqual(_Comparison):
     """y = (a >= b). See: ONNX GreaterOrEqual-16."""
 
+    function: ClassVar[Any] = np.greater_equal
+
 
 @dataclass(frozen=True, slots=True)
 class Less(_Comparison):
     """y = (a < b). See: ONNX Less-13."""
+
+    function: ClassVar[Any] = np.less
 
 
 @dataclass(frozen=True, slots=True)
 class LessOrEqual(_Comparison):
     """y = (a <= b). See: ONNX LessOrEqual-16."""
 
+    function: ClassVar[Any] = np.less_equal
+
 
 @dataclass(frozen=True, slots=True)
 class And(_Logical):
     """y = a and b. See: ONNX And-7."""
+
+    function: ClassVar[Any] = np.logical_and
 
 
 @dataclass(frozen=True, slots=True)
 class Or(_Logical):
     """y = a or b. See: ONNX Or-7."""
 
+    function: ClassVar[Any] = np.logical_or
+
 
 @dataclass(frozen=True, slots=True)
 class Xor(_Logical):
     """y = a xor b. See: ONNX Xor-7."""
+
+    function: ClassVar[Any] = np.logical_xor
 
 
 @dataclass(frozen=True, slots=True)
 class BitwiseAnd(_Bitwise):
     """y = a & b. See: ONNX BitwiseAnd-18."""
 
+    function: ClassVar[Any] = np.bitwise_and
+
 
 @dataclass(frozen=True, slots=True)
 class BitwiseOr(_Bitwise):
     """y = a | b. See: ONNX BitwiseOr-18."""
+
+    function: ClassVar[Any] = np.bitwise_or
 
 
 @dataclass(frozen=True, slots=True)
 class BitwiseXor(_Bitwise):
     """y = a ^ b. See: ONNX BitwiseXor-18."""
 
+    function: ClassVar[Any] = np.bitwise_xor
+
 
 @dataclass(frozen=True, slots=True)
 class Identity(_Unary):
     """y = x. See: ONNX Identity-24."""
+
+    function: ClassVar[Any] = staticmethod(np.asarray)
 
 
 @dataclass(frozen=True, slots=True)
 class Abs(_Unary):
     """y = |x|. See: ONNX Abs-13."""
 
+    function: ClassVar[Any] = np.abs
+
 
 @dataclass(frozen=True, slots=True)
 class Neg(_Unary):
     """y = -x. See: ONNX Neg-13."""
+
+    function: ClassVar[Any] = np.negative
 
 
 @dataclass(frozen=True, slots=True)
 class Sign(_Unary):
     """y = -1, 0 or 1 with the sign of x. See: ONNX Sign-13."""
 
+    function: ClassVar[Any] = np.sign
+
 
 @dataclass(frozen=True, slots=True)
 class Not(_Predicate):
     """y = not x, for bool. See: ONNX Not-1."""
+
+    function: ClassVar[Any] = np.logical_not
 
 
 @dataclass(frozen=True, slots=True)
 class BitwiseNot(_Unary):
     """y = ~x, for integers. See: ONNX BitwiseNot-18."""
 
+    function: ClassVar[Any] = np.invert
+
 
 @dataclass(frozen=True, slots=True)
 class IsNaN(_Predicate):
     """y = x is NaN. See: ONNX IsNaN-20."""
+
+    function: ClassVar[Any] = np.isnan
 
 
 @dataclass(frozen=True, slots=True)
 class IsInf(_Predicate):
     """y = x is plus or minus infinity. See: ONNX IsInf-20."""
 
+    function: ClassVar[Any] = np.isinf
+
 
 @dataclass(frozen=True, slots=True)
 class Sqrt(_FloatUnary):
     """y = sqrt(x). See: ONNX Sqrt-13."""
+
+    function: ClassVar[Any] = np.sqrt
 
 
 @dataclass(frozen=True, slots=True)
 class Exp(_FloatUnary):
     """y = exp(x). See: ONNX Exp-13."""
 
+    function: ClassVar[Any] = np.exp
+
 
 @dataclass(frozen=True, slots=True)
 class Log(_FloatUnary):
     """y = log(x), natural. See: ONNX Log-13."""
+
+    function: ClassVar[Any] = np.log
 
 
 @dataclass(frozen=True, slots=True)
 class Reciprocal(_FloatUnary):
     """y = 1 / x. See: ONNX Reciprocal-13."""
 
+    function: ClassVar[Any] = np.reciprocal
+
 
 @dataclass(frozen=True, slots=True)
 class Floor(_FloatUnary):
     """y = the largest integer not above x. See: ONNX Floor-13."""
+
+    function: ClassVar[Any] = np.floor
 
 
 @dataclass(frozen=True, slots=True)
 class Ceil(_FloatUnary):
     """y = the smallest integer not below x. See: ONNX Ceil-13."""
 
+    function: ClassVar[Any] = np.ceil
+
 
 @dataclass(frozen=True, slots=True)
 class Round(_FloatUnary):
     """y = the nearest integer, halves to even. See: ONNX Round-22."""
+
+    function: ClassVar[Any] = np.rint
 
 
 @dataclass(frozen=True, slots=True)
 class Erf(_FloatUnary):
     """y = 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x. See: ONNX Erf-13."""
 
+    function: ClassVar[Any] = staticmethod(erf)
+
 
 @dataclass(frozen=True, slots=True)
 class Sin(_FloatUnary):
     """y = sin(x), radians. See: ONNX Sin-22."""
+
+    function: ClassVar[Any] = np.sin
 
 
 @dataclass(frozen=True, slots=True)
 class Cos(_FloatUnary):
     """y = cos(x), radians. See: ONNX Cos-22."""
 
+    function: ClassVar[Any] = np.cos
+
 
 @dataclass(frozen=True, slots=True)
 class Tan(_FloatUnary):
     """y = tan(x), radians. See: ONNX Tan-22."""
+
+    function: ClassVar[Any] = np.tan
 
 
 @dataclass(frozen=True, slots=True)
 class Asin(_FloatUnary):
     """y = arcsin(x), radians. See: ONNX Asin-22."""
 
+    function: ClassVar[Any] = np.arcsin
+
 
 @dataclass(frozen=True, slots=True)
 class Acos(_FloatUnary):
     """y = arccos(x), radians. See: ONNX Acos-22."""
+
+    function: ClassVar[Any] = np.arccos
 
 
 @dataclass(frozen=True, slots=True)
 class Atan(_FloatUnary):
     """y = arctan(x), radians. See: ONNX Atan-22."""
 
+    function: ClassVar[Any] = np.arctan
+
 
 @dataclass(frozen=True, slots=True)
 class Sinh(_FloatUnary):
     """y = sinh(x). See: ONNX Sinh-22."""
+
+    function: ClassVar[Any] = np.sinh
 
 
 @dataclass(frozen=True, slots=True)
 class Cosh(_FloatUnary):
     """y = cosh(x). See: ONNX Cosh-22."""
 
+    function: ClassVar[Any] = np.cosh
+
 
 @dataclass(frozen=True, slots=True)
 class Asinh(_FloatUnary):
     """y = arsinh(x). See: ONNX Asinh-22."""
+
+    function: ClassVar[Any] = np.arcsinh
 
 
 @dataclass(frozen=True, slots=True)
 class Acosh(_FloatUnary):
     """y = arcosh(x). See: ONNX Acosh-22."""
 
+    function: ClassVar[Any] = np.arccosh
+
 
 @dataclass(frozen=True, slots=True)
 class Atanh(_FloatUnary):
     """y = artanh(x). See: ONNX Atanh-22."""
+
+    function: ClassVar[Any] = np.arctanh
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +423,13 @@ class Pow(Op):
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (TensorType(a.dtype, broadcast(a.shape, b.shape)),)
 
+    def evaluate(self, a: Array, b: Array) -> Array:  # type: ignore[override]
+        if DType.of(a.dtype).is_integer and (not DType.of(b.dtype).is_integer or bool(np.any(b < 0))):
+            return np.power(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype)
+        if DType.of(a.dtype).is_integer:
+            return np.power(a, b.astype(a.dtype))
+        return in_single(np.power, a, b.astype(np.result_type(a, b) if a.dtype.itemsize >= 4 else np.float64)).astype(a.dtype)
+
 
 @dataclass(frozen=True, slots=True)
 class Mod(_Binary):
@@ -313,6 +439,9 @@ class Mod(_Binary):
     """
 
     fmod: bool = False
+
+    def evaluate(self, a: Array, b: Array) -> Array:  # type: ignore[override]
+        return np.fmod(a, b) if self.fmod else np.mod(a, b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +455,9 @@ class Where(Op):
         if condition.dtype is not DType.BOOL:
             raise DTypeError(f"Where: a bool condition is needed, not {condition.dtype}")
         return (TensorType(self.require_same_dtype(a, b), broadcast(condition.shape, a.shape, b.shape)),)
+
+    def evaluate(self, condition: Array, a: Array, b: Array) -> Array:  # type: ignore[override]
+        return np.where(condition, a, b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,3 +473,6 @@ class Cast(Op):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (TensorType(self.to, x.shape),)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return x.astype(self.to.numpy)

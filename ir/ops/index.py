@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.op import Op, TensorType, normalize_axis
-from isomorph.ir.shapes import Dim
+from isomorph.ir.ops.elementwise import Add, Equal, GreaterOrEqual, Less, LessOrEqual, Where, scalar
+from isomorph.ir.ops.numerics import Array
+from isomorph.ir.ops.shape import Range, Unsqueeze
+from isomorph.ir.shapes import Dim, Sym
+
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
 
 __all__ = ["Gather", "GatherElements", "GatherND", "OneHot", "ScatterElements", "ScatterND", "TopK", "Trilu"]
 
@@ -16,6 +25,25 @@ __all__ = ["Gather", "GatherElements", "GatherND", "OneHot", "ScatterElements", 
 def _require_indices(op: Op, indices: TensorType) -> None:
     if not indices.dtype.is_integer:
         raise DTypeError(f"{op.name}: integer indices are needed, not {indices.dtype}")
+
+
+_COMBINE: dict[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
+def _scatter(x: Array, places: tuple[Array, ...], updates: Array, reduction: str) -> Array:
+    y = x.copy()
+    if reduction == "none":
+        y[places] = updates
+    else:
+        _COMBINE[reduction].at(y, places, updates)
+    return y
+
+
+def _element_places(indices: Array, axis: int) -> tuple[Array, ...]:
+    """Index arrays of every element of `indices`, with its value in place of the coordinate at `axis`."""
+    places = list(np.indices(indices.shape, sparse=True))
+    places[axis] = indices
+    return tuple(places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +62,9 @@ class Gather(Op):
         axis = normalize_axis(self.axis, x.rank)
         return (TensorType(x.dtype, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])),)
 
+    def evaluate(self, x: Array, indices: Array) -> Array:  # type: ignore[override]
+        return np.take(x, indices.astype(np.int64), self.axis)
+
 
 @dataclass(frozen=True, slots=True)
 class GatherElements(Op):
@@ -49,6 +80,9 @@ class GatherElements(Op):
         self.require(x.rank == indices.rank, f"{x} and indices {indices} differ in rank")
         return (TensorType(x.dtype, indices.shape),)
 
+    def evaluate(self, x: Array, indices: Array) -> Array:  # type: ignore[override]
+        return x[_element_places(indices, self.axis)]
+
 
 @dataclass(frozen=True, slots=True)
 class GatherND(Op):
@@ -62,7 +96,14 @@ class GatherND(Op):
         _require_indices(self, indices)
         depth = indices.shape[-1] if indices.rank else 0
         self.require(isinstance(depth, int) and 0 < depth <= x.rank - self.batch_dims, f"index tuples of {indices} for {x}")
-        return (TensorType(x.dtype, (*indices.shape[:-1], *x.shape[self.batch_dims + int(depth) :])),)  # type: ignore[arg-type]
+        rest = x.shape[self.batch_dims + int(depth) :]  # type: ignore[arg-type]
+        return (TensorType(x.dtype, (*indices.shape[:-1], *rest)),)
+
+    def evaluate(self, x: Array, indices: Array) -> Array:  # type: ignore[override]
+        inner = indices.ndim - 1 - self.batch_dims
+        batch = np.indices(indices.shape[: self.batch_dims], sparse=True)
+        places = [axis.reshape(*axis.shape, *(1,) * inner) for axis in batch]
+        return x[(*places, *np.moveaxis(indices, -1, 0))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +119,11 @@ class ScatterElements(Op):
         _require_indices(self, indices)
         self.require_same_dtype(x, updates)
         normalize_axis(self.axis, x.rank)
+        self.require(x.rank == indices.rank == updates.rank, f"{x}, indices {indices} and updates {updates} differ in rank")
         return (x,)
+
+    def evaluate(self, x: Array, indices: Array, updates: Array) -> Array:  # type: ignore[override]
+        return _scatter(x, _element_places(indices, self.axis), updates, self.reduction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +137,19 @@ class ScatterND(Op):
     def infer(self, x: TensorType, indices: TensorType, updates: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         _require_indices(self, indices)
         self.require_same_dtype(x, updates)
+        depth = indices.shape[-1] if indices.rank else 0
+        self.require(isinstance(depth, int) and 0 < depth <= x.rank, f"index tuples of {indices} for {x}")
         return (x,)
+
+    def evaluate(self, x: Array, indices: Array, updates: Array) -> Array:  # type: ignore[override]
+        return _scatter(x, tuple(np.moveaxis(indices, -1, 0)), updates, self.reduction)
 
 
 @dataclass(frozen=True, slots=True)
 class OneHot(Op):
-    """y = on where the index along the new axis `axis` equals indices, else off; y has the shape of indices with `depth` inserted.
+    """y = on where the index along the new axis `axis` equals indices, else off; the new axis has size `depth`.
 
+    Negative indices count from the end; a row whose index is out of range is all off.
     Differs from ONNX OneHot-11: depth is an attribute, `values` (2,) = (off, on) gives the element type.
     """
 
@@ -112,10 +163,31 @@ class OneHot(Op):
         shape: tuple[Dim, ...] = (*indices.shape[:axis], self.depth, *indices.shape[axis:])
         return (TensorType(values.dtype, shape),)
 
+    def evaluate(self, indices: Array, values: Array) -> Array:  # type: ignore[override]
+        axis = self.axis % (indices.ndim + 1)
+        classes = np.arange(self.depth).reshape((-1,) + (1,) * (indices.ndim - axis))
+        whole = indices.astype(np.int64)
+        wrapped = np.expand_dims(np.where(whole < 0, whole + self.depth, whole), axis)
+        return np.where(wrapped == classes, values[1], values[0])
+
+    def decompose(self, b: Builder, indices: Value, values: Value) -> Value:  # type: ignore[override]
+        axis = normalize_axis(self.axis, indices.rank + 1)
+        classes = b.emit(Range(0, 1, self.depth, indices.dtype))
+        if axis < indices.rank:
+            classes = b.emit(Unsqueeze(tuple(range(1, indices.rank - axis + 1))), classes)
+        negative = b.emit(Less(), indices, scalar(b, 0, indices))
+        wrapped = b.emit(Where(), negative, b.emit(Add(), indices, scalar(b, self.depth, indices)), indices)
+        hit = b.emit(Equal(), b.emit(Unsqueeze((axis,)), wrapped), classes)
+        off, on = (b.emit(Gather(axis=0), values, b.constant(np.int64(place), "place")) for place in (0, 1))
+        return b.emit(Where(), hit, on, off)
+
 
 @dataclass(frozen=True, slots=True)
 class TopK(Op):
-    """The k largest (or smallest) elements along `axis` and their indices (int64). Differs from ONNX TopK-24: k is an attribute."""
+    """The k largest (or smallest) elements along `axis` and their indices (int64), of equal elements the first.
+
+    Without `sorted` the order is unspecified. Differs from ONNX TopK-24: k is an attribute.
+    """
 
     k: int
     axis: int = -1
@@ -125,7 +197,17 @@ class TopK(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         axis = normalize_axis(self.axis, x.rank)
         shape = (*x.shape[:axis], self.k, *x.shape[axis + 1 :])
+        size = x.shape[axis]
+        self.require(isinstance(size, Sym) or 0 <= self.k <= size, f"{self.k} elements of axis {axis} of {x}")
         return TensorType(x.dtype, shape), TensorType(DType.INT64, shape)
+
+    def evaluate(self, x: Array) -> tuple[Array, Array]:  # type: ignore[override]
+        if self.largest:
+            order = np.flip(x.shape[self.axis] - 1 - np.argsort(np.flip(x, self.axis), self.axis, kind="stable"), self.axis)
+        else:
+            order = np.argsort(x, self.axis, kind="stable")
+        first = np.take(order, np.arange(self.k), self.axis).astype(np.int64)
+        return np.take_along_axis(x, first, self.axis), first
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +223,12 @@ class Trilu(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require(x.rank >= 2, f"matrices are needed, not {x}")
         return (x,)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return np.triu(x, self.k) if self.upper else np.tril(x, self.k)
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        rows = b.emit(Unsqueeze((1,)), b.emit(Range(self.k, 1, x.shape[-2], DType.INT64)))
+        columns = b.emit(Range(0, 1, x.shape[-1], DType.INT64))
+        kept = b.emit(GreaterOrEqual() if self.upper else LessOrEqual(), columns, rows)
+        return b.emit(Where(), kept, x, scalar(b, 0, x))

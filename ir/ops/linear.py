@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from isomorph.errors import DTypeError, ShapeError
 from isomorph.ir.op import Op, TensorType, broadcast
+from isomorph.ir.ops.elementwise import Add, Mul, scalar
+from isomorph.ir.ops.index import Gather
+from isomorph.ir.ops.numerics import Array, in_single
+from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.shapes import Dim, Shape, Sym, format_shape
 
 if TYPE_CHECKING:
@@ -38,13 +44,14 @@ class Linear(Op):
         return (TensorType(self.require_same_dtype(x, w, b), (*x.shape[:-1], w.shape[0])),)
 
     def decompose(self, b: Builder, x: Value, w: Value, bias: Value | None = None) -> Value:  # type: ignore[override]
-        from isomorph.ir.ops.elementwise import Add
-        from isomorph.ir.ops.shape import Transpose
-
         if x.rank == 2:
             return b.emit(Gemm(trans_b=True), x, w, bias)
         product = b.emit(MatMul(), x, b.emit(Transpose((1, 0)), w))
         return product if bias is None else b.emit(Add(), product, bias)
+
+    def evaluate(self, x: Array, w: Array, b: Array | None = None) -> Array:  # type: ignore[override]
+        product = in_single(np.matmul, x, w.T)
+        return product if b is None else product + b
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,9 @@ class MatMul(Op):
         rows: Shape = left[-2:-1] if a.rank > 1 else ()
         columns: Shape = right[-1:] if b.rank > 1 else ()
         return (TensorType(dtype, (*broadcast(left[:-2], right[:-2]), *rows, *columns)),)
+
+    def evaluate(self, a: Array, b: Array) -> Array:  # type: ignore[override]
+        return in_single(np.matmul, a, b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,26 @@ class Gemm(Op):
         shape: Shape = (rows, columns)
         self.require(c is None or broadcast(c.shape, shape) == shape, f"{c} does not broadcast to {format_shape(shape)}")
         return (TensorType(self.require_same_dtype(a, b, c), shape),)
+
+    def evaluate(self, a: Array, b: Array, c: Array | None = None) -> Array:  # type: ignore[override]
+        return in_single(self._product, a, b, c)
+
+    def _product(self, a: Array, b: Array, c: Array | None) -> Array:
+        kind = a.dtype.type
+        product = np.matmul(a.T if self.trans_a else a, b.T if self.trans_b else b)
+        scaled = product if self.alpha == 1.0 else kind(self.alpha) * product
+        if c is None:
+            return scaled  # type: ignore[no-any-return]
+        return scaled + (c if self.beta == 1.0 else kind(self.beta) * c)  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, left: Value, right: Value, c: Value | None = None) -> Value:  # type: ignore[override]
+        rows = b.emit(Transpose((1, 0)), left) if self.trans_a else left
+        product = b.emit(MatMul(), rows, b.emit(Transpose((1, 0)), right) if self.trans_b else right)
+        if self.alpha != 1.0:
+            product = b.emit(Mul(), product, scalar(b, self.alpha, product))
+        if c is None:
+            return product
+        return b.emit(Add(), product, c if self.beta == 1.0 else b.emit(Mul(), c, scalar(b, self.beta, c)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +153,9 @@ class Einsum(Op):
         middle = ellipsis if dots else ()
         return (TensorType(dtype, (*(sizes[c] for c in before), *middle, *(sizes[c] for c in after))),)
 
+    def evaluate(self, *operands: Array) -> Array:  # type: ignore[override]
+        return in_single(lambda *arrays: np.einsum(self.equation, *arrays), *operands)
+
 
 @dataclass(frozen=True, slots=True)
 class Embedding(Op):
@@ -141,6 +174,7 @@ class Embedding(Op):
         return (TensorType(w.dtype, (*indices.shape, w.shape[1])),)
 
     def decompose(self, b: Builder, indices: Value, w: Value) -> Value:  # type: ignore[override]
-        from isomorph.ir.ops.index import Gather
-
         return b.emit(Gather(axis=0), w, indices)
+
+    def evaluate(self, indices: Array, w: Array) -> Array:  # type: ignore[override]
+        return w[indices.astype(np.int64)]

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from isomorph.ir.layout import LayoutRule, Perm, inverse
 from isomorph.ir.op import Op, TensorType, broadcast, normalize_axes, normalize_axis
+from isomorph.ir.ops.elementwise import Add, Div, Max, Mul, Pow, Sqrt, Sub, scalar
+from isomorph.ir.ops.numerics import Array, in_single, padded
+from isomorph.ir.ops.reduce import ReduceL1, ReduceL2, ReduceMean
+from isomorph.ir.ops.shape import Pad, Reshape, Slice
+from isomorph.ir.shapes import Shape
+
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
 
 __all__ = [
     "BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LocalResponseNormalization",
@@ -20,8 +31,44 @@ def _check_channels(op: Op, x: TensorType, axis: int, *vectors: TensorType | Non
         op.require(vector is None or (vector.rank == 1 and vector.shape[0] == channels), f"{vector} for {channels} channels of {x}")
 
 
+def _along(axis: int, rank: int) -> tuple[int, ...]:
+    """The shape (1, ..., -1, ..., 1) that broadcasts a vector along `axis`."""
+    return tuple(-1 if other == axis % rank else 1 for other in range(rank))
+
+
+def _affine(y: Array, scale: Array | None, bias: Array | None, shape: tuple[int, ...]) -> Array:
+    scaled = y if scale is None else y * scale.reshape(shape)
+    return scaled if bias is None else scaled + bias.reshape(shape)
+
+
+def _normalized(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+    """(x - mean) / sqrt(var + epsilon) over `axes`, the variance taken of the centered values."""
+    centered = x - np.mean(x, axes, keepdims=True)
+    variance = np.mean(centered * centered, axes, keepdims=True)
+    return centered / np.sqrt(variance + x.dtype.type(epsilon))  # type: ignore[no-any-return]
+
+
+def _emit_vector(b: Builder, vector: Value, axis: int, rank: int) -> Value:
+    """The vector under the shape that broadcasts it along `axis`."""
+    shape: Shape = tuple(vector.shape[0] if other == axis else 1 for other in range(rank))
+    return vector if axis == rank - 1 else b.emit(Reshape(shape), vector)
+
+
+def _emit_affine(b: Builder, y: Value, scale: Value | None, bias: Value | None) -> Value:
+    scaled = y if scale is None else b.emit(Mul(), y, scale)
+    return scaled if bias is None else b.emit(Add(), scaled, bias)
+
+
+def _emit_normalized(b: Builder, x: Value, axes: tuple[int, ...], epsilon: float) -> Value:
+    centered = b.emit(Sub(), x, b.emit(ReduceMean(axes), x))
+    variance = b.emit(ReduceMean(axes), b.emit(Mul(), centered, centered))
+    return b.emit(Div(), centered, b.emit(Sqrt(), b.emit(Add(), variance, scalar(b, epsilon, x))))
+
+
 @dataclass(frozen=True, slots=True)
 class _ChannelNorm(Op):
+    """Base: statistics for each index of the channel axis `axis`."""
+
     epsilon: float
     axis: int = 1
 
@@ -49,6 +96,24 @@ class BatchNormalization(_ChannelNorm):
         _check_channels(self, x, self.axis, scale, bias, mean, var)
         return (x,)
 
+    def evaluate(self, x: Array, scale: Array | None, bias: Array | None, mean: Array, var: Array) -> Array:  # type: ignore[override]
+        return in_single(self._formula, x, scale, bias, mean, var)
+
+    def _formula(self, x: Array, scale: Array | None, bias: Array | None, mean: Array, var: Array) -> Array:
+        shape = _along(self.axis, x.ndim)
+        y = (x - mean.reshape(shape)) / np.sqrt(var.reshape(shape) + x.dtype.type(self.epsilon))
+        return _affine(y, scale, bias, shape)
+
+    def decompose(  # type: ignore[override]
+        self, b: Builder, x: Value, scale: Value | None, bias: Value | None, mean: Value, var: Value
+    ) -> Value:
+        axis = normalize_axis(self.axis, x.rank)
+        deviation = b.emit(Sqrt(), b.emit(Add(), var, scalar(b, self.epsilon, var)))
+        centered = b.emit(Sub(), x, _emit_vector(b, mean, axis, x.rank))
+        y = b.emit(Div(), centered, _emit_vector(b, deviation, axis, x.rank))
+        vectors = (None if vector is None else _emit_vector(b, vector, axis, x.rank) for vector in (scale, bias))
+        return _emit_affine(b, y, *vectors)
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceNormalization(_ChannelNorm):
@@ -64,6 +129,24 @@ class InstanceNormalization(_ChannelNorm):
         self.require_float(x)
         _check_channels(self, x, self.axis, scale, bias)
         return (x,)
+
+    def permuted(self, perm: Perm) -> Op | None:
+        return replace(self, axis=inverse(perm)[self.axis]) if perm[0] == 0 else None
+
+    def _axes(self, rank: int) -> tuple[int, ...]:
+        return tuple(axis for axis in range(1, rank) if axis != self.axis % rank)
+
+    def evaluate(self, x: Array, scale: Array | None = None, bias: Array | None = None) -> Array:  # type: ignore[override]
+        return in_single(self._formula, x, scale, bias)
+
+    def _formula(self, x: Array, scale: Array | None, bias: Array | None) -> Array:
+        return _affine(_normalized(x, self._axes(x.ndim), self.epsilon), scale, bias, _along(self.axis, x.ndim))
+
+    def decompose(self, b: Builder, x: Value, scale: Value | None = None, bias: Value | None = None) -> Value:  # type: ignore[override]
+        axis = normalize_axis(self.axis, x.rank)
+        y = _emit_normalized(b, x, self._axes(x.rank), self.epsilon)
+        vectors = (None if vector is None else _emit_vector(b, vector, axis, x.rank) for vector in (scale, bias))
+        return _emit_affine(b, y, *vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +172,29 @@ class GroupNormalization(Op):
         self.require(not isinstance(channels, int) or channels % self.num_groups == 0, f"{channels} channels in {self.num_groups} groups")
         return (x,)
 
+    def _axes(self, rank: int) -> tuple[int, ...]:
+        """The axes of the statistics where `axis` is split into (groups, channels of a group)."""
+        return tuple(axis for axis in range(1, rank + 1) if axis != self.axis % rank)
+
+    def evaluate(self, x: Array, scale: Array | None = None, bias: Array | None = None) -> Array:  # type: ignore[override]
+        return in_single(self._formula, x, scale, bias)
+
+    def _formula(self, x: Array, scale: Array | None, bias: Array | None) -> Array:
+        axis = self.axis % x.ndim
+        split = x.reshape(*x.shape[:axis], self.num_groups, x.shape[axis] // self.num_groups, *x.shape[axis + 1 :])
+        y = _normalized(split, self._axes(x.ndim), self.epsilon).reshape(x.shape)
+        return _affine(y, scale, bias, _along(self.axis, x.ndim))
+
+    def decompose(self, b: Builder, x: Value, scale: Value | None = None, bias: Value | None = None) -> Value:  # type: ignore[override]
+        axis = normalize_axis(self.axis, x.rank)
+        channels = x.shape[axis]
+        split = (*x.shape[:axis], self.num_groups, channels // self.num_groups, *x.shape[axis + 1 :])
+        y = _emit_normalized(b, b.emit(Reshape(split), x), self._axes(x.rank), self.epsilon)
+        vectors = (None if vector is None else _emit_vector(b, vector, axis, x.rank) for vector in (scale, bias))
+        return _emit_affine(b, b.emit(Reshape(x.shape), y), *vectors)
+
     def permuted(self, perm: Perm) -> Op | None:
-        return replace(self, axis=inverse(perm)[self.axis])
+        return replace(self, axis=inverse(perm)[self.axis]) if perm[0] == 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +218,20 @@ class LayerNormalization(Op):
             self.require(vector is None or broadcast(vector.shape, normal) == normal, f"{vector} for normalized axes of {x}")
         return (x,)
 
+    def _axes(self, rank: int) -> tuple[int, ...]:
+        return tuple(range(normalize_axis(self.axis, rank), rank))
+
+    def evaluate(self, x: Array, scale: Array | None = None, bias: Array | None = None) -> Array:  # type: ignore[override]
+        return in_single(self._formula, x, scale, bias)
+
+    def _formula(self, x: Array, scale: Array | None, bias: Array | None) -> Array:
+        y = _normalized(x, self._axes(x.ndim), self.epsilon)
+        scaled = y if scale is None else y * scale
+        return scaled if bias is None else scaled + bias
+
+    def decompose(self, b: Builder, x: Value, scale: Value | None = None, bias: Value | None = None) -> Value:  # type: ignore[override]
+        return _emit_affine(b, _emit_normalized(b, x, self._axes(x.rank), self.epsilon), scale, bias)
+
 
 @dataclass(frozen=True, slots=True)
 class RMSNormalization(Op):
@@ -134,6 +252,21 @@ class RMSNormalization(Op):
         self.require(scale is None or broadcast(scale.shape, normal) == normal, f"{scale} for normalized axes of {x}")
         return (x,)
 
+    def _axes(self, rank: int) -> tuple[int, ...]:
+        return tuple(range(normalize_axis(self.axis, rank), rank))
+
+    def evaluate(self, x: Array, scale: Array | None = None) -> Array:  # type: ignore[override]
+        return in_single(self._formula, x, scale)
+
+    def _formula(self, x: Array, scale: Array | None) -> Array:
+        y = x / np.sqrt(np.mean(x * x, self._axes(x.ndim), keepdims=True) + x.dtype.type(self.epsilon))
+        return y if scale is None else y * scale  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value, scale: Value | None = None) -> Value:  # type: ignore[override]
+        square = b.emit(ReduceMean(self._axes(x.rank)), b.emit(Mul(), x, x))
+        y = b.emit(Div(), x, b.emit(Sqrt(), b.emit(Add(), square, scalar(b, self.epsilon, x))))
+        return _emit_affine(b, y, scale, None)
+
 
 @dataclass(frozen=True, slots=True)
 class LpNormalization(Op):
@@ -152,6 +285,17 @@ class LpNormalization(Op):
         self.require_float(x)
         normalize_axes(self.axes, x.rank)
         return (x,)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return in_single(self._formula, x)
+
+    def _formula(self, x: Array) -> Array:
+        norm = (ReduceL1 if self.p == 1 else ReduceL2)(self.axes).evaluate(x)
+        return x / (np.maximum(norm, x.dtype.type(self.epsilon)) if self.epsilon else norm)  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        norm = b.emit((ReduceL1 if self.p == 1 else ReduceL2)(self.axes), x)
+        return b.emit(Div(), x, b.emit(Max(), norm, scalar(b, self.epsilon, x)) if self.epsilon else norm)
 
     def permuted(self, perm: Perm) -> Op | None:
         where = inverse(perm)
@@ -177,6 +321,30 @@ class LocalResponseNormalization(Op):
         self.require_float(x)
         normalize_axis(self.axis, x.rank)
         return (x,)
+
+    def _pads(self, rank: int) -> tuple[tuple[int, int], ...]:
+        before, after = (self.size - 1) // 2, self.size // 2
+        return tuple((before, after) if axis == self.axis % rank else (0, 0) for axis in range(rank))
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return in_single(self._formula, x)
+
+    def _formula(self, x: Array) -> Array:
+        squares = padded(x * x, self._pads(x.ndim), 0)
+        total = np.lib.stride_tricks.sliding_window_view(squares, self.size, self.axis).sum(-1)
+        kind = x.dtype.type
+        return x / (kind(self.bias) + kind(self.alpha / self.size) * total) ** kind(self.beta)  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        axis = normalize_axis(self.axis, x.rank)
+        squares = b.emit(Pad(self._pads(x.rank)), b.emit(Mul(), x, x))
+        channels = x.shape[axis]
+        pieces = [b.emit(Slice((axis,), (start,), (channels + start,), (1,)), squares) for start in range(self.size)]
+        total = pieces[0]
+        for piece in pieces[1:]:
+            total = b.emit(Add(), total, piece)
+        base = b.emit(Add(), b.emit(Mul(), total, scalar(b, self.alpha / self.size, x)), scalar(b, self.bias, x))
+        return b.emit(Div(), x, b.emit(Pow(), base, scalar(b, self.beta, x)))
 
     def permuted(self, perm: Perm) -> Op | None:
         return replace(self, axis=inverse(perm)[self.axis])

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import Layout, LayoutRule
 from isomorph.ir.op import Op, TensorType
-from isomorph.ir.ops.conv import Ints, Pads, window_output
+from isomorph.ir.ops.conv import Ints, Pads, from_channels_first, in_channels_first, static_pads, window_output
+from isomorph.ir.ops.elementwise import Identity
+from isomorph.ir.ops.numerics import Array, in_single, padded, windows
 from isomorph.ir.ops.reduce import ReduceMax, ReduceMean
+from isomorph.ir.ops.shape import Concat, Slice
 from isomorph.ir.shapes import Shape, Sym
 
 if TYPE_CHECKING:
@@ -36,7 +42,14 @@ class MaxPool(Op):
     layout_rule: ClassVar[LayoutRule] = LayoutRule.BOUND
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        return (TensorType(x.dtype, _pooled(self, x, self.kernel_shape, self.strides, self.pads, self.dilations, self.ceil_mode)),)
+        return (TensorType(x.dtype, _pooled_shape(self, x)),)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        dtype = DType.of(x.dtype)
+        lowest: Any = -np.inf if dtype.is_float else False if dtype is DType.BOOL else np.iinfo(x.dtype).min
+        data = in_channels_first(self.layout, x)
+        view = _windows(self, data, _window_pads(self, data), lowest)
+        return from_channels_first(self.layout, view.max(_kernel_axes(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,20 @@ class AveragePool(Op):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require_float(x)
-        return (TensorType(x.dtype, _pooled(self, x, self.kernel_shape, self.strides, self.pads, self.dilations, self.ceil_mode)),)
+        return (TensorType(x.dtype, _pooled_shape(self, x)),)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return from_channels_first(self.layout, in_single(self._mean, in_channels_first(self.layout, x)))
+
+    def _mean(self, x: Array) -> Array:
+        pads = _window_pads(self, x)
+        total = _windows(self, x, pads, 0).sum(_kernel_axes(self))
+        cells = np.ones((1, 1, *x.shape[2:]), x.dtype)
+        if self.count_include_pad:
+            given = static_pads(self.pads, x.shape[2:], self.kernel_shape, self.strides, self.dilations)
+            cells = padded(cells, ((0, 0), (0, 0), *given), 1)
+            pads = tuple((0, end - counted) for (_, end), (_, counted) in zip(pads, given, strict=True))
+        return total / _windows(self, cells, pads, 0).sum(_kernel_axes(self))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +111,9 @@ class GlobalAveragePool(Op):
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         return b.emit(ReduceMean(tuple(self.layout.spatial_axes(x.rank)), self.keepdims), x)
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return ReduceMean(tuple(self.layout.spatial_axes(x.ndim)), self.keepdims).evaluate(x)
+
 
 @dataclass(frozen=True, slots=True)
 class GlobalMaxPool(Op):
@@ -100,6 +129,9 @@ class GlobalMaxPool(Op):
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         return b.emit(ReduceMax(tuple(self.layout.spatial_axes(x.rank)), self.keepdims), x)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return ReduceMax(tuple(self.layout.spatial_axes(x.ndim)), self.keepdims).evaluate(x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +153,18 @@ class AdaptiveAveragePool(Op):
         self.require_float(x)
         return (TensorType(x.dtype, _adaptive_shape(self, x, self.output_size)),)
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return in_single(self._reduced, x)
+
+    def _reduced(self, x: Array) -> Array:
+        for axis, wanted in zip(self.layout.spatial_axes(x.ndim), self.output_size, strict=True):
+            cells = _cells(x.shape[axis], wanted)
+            x = np.concatenate([np.mean(x.take(range(*cell), axis), axis, keepdims=True) for cell in cells], axis)
+        return x
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return _emit_adaptive(self, b, x)
+
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveMaxPool(Op):
@@ -134,18 +178,50 @@ class AdaptiveMaxPool(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (TensorType(x.dtype, _adaptive_shape(self, x, self.output_size)),)
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return in_single(self._reduced, x)
 
-def _pooled(
-    op: MaxPool | AveragePool, x: TensorType, kernel: Ints, strides: Ints, pads: Pads, dilations: Ints, ceil_mode: bool
-) -> Shape:
+    def _reduced(self, x: Array) -> Array:
+        for axis, wanted in zip(self.layout.spatial_axes(x.ndim), self.output_size, strict=True):
+            cells = _cells(x.shape[axis], wanted)
+            x = np.concatenate([np.max(x.take(range(*cell), axis), axis, keepdims=True) for cell in cells], axis)
+        return x
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return _emit_adaptive(self, b, x)
+
+
+def _pooled_shape(op: MaxPool | AveragePool, x: TensorType) -> Shape:
+    kernel = op.kernel_shape
     op.require(x.rank == len(kernel) + 2, f"a window of {len(kernel)} axes does not fit data {x}")
-    for name, values in (("strides", strides), ("pads", pads), ("dilations", dilations)):
+    for name, values in (("strides", op.strides), ("pads", op.pads), ("dilations", op.dilations)):
         op.require(isinstance(values, str) or len(values) == len(kernel), f"{name} has {len(values)} entries for {len(kernel)} axes")
     batch, channels, spatial = op.layout.split(x.shape)
-    sizes = window_output(spatial, kernel, strides, pads, dilations, ceil_mode=ceil_mode)
+    sizes = window_output(spatial, kernel, op.strides, op.pads, op.dilations, ceil_mode=op.ceil_mode)
     for size in sizes:
         op.require(isinstance(size, Sym) or size >= 0, f"the window {kernel} does not fit into the data {x}")
     return op.layout.join(batch, channels, sizes)
+
+
+def _kernel_axes(op: MaxPool | AveragePool) -> tuple[int, ...]:
+    """Axes of the window's cells in what `windows` gives."""
+    return tuple(range(-len(op.kernel_shape), 0))
+
+
+def _window_pads(op: MaxPool | AveragePool, x: Array) -> tuple[tuple[int, int], ...]:
+    """The pads of x (N, C, *D), with the end that the last window reaches: further out, or less far, than stated."""
+    spatial = x.shape[2:]
+    pads = static_pads(op.pads, spatial, op.kernel_shape, op.strides, op.dilations)
+    counts = window_output(spatial, op.kernel_shape, op.strides, pads, op.dilations, ceil_mode=op.ceil_mode)
+    reach = (
+        (int(count) - 1) * stride + (window - 1) * dilation + 1  # type: ignore[arg-type]
+        for count, stride, window, dilation in zip(counts, op.strides, op.kernel_shape, op.dilations, strict=True)
+    )
+    return tuple((begin, need - size - begin) for (begin, _), need, size in zip(pads, reach, spatial, strict=True))
+
+
+def _windows(op: MaxPool | AveragePool, x: Array, pads: tuple[tuple[int, int], ...], value: Any) -> Array:
+    return windows(padded(x, ((0, 0), (0, 0), *pads), value), op.kernel_shape, op.strides, op.dilations)
 
 
 def _global_shape(op: GlobalAveragePool | GlobalMaxPool, x: TensorType, keepdims: bool) -> Shape:
@@ -159,3 +235,43 @@ def _adaptive_shape(op: AdaptiveAveragePool | AdaptiveMaxPool, x: TensorType, ou
     op.require(len(spatial) == len(output_size), f"output_size {output_size} does not fit data {x}")
     sizes = [size if wanted is None else wanted for size, wanted in zip(spatial, output_size, strict=True)]
     return op.layout.join(batch, channels, sizes)
+
+
+def _cells(size: int, wanted: int | None) -> list[tuple[int, int]]:
+    """The (begin, end) of every output cell of an adaptive window."""
+    count = size if wanted is None else wanted
+    return [(index * size // count, -(-(index + 1) * size // count)) for index in range(count)]
+
+
+_MOST_CELLS = 64
+
+
+def _emit_adaptive(op: AdaptiveAveragePool | AdaptiveMaxPool, b: Builder, x: Value) -> Value:
+    """One axis after another: whole axes by a reduction, even parts by one pool, uneven ones cell by cell."""
+    average = isinstance(op, AdaptiveAveragePool)
+    kernel = [1] * len(op.output_size)
+    whole, uneven = [], []
+    for index, (axis, wanted) in enumerate(zip(op.layout.spatial_axes(x.rank), op.output_size, strict=True)):
+        size = x.shape[axis]
+        if wanted is None or wanted == size:
+            continue
+        if wanted == 1:
+            whole.append(axis)
+            continue
+        op.require(isinstance(size, int), f"the windows of {x.type} for output_size {op.output_size} depend on {size}")
+        op.require(int(size) % wanted == 0 or wanted <= _MOST_CELLS, f"{wanted} uneven windows are more than {_MOST_CELLS}")  # type: ignore[arg-type]
+        if int(size) % wanted == 0:  # type: ignore[arg-type]
+            kernel[index] = int(size) // wanted  # type: ignore[arg-type]
+        else:
+            uneven.append((axis, _cells(int(size), wanted)))  # type: ignore[arg-type]
+    if len(whole) == len(kernel):
+        return b.emit((GlobalAveragePool if average else GlobalMaxPool)(layout=op.layout), x)
+    reduce = ReduceMean if average else ReduceMax
+    y = b.emit(reduce(tuple(whole)), x) if whole else x
+    if any(size > 1 for size in kernel):
+        ones, pads = (1,) * len(kernel), ((0, 0),) * len(kernel)
+        y = b.emit((AveragePool if average else MaxPool)(tuple(kernel), tuple(kernel), pads, ones, layout=op.layout), y)
+    for axis, cells in uneven:
+        parts = [b.emit(reduce((axis,)), b.emit(Slice((axis,), (begin,), (end,), (1,)), y)) for begin, end in cells]
+        y = b.emit(Concat(axis), *parts)
+    return b.emit(Identity(), x) if y is x else y

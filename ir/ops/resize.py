@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
 
 from isomorph.ir.layout import Layout, LayoutRule
 from isomorph.ir.op import Op, TensorType
-from isomorph.ir.shapes import Dim
+from isomorph.ir.ops.elementwise import Identity
+from isomorph.ir.ops.index import Gather
+from isomorph.ir.ops.linear import MatMul
+from isomorph.ir.ops.numerics import Array, in_single
+from isomorph.ir.ops.shape import Reshape
+from isomorph.ir.shapes import Dim, elements
+
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
 
 __all__ = ["Resize"]
 
@@ -46,3 +57,83 @@ class Resize(Op):
         self.require(self.scales is None or len(self.scales) == len(self.sizes), f"scales {self.scales} for {x}")
         batch, channels, _ = self.layout.split(x.shape)
         return (TensorType(x.dtype, self.layout.join(batch, channels, self.sizes)),)
+
+    def coordinates_of(self, index: int, size: int) -> Array:
+        """The input coordinate, float64, of each output cell along spatial axis `index` of input size `size`."""
+        count = int(self.sizes[index])  # type: ignore[arg-type]
+        scale = self._scale(index, size)
+        cells = np.arange(count, dtype=np.float64)
+        if self.coordinates == "asymmetric":
+            return cells / scale
+        if self.coordinates == "align_corners":
+            return cells * (size - 1) / max(count - 1, 1)
+        if self.coordinates == "pytorch_half_pixel" and count == 1:
+            return np.zeros(1)
+        return (cells + 0.5) / scale - 0.5
+
+    def _scale(self, index: int, size: int) -> float:
+        return int(self.sizes[index]) / size if self.scales is None else self.scales[index]  # type: ignore[arg-type]
+
+    def nearest_cells(self, index: int, size: int) -> Array:
+        """The input cell (int64) that mode "nearest" takes for each output cell."""
+        x = self.coordinates_of(index, size)
+        rounded = {
+            "round_prefer_floor": np.ceil(x - 0.5), "round_prefer_ceil": np.floor(x + 0.5), "floor": np.floor(x), "ceil": np.ceil(x),
+        }[self.nearest_mode]  # fmt: skip
+        return np.clip(rounded, 0, size - 1).astype(np.int64)
+
+    def weights(self, index: int, size: int) -> Array:
+        """The matrix (out, in), float64, that modes "linear" and "cubic" apply along spatial axis `index`."""
+        x = self.coordinates_of(index, size)
+        stretch = min(self._scale(index, size), 1.0) if self.antialias else 1.0
+        radius = 1 if self.mode == "linear" else 2
+        reach = int(np.ceil(radius / stretch))
+        base = np.floor(x)
+        taps = base[:, None] + np.arange(1 - reach, reach + 1)
+        distance = np.abs(taps - x[:, None]) * stretch
+        factors = np.clip(1 - distance, 0, None) if self.mode == "linear" else _cubic(distance, self.cubic_coeff_a)
+        if self.exclude_outside:
+            factors = np.where((taps >= 0) & (taps < size), factors, 0)
+        factors = factors / factors.sum(1, keepdims=True)
+        matrix = np.zeros((len(x), size))
+        np.add.at(matrix, (np.arange(len(x))[:, None], np.clip(taps, 0, size - 1).astype(np.int64)), factors)
+        return matrix
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        for index, axis in enumerate(self.layout.spatial_axes(x.ndim)):
+            if self.mode == "nearest":
+                x = x.take(self.nearest_cells(index, x.shape[axis]), axis)
+            else:
+                weights = self.weights(index, x.shape[axis])
+                x = in_single(lambda data: _applied(data, weights, axis), x)  # noqa: B023
+        return x
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        y = x
+        for index, axis in enumerate(self.layout.spatial_axes(x.rank)):
+            size, count = y.shape[axis], self.sizes[index]
+            self.require(isinstance(size, int) and isinstance(count, int), f"its cells depend on the sizes of {x.type}")
+            if self.mode == "nearest":
+                cells = self.nearest_cells(index, int(size))  # type: ignore[arg-type]
+                if not np.array_equal(cells, np.arange(int(size))):  # type: ignore[arg-type]
+                    y = b.emit(Gather(axis), y, b.constant(cells, "cells"))
+                continue
+            weights = self.weights(index, int(size))  # type: ignore[arg-type]
+            if np.array_equal(weights, np.eye(*weights.shape)):
+                continue
+            before, after = y.shape[:axis], y.shape[axis + 1 :]
+            flat = b.emit(Reshape((elements(before), size, elements(after))), y)
+            product = b.emit(MatMul(), b.constant(weights.astype(x.dtype.numpy), "weights"), flat)
+            y = b.emit(Reshape((*before, count, *after)), product)
+        return b.emit(Identity(), x) if y is x else y
+
+
+def _applied(x: Array, weights: Array, axis: int) -> Array:
+    return np.moveaxis(np.tensordot(x, weights.astype(x.dtype), (axis, 1)), -1, axis)
+
+
+def _cubic(distance: Array, a: float) -> Array:
+    """Keys' kernel at a distance of 0 to 2 cells, 0 beyond."""
+    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    far = a * distance**3 - 5 * a * distance**2 + 8 * a * distance - 4 * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

@@ -6,17 +6,34 @@ Sizes, axes and bounds are attributes; a size may be symbolic.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
+
+from isomorph.errors import ShapeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import Layout, LayoutRule, Perm, compose, inverse
 from isomorph.ir.op import Op, TensorType, broadcast, normalize_axes, normalize_axis
-from isomorph.ir.shapes import Dim, Shape, Sym, dim_max, dim_min, elements, format_shape
+from isomorph.ir.ops.elementwise import Add, Cast, Mul, scalar
+from isomorph.ir.ops.numerics import Array, padded
+from isomorph.ir.ops.reduce import CumSum
+from isomorph.ir.shapes import Dim, Shape, Sym, dim_max, dim_min, elements, format_shape, provably_different
+
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
 
 __all__ = [
     "Concat", "ConstantOfShape", "DepthToSpace", "Dims", "Expand", "Flatten", "Pad", "Range", "Reshape", "Slice", "SpaceToDepth", "Split",
     "Squeeze", "Tile", "Transpose", "Unsqueeze",
 ]  # fmt: skip
+
+
+def _static(shape: Shape) -> tuple[int, ...]:
+    """A shape whose symbols were replaced (see evaluate.bind) as ints."""
+    if any(isinstance(dim, Sym) for dim in shape):
+        raise ShapeError(f"the shape {format_shape(shape)} is not known here", advice="bind its dimensions first")
+    return tuple(int(dim) for dim in shape)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +47,12 @@ class Reshape(Op):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         before, after = elements(x.shape), elements(self.shape)
-        if isinstance(before, int) and isinstance(after, int):
-            self.require(before == after, f"{x} has {before} elements, {format_shape(self.shape)} has {after}")
+        fits = not provably_different(before, after)
+        self.require(fits, f"{x} has {before} elements, {format_shape(self.shape)} has {after}")
         return (TensorType(x.dtype, self.shape),)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return x.reshape(_static(self.shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,14 @@ class Flatten(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         axis = self.axis if self.axis == x.rank else normalize_axis(self.axis, x.rank)
         return (TensorType(x.dtype, (elements(x.shape[:axis]), elements(x.shape[axis:]))),)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        (kind,) = self.infer(TensorType(DType.of(x.dtype), x.shape))
+        return x.reshape(_static(kind.shape))
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        (kind,) = self.infer(x.type)
+        return b.emit(Reshape(kind.shape), x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +85,9 @@ class Transpose(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require(sorted(self.perm) == list(range(x.rank)), f"{self.perm} does not permute the axes of {x}")
         return (TensorType(x.dtype, tuple(x.shape[axis] for axis in self.perm)),)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return x.transpose(self.perm)
 
     def permuted(self, perm: Perm) -> Op | None:
         return Transpose(compose(compose(inverse(perm), self.perm), perm))
@@ -74,6 +105,9 @@ class Squeeze(Op):
             self.require(isinstance(x.shape[axis], Sym) or x.shape[axis] == 1, f"axis {axis} of {x} is not of size 1")
         return (TensorType(x.dtype, tuple(dim for axis, dim in enumerate(x.shape) if axis not in axes)),)
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return np.squeeze(x, self.axes)
+
 
 @dataclass(frozen=True, slots=True)
 class Unsqueeze(Op):
@@ -87,13 +121,17 @@ class Unsqueeze(Op):
         shape = tuple(1 if axis in axes else next(rest) for axis in range(x.rank + len(axes)))
         return (TensorType(x.dtype, shape),)
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return np.expand_dims(x, self.axes)
+
 
 @dataclass(frozen=True, slots=True)
 class Slice(Op):
     """y = x[starts:ends:steps] along `axes`, with NumPy's clamping and negative indices counted from the end.
 
     None as a start or an end means the first or the last element in the direction of the step.
-    Differs from ONNX Slice-13: the bounds are attributes; a symbolic bound is taken as nonnegative and in range.
+    Differs from ONNX Slice-13: the bounds are attributes; a symbolic bound is taken as nonnegative and in range, and so
+    is any start on an axis of symbolic size (`infer` gives N - 5 for x[5:], which is wrong for N < 5).
     """
 
     axes: tuple[int, ...]
@@ -116,23 +154,40 @@ class Slice(Op):
         where = inverse(perm)
         return replace(self, axes=tuple(where[axis] for axis in self.axes))
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        cut = [slice(None)] * x.ndim
+        for axis, start, end, step in zip(self.axes, self.starts, self.ends, self.steps, strict=True):
+            cut[axis] = slice(start, end, step)
+        return x[tuple(cut)]
+
 
 def slice_length(size: Dim, start: Dim | None, end: Dim | None, step: int) -> Dim:
-    """Number of elements that a Python slice takes from an axis of this size."""
+    """Number of elements that a Python slice takes from an axis of this size.
+
+    Where the size or a bound is symbolic, an end is clamped to the size, and a start is taken to lie within it.
+    """
     if isinstance(size, int) and not isinstance(start, Sym) and not isinstance(end, Sym):
         return len(range(*slice(start, end, step).indices(size)))
-    begin = 0 if start is None else start
-    stop = size if end is None else end
-    if step < 0:
-        if start is None and end is None:
-            return -(-size // -step)
-        return dim_max(0, (begin - stop + (-step - 1)) // -step)
-    if isinstance(begin, int) and begin < 0:
-        begin = size + begin
-    if isinstance(stop, int):
-        stop = size + stop if stop < 0 else stop if stop == 0 else dim_min(size, stop) if stop < _UNBOUNDED else size
-    length = (stop - begin + (step - 1)) // step
+    if step > 0:
+        begin = 0 if start is None else _from_front(size, start)
+        stop = size if end is None else _from_front(size, end)
+        length = (_at_most(stop, size) - begin + (step - 1)) // step
+    else:
+        begin = size - 1 if start is None else _at_most(_from_front(size, start), size - 1)
+        stop = -1 if end is None else _from_front(size, end)
+        length = (begin - stop + (-step - 1)) // -step
     return max(0, length) if isinstance(length, int) else length
+
+
+def _from_front(size: Dim, bound: Dim) -> Dim:
+    return size + bound if isinstance(bound, int) and bound < 0 else bound
+
+
+def _at_most(bound: Dim, limit: Dim) -> Dim:
+    """min(bound, limit) where an int meets a symbolic limit; a symbolic bound is in range."""
+    if isinstance(bound, Sym) or bound <= 0:
+        return bound
+    return limit if bound >= _UNBOUNDED else dim_min(limit, bound)
 
 
 _UNBOUNDED = 2**31 - 1
@@ -156,6 +211,9 @@ class Split(Op):
 
     def permuted(self, perm: Perm) -> Op | None:
         return replace(self, axis=inverse(perm)[self.axis])
+
+    def evaluate(self, x: Array) -> tuple[Array, ...]:  # type: ignore[override]
+        return tuple(np.split(x, np.cumsum(_static(self.sizes))[:-1], self.axis))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +243,9 @@ class Concat(Op):
     def permuted(self, perm: Perm) -> Op | None:
         return replace(self, axis=inverse(perm)[self.axis])
 
+    def evaluate(self, *operands: Array) -> Array:  # type: ignore[override]
+        return np.concatenate(operands, self.axis)
+
 
 @dataclass(frozen=True, slots=True)
 class Pad(Op):
@@ -210,6 +271,13 @@ class Pad(Op):
     def permuted(self, perm: Perm) -> Op | None:
         return replace(self, pads=tuple(self.pads[axis] for axis in perm))
 
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        pads = [_static(pair) for pair in self.pads]
+        if self.mode == "constant":
+            return padded(x, [(begin, end) for begin, end in pads], self.value)
+        kept = padded(x, [(min(begin, 0), min(end, 0)) for begin, end in pads], 0)
+        return np.pad(kept, [(max(begin, 0), max(end, 0)) for begin, end in pads], mode=self.mode)
+
 
 @dataclass(frozen=True, slots=True)
 class Expand(Op):
@@ -219,6 +287,9 @@ class Expand(Op):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (TensorType(x.dtype, broadcast(x.shape, self.shape)),)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return np.broadcast_to(x, np.broadcast_shapes(x.shape, _static(self.shape)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +306,9 @@ class Tile(Op):
 
     def permuted(self, perm: Perm) -> Op | None:
         return replace(self, repeats=tuple(self.repeats[axis] for axis in perm))
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return np.tile(x, _static(self.repeats))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +329,29 @@ class DepthToSpace(Op):
         self.require(x.rank == 4, f"data of rank 4 is needed, not {x}")
         batch, channels, spatial = self.layout.split(x.shape)
         area = self.blocksize * self.blocksize
-        self.require(isinstance(channels, Sym) or channels % area == 0, f"{channels} channels are no multiple of {area}")
-        return (TensorType(x.dtype, self.layout.join(batch, channels // area, [size * self.blocksize for size in spatial])),)
+        self.require(isinstance(channels, Sym) or channels % area == 0, f"{channels} channels, no multiple of {area}")
+        sizes = [size * self.blocksize for size in spatial]
+        return (TensorType(x.dtype, self.layout.join(batch, channels // area, sizes)),)
+
+    def _split(self, shape: Shape) -> tuple[Shape, Perm]:
+        """The shape with channels and blocks apart, and the permutation that puts blocks behind their pixels."""
+        batch, channels, (height, width) = self.layout.split(shape)
+        block = self.blocksize
+        depth = channels // (block * block)
+        parts = (block, block, depth) if self.mode == "DCR" else (depth, block, block)
+        if self.layout is Layout.CHANNELS_LAST:
+            return (batch, height, width, *parts), (0, 1, 3, 2, 4, 5) if self.mode == "DCR" else (0, 1, 4, 2, 5, 3)
+        return (batch, *parts, height, width), (0, 3, 4, 1, 5, 2) if self.mode == "DCR" else (0, 1, 4, 2, 5, 3)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        shape, perm = self._split(x.shape)
+        (kind,) = self.infer(TensorType(DType.of(x.dtype), x.shape))
+        return x.reshape(_static(shape)).transpose(perm).reshape(_static(kind.shape))
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        shape, perm = self._split(x.shape)
+        (kind,) = self.infer(x.type)
+        return b.emit(Reshape(kind.shape), b.emit(Transpose(perm), b.emit(Reshape(shape), x)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +366,30 @@ class SpaceToDepth(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require(x.rank == 4, f"data of rank 4 is needed, not {x}")
         batch, channels, spatial = self.layout.split(x.shape)
-        area = self.blocksize * self.blocksize
-        return (TensorType(x.dtype, self.layout.join(batch, channels * area, [size // self.blocksize for size in spatial])),)
+        block = self.blocksize
+        for size in spatial:
+            self.require(isinstance(size, Sym) or size % block == 0, f"a size of {x} is no multiple of {block}")
+        shape = self.layout.join(batch, channels * (block * block), [size // block for size in spatial])
+        return (TensorType(x.dtype, shape),)
+
+    def _split(self, shape: Shape) -> tuple[Shape, Perm]:
+        """The shape with pixels and blocks apart, and the permutation that puts blocks before the channels."""
+        batch, channels, (height, width) = self.layout.split(shape)
+        block = self.blocksize
+        pixels = (height // block, block, width // block, block)
+        if self.layout is Layout.CHANNELS_LAST:
+            return (batch, *pixels, channels), (0, 1, 3, 2, 4, 5)
+        return (batch, channels, *pixels), (0, 3, 5, 1, 2, 4)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        shape, perm = self._split(x.shape)
+        (kind,) = self.infer(TensorType(DType.of(x.dtype), x.shape))
+        return x.reshape(_static(shape)).transpose(perm).reshape(_static(kind.shape))
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        shape, perm = self._split(x.shape)
+        (kind,) = self.infer(x.type)
+        return b.emit(Reshape(kind.shape), b.emit(Transpose(perm), b.emit(Reshape(shape), x)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +408,9 @@ class Dims(Op):
         self.require(not self.scalar or len(self.dims) == 1, "a scalar takes one dimension")
         return (TensorType(DType.INT64, () if self.scalar else (len(self.dims),)),)
 
+    def evaluate(self) -> Array:  # type: ignore[override]
+        return np.array(_static(self.dims), np.int64).reshape(() if self.scalar else -1)
+
 
 @dataclass(frozen=True, slots=True)
 class ConstantOfShape(Op):
@@ -304,6 +424,12 @@ class ConstantOfShape(Op):
 
     def infer(self) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (TensorType(self.dtype, self.shape),)
+
+    def evaluate(self) -> Array:  # type: ignore[override]
+        return np.full(_static(self.shape), self.value, self.dtype.numpy)
+
+    def decompose(self, b: Builder) -> Value:  # type: ignore[override]
+        return b.emit(Expand(self.shape), b.constant(np.asarray(self.value).astype(self.dtype.numpy), "value"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,3 +445,17 @@ class Range(Op):
 
     def infer(self) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (TensorType(self.dtype, (self.length,)),)
+
+    def evaluate(self) -> Array:  # type: ignore[override]
+        (length,) = _static((self.length,))
+        return (self.start + self.step * np.arange(length)).astype(self.dtype.numpy)  # type: ignore[operator]
+
+    def decompose(self, b: Builder) -> Value:  # type: ignore[override]
+        ones = b.emit(ConstantOfShape((self.length,), 1, self.dtype))
+        steps = b.emit(CumSum(axis=0, exclusive=True), ones)
+        if self.step != 1:
+            steps = b.emit(Mul(), steps, scalar(b, self.step, steps))
+        if isinstance(self.start, Sym):
+            start = b.emit(Dims((self.start,), scalar=True))
+            return b.emit(Add(), steps, start if self.dtype is DType.INT64 else b.emit(Cast(self.dtype), start))
+        return b.emit(Add(), steps, scalar(b, self.start, steps)) if self.start else steps

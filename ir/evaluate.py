@@ -1,0 +1,132 @@
+"""A whole model in NumPy: the reference interpreter. Slow, exact to the ops' docstrings, and free of frameworks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from isomorph.errors import DTypeError, GraphError, ShapeError
+from isomorph.ir.dtypes import DType
+from isomorph.ir.graph import Graph, Model, Node, Value
+from isomorph.ir.op import Op
+from isomorph.ir.shapes import Dim, Sym, format_shape, substitute
+
+__all__ = ["Observer", "bind", "bind_dims", "evaluate", "evaluate_op"]
+
+Array = npt.NDArray[Any]
+Observer = Callable[[Node, tuple[Array, ...]], None]
+OpT = TypeVar("OpT", bound=Op)
+
+
+def evaluate(
+    model: Model, inputs: Mapping[str, Array], *, precision: DType | None = None, observe: Observer | None = None
+) -> dict[str, Array]:
+    """The outputs of the model by name, for arrays by input name.
+
+    precision  compute every floating-point value in this type (FLOAT64 for a reference run), casts included
+    observe    is called with each node and its outputs, in order
+    Raises ShapeError or DTypeError for inputs that do not fit, GraphError for an op without an evaluation.
+    """
+    graph = model.graph
+    sizes = bind_dims(graph, inputs)
+    values: dict[Value, Array] = {value: _source(value, inputs, precision) for value in (*graph.inputs, *graph.parameters)}
+    last = {value: node for node in graph.nodes for value in node.operands()}
+    kept = set(graph.outputs.values())
+    for node in graph.nodes:
+        operands = [None if value is None else values[value] for value in node.inputs]
+        results = evaluate_op(bind(node.op, sizes, precision), *operands)
+        for value, array in zip(node.outputs, results, strict=True):
+            _check_shape(node, value, array, sizes)
+            values[value] = array
+        if observe is not None:
+            observe(node, results)
+        for value in (*node.operands(), *node.outputs):
+            if last.get(value, node) is node and value not in kept:
+                values.pop(value, None)
+    return {name: values[value] for name, value in graph.outputs.items()}
+
+
+def evaluate_op(op: Op, *operands: Array | None) -> tuple[Array, ...]:
+    """The outputs of one op whose attributes are static, as arrays; overflow and invalid operations raise no warning."""
+    if not op.can_evaluate():
+        raise GraphError(f"{op.name} has no evaluation in NumPy")
+    with np.errstate(all="ignore"):
+        results = op.evaluate(*operands)
+    return tuple(np.asarray(result) for result in (results if isinstance(results, tuple) else (results,)))
+
+
+def bind(op: OpT, sizes: Mapping[str, int], precision: DType | None = None) -> OpT:
+    """The op with symbolic attributes replaced by numbers, and floating-point element types by `precision`."""
+    changed = {}
+    for field in fields(op):  # type: ignore[arg-type]
+        before = getattr(op, field.name)
+        after = _bound(before, sizes, precision)
+        if after is not before:
+            changed[field.name] = after
+    return replace(op, **changed) if changed else op  # type: ignore[type-var]
+
+
+def _bound(value: Any, sizes: Mapping[str, int], precision: DType | None) -> Any:
+    if isinstance(value, Sym):
+        return _known(value, sizes)
+    if isinstance(value, DType) and precision is not None and value.is_float:
+        return precision
+    if isinstance(value, tuple):
+        bound = tuple(_bound(item, sizes, precision) for item in value)
+        return value if all(new is old for new, old in zip(bound, value, strict=True)) else bound
+    return value
+
+
+def _known(dim: Dim, sizes: Mapping[str, int]) -> int:
+    result = substitute(dim, sizes)
+    if isinstance(result, Sym):
+        raise ShapeError(f"the dimension {dim} is not known", because=f"no input's shape gives {', '.join(sorted(result.names()))}")
+    return result
+
+
+def bind_dims(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """The sizes of the named dimensions, from the shapes of the inputs. Raises ShapeError where shapes do not fit."""
+    missing = {value.name for value in graph.inputs} ^ set(inputs)
+    if missing:
+        raise GraphError(f"inputs do not match the model's: {', '.join(sorted(missing))} is missing or too much")
+    sizes: dict[str, int] = {}
+    for value in graph.inputs:
+        shape = np.shape(inputs[value.name])
+        if len(shape) != value.rank:
+            raise ShapeError(f"input {value} was given an array of shape {format_shape(shape)}")
+        for dim, size in zip(value.shape, shape, strict=True):
+            if isinstance(dim, Sym) and dim.name is not None:
+                sizes.setdefault(dim.name, size)
+    for value in graph.inputs:
+        shape = np.shape(inputs[value.name])
+        wanted = tuple(substitute(dim, sizes) for dim in value.shape)
+        if wanted != shape:
+            raise ShapeError(f"input {value} was given an array of shape {format_shape(shape)}", because=f"it should be {format_shape(wanted)}")
+    return sizes
+
+
+def _source(value: Value, inputs: Mapping[str, Array], precision: DType | None) -> Array:
+    array = np.asarray(inputs[value.name]) if value.parameter is None else value.parameter.data.numpy()
+    if precision is not None and value.dtype.is_float:
+        return array.astype(precision.numpy, copy=False)
+    if value.dtype is not DType.STRING and array.dtype != value.dtype.numpy:
+        raise DTypeError(f"input {value} was given an array of {array.dtype}")
+    return array
+
+
+def _check_shape(node: Node, value: Value, array: Array, sizes: dict[str, int]) -> None:
+    """Compare with the recorded shape; a named dimension that no input gives takes the size found here."""
+    for dim, size in zip(value.shape, array.shape, strict=False):
+        if isinstance(dim, Sym) and dim.name is not None:
+            sizes.setdefault(dim.name, size)
+    recorded = tuple(substitute(dim, sizes) for dim in value.shape)
+    if recorded != array.shape:
+        raise ShapeError(
+            f"`{node.op.name}` computed a tensor of shape {format_shape(array.shape)} for {value}",
+            at=node.describe(),
+            because=f"with {', '.join(f'{name} = {size}' for name, size in sizes.items())}" if sizes else None,
+        )
