@@ -1,1 +1,35 @@
-"""."""
+"""The judge: runs both models and says EQUIVALENT, DIFFERENT or INCONCLUSIVE.
+
+    from isomorph.validators import ModelFile, validate
+    report = validate(ModelFile(Path("model.pt2"), "pt2"), ModelFile(Path("model.onnx"), "onnx"))
+
+Importing this package imports no framework, and neither does `validate`: models run in worker processes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isomorph.validators.judge import judge, validate
+    from isomorph.validators.report import Report
+    from isomorph.validators.runner import Capture, ModelFile, Runner, Signature, TensorSpec, Worker
+    from isomorph.validators.verdict import Verdict
+
+__all__ = ["Capture", "ModelFile", "Report", "Runner", "Signature", "TensorSpec", "Verdict", "Worker", "judge", "validate"]
+
+_HOMES = {
+    "judge": "judge",
+    "validate": "judge",
+    "Report": "report",
+    "Verdict": "verdict",
+    **dict.fromkeys(("Capture", "ModelFile", "Runner", "Signature", "TensorSpec", "Worker"), "runner"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,191 @@
+"""The numbers of one comparison: errors of S and T against the float64 reference R, and the budget they are held to.
+
+Notation, for one output in one case: R is the source framework in float64, S_0 the source in its own precision, S_k
+(k = 1..K) the source on inputs moved by one unit in the last place, T the target, u the unit roundoff of the output's dtype.
+
+    E_k = S_k - R     what rounding does to this model on this input, K + 1 samples: e_S
+    e   = T - R       what is to be judged: e_T
+
+**Why samples of S are the budget.** Rounding of a sum of n products errs by about sqrt(n)·u·sum|a||b| (Higham & Mary 2019;
+Ipsen & Zhou 2020); through a network the constants are unknown, but S *is* a draw from that distribution, with this
+model's weights, depth and conditioning. The moved inputs give further draws along other rounding paths, and include the
+model's own amplification of an input's last bit. A correct T is one more draw, with another order of summation.
+
+**The floor.** S may be luckier than rounding theory lets T be: a copy, a power of two, a correctly rounded last
+operation. An implementation is allowed `FLOOR_ULPS` = 4 units of roundoff of the local magnitude: one each for the rounding of
+the result and of the last operation, two for the few-ulp functions (exp, tanh, erf) of today's runtimes. Magnitude is the
+RMS of R in the group (a channel, a border), plus 2^-10 of the RMS of the whole tensor, which covers values that should be zero
+(a ReLU at its kink) without letting a large channel excuse a small one: an error of 32·4·u·2^-10 of the tensor is the
+least that a group of zeros can hide.
+
+**The ratios.** Each is observed error over budget, so that 1 means "as good as S":
+
+    rms      rms(e) / b,  b = max(rms(E), floor)                                 over the whole tensor
+    extreme  max|e| / max(max|E|, z(n)·b),  z(n) = sqrt(2 ln 2n) + 1             Gaussian maximum of n draws, plus one
+    group    rms_g(e) / b_g,  b_g = max(rms_g(E), rho·rms_g(R), floor_g)         each slice along each axis: a channel, a border
+             rho = rms(E) / rms(R): the error that the tensor's accuracy predicts for the slice
+
+A few draws estimate a scale badly: rms(E) of v = (K + 1)·n draws is multiplied by the inflation
+q(v) = t_v(1 - 1e-6) / z(1 - 1e-6) of Student's t, 1 for v >= 256 (table below). The floor is not: it is not estimated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from isomorph.ir import DType
+
+__all__ = ["Comparison", "compare_exact", "compare_float", "unit_roundoff"]
+
+FLOOR_ULPS = 4.0
+TENSOR_SHARE = 2.0**-10
+GROUP_LIMIT = 4096
+"""An axis with more slices than this is not looked at slice by slice (they would be single elements)."""
+
+# t_v(1 - 1e-6) / 4.753 for v = 1, 2, 4, 8, 16, 32, 64, 128; linear in log2 v between, 1 beyond.
+_INFLATION = (66964.0, 148.8, 8.75, 2.55, 1.52, 1.22, 1.10, 1.05, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One output in one case. `index` is where |T - R| is worst; `group` names the worst slice ("axis 1, slice 17").
+
+    ratios     "rms", "extreme", "group" (floats), or "mismatches" (integers and bools)
+    accuracy   rms(e_S) / rms(R): how exact the source itself is; `error` is the same for the target
+    tolerance  the budget in absolute terms (RMS); for integers the share of elements that are ties
+    mask       a sentence if the NaN or Inf patterns differ, else None
+    undecided  elements of an integer output that S itself does not keep under its perturbations
+    """
+
+    ratios: dict[str, float]
+    accuracy: float
+    error: float
+    tolerance: float
+    index: tuple[int, ...]
+    got: float
+    expected: float
+    group: str | None = None
+    mask: str | None = None
+    mask_explained: bool = False
+    undecided: int = 0
+    finite: bool = True
+
+    @property
+    def worst(self) -> float:
+        return max(self.ratios.values(), default=0.0)
+
+
+def unit_roundoff(dtype: np.dtype) -> float:
+    """Half the distance from 1 to the next number: 2^-24 for float32, 2^-11 for float16, 2^-8 for bfloat16."""
+    return float(ml_dtypes.finfo(dtype).eps) / 2
+
+
+def compare_float(reference: np.ndarray, samples: Sequence[np.ndarray], target: np.ndarray, unit: float) -> Comparison:
+    """Compare a float output. Shapes are equal (the caller checked). `samples` is S_0, S_1, …; it may be empty: then only the floor counts."""
+    r = _wide(reference)
+    s = [_wide(sample) for sample in samples]
+    t = _wide(target)
+    mask, explained = _compare_masks(r, s, t)
+    usable = np.isfinite(r) & np.isfinite(t) & np.logical_and.reduce([np.isfinite(x) for x in s] or [np.ones(r.shape, bool)])
+    if not usable.any():
+        return Comparison({}, 0.0, 0.0, 0.0, (), math.nan, math.nan, mask=mask, mask_explained=explained, finite=False)
+    errors = np.stack([np.where(usable, x - r, 0.0) for x in s]) if s else np.zeros((1, *r.shape))
+    e = np.where(usable, t - r, 0.0)
+    clean = np.where(usable, r, 0.0)
+    count = int(usable.sum())
+    scale, spread = _rms(clean, count), _rms(errors, count * len(errors))
+    factor = inflation(count * len(errors))
+    budget = max(spread * factor, FLOOR_ULPS * unit * scale, np.finfo(np.float64).tiny)
+    ratios = {"rms": _rms(e, count) / budget}
+    gaussian = (math.sqrt(2 * math.log(2 * count)) + 1) * budget
+    index = np.unravel_index(int(np.abs(e).argmax()), e.shape)
+    ratios["extreme"] = float(np.abs(e[index])) / max(float(np.abs(errors).max()) * factor, gaussian)
+    ratios["group"], group = _worst_group(clean, errors, e, unit, scale, spread)
+    return Comparison(
+        ratios,
+        accuracy=spread / scale if scale else 0.0,
+        error=_rms(e, count) / scale if scale else (math.inf if e.any() else 0.0),
+        tolerance=budget,
+        index=tuple(int(i) for i in index),
+        got=float(t[index]),
+        expected=float(r[index]),
+        group=group,
+        mask=mask,
+        mask_explained=explained,
+    )
+
+
+def compare_exact(reference: np.ndarray, samples: Sequence[np.ndarray], target: np.ndarray) -> Comparison:
+    """Compare integers, bools: equal, except where some sample of S differs from R (a tie: rounding decides there)."""
+    undecided = np.zeros(reference.shape, bool)
+    for sample in samples:
+        undecided |= sample != reference
+    wrong = (target != reference) & ~undecided
+    index = np.unravel_index(int(wrong.argmax()), wrong.shape) if wrong.size else ()
+    share = float(wrong.mean()) if wrong.size else 0.0
+    got, expected = (float(target[index]), float(reference[index])) if wrong.size else (0.0, 0.0)
+    place = tuple(int(i) for i in index)
+    ratios = {"mismatches": math.inf if share else 0.0}
+    ties = float(undecided.mean()) if undecided.size else 0.0
+    return Comparison(ratios, 0.0, share, ties, place, got, expected, undecided=int(undecided.sum()))
+
+
+def inflation(draws: int) -> float:
+    """q(v) of the module's docstring."""
+    position = math.log2(max(draws, 1))
+    low = int(position)
+    if low >= len(_INFLATION) - 1:
+        return 1.0
+    share = position - low
+    return math.exp((1 - share) * math.log(_INFLATION[low]) + share * math.log(_INFLATION[low + 1]))
+
+
+def _worst_group(
+    r: np.ndarray, errors: np.ndarray, e: np.ndarray, unit: float, scale: float, spread: float
+) -> tuple[float, str | None]:
+    """The largest ratio among the slices along each axis, and its name."""
+    worst, name = 0.0, None
+    relative = spread / scale if scale else 0.0
+    for axis in range(r.ndim):
+        length = r.shape[axis]
+        if r.ndim < 2 or length < 2 or length > GROUP_LIMIT or r.size == length:
+            continue
+        rest = tuple(a for a in range(r.ndim) if a != axis)
+        magnitude = np.sqrt(np.mean(np.abs(r) ** 2, axis=rest))
+        drawn = np.sqrt(np.mean(np.mean(np.abs(errors) ** 2, axis=0), axis=rest)) * inflation(len(errors) * r.size // length)
+        floor = FLOOR_ULPS * unit * (magnitude + TENSOR_SHARE * scale)
+        budget = np.maximum(np.maximum(drawn, relative * magnitude), np.maximum(floor, np.finfo(np.float64).tiny))
+        ratio = np.sqrt(np.mean(np.abs(e) ** 2, axis=rest)) / budget
+        place = int(ratio.argmax())
+        if ratio[place] > worst:
+            worst, name = float(ratio[place]), f"axis {axis}, slice {place}"
+    return worst, name
+
+
+def _compare_masks(r: np.ndarray, s: Sequence[np.ndarray], t: np.ndarray) -> tuple[str | None, bool]:
+    """A sentence if NaN or Inf patterns of T differ from S's, and whether R or the samples' own disagreement explains it."""
+    anchor = s[0] if s else r
+    for kind, test in (("NaN", np.isnan), ("+Inf", np.isposinf), ("-Inf", np.isneginf)):
+        here, there = test(anchor), test(t)
+        if (here != there).any():
+            place = tuple(int(i) for i in np.argwhere(here != there)[0])
+            side = "only the source" if here[place] else "only the target"
+            as_reference = not (test(t) != test(r)).any()
+            wavers = any((test(x) != here).any() for x in s)
+            return f"{side} has {kind} at {list(place)}", as_reference or wavers
+    return None, True
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.complex128 if DType.of(array.dtype).is_complex else np.float64)
+
+
+def _rms(array: np.ndarray, count: int) -> float:
+    """Root of the sum of squares over `count`, without overflow."""
+    peak = float(np.abs(array).max(initial=0.0))
+    return peak * math.sqrt(float((np.abs(array / peak) ** 2).sum()) / count) if peak else 0.0

@@ -1,0 +1,236 @@
+"""The trial: start both sides, feed both the same inputs, compare against the float64 run, decide, find the culprit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from isomorph.errors import RunnerError
+from isomorph.ir import DType
+from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
+from isomorph.validators.inputs import Case, load_data, plan
+from isomorph.validators.localize import Localization, localize
+from isomorph.validators.pairing import Pairing, pair
+from isomorph.validators.report import Report
+from isomorph.validators.runner import FLOAT64, Runner, Signature, Subject, Worker
+from isomorph.validators.verdict import CaseResult, OutputVerdict, Verdict, decide, overall, signal
+
+__all__ = ["Progress", "judge", "validate"]
+
+Progress = Callable[[str], None]
+
+PERTURBED_RUNS = 3
+"""K: runs of the source on inputs moved by an ulp, besides the plain one."""
+UNANCHORED = 64.0
+"""Without a float64 run S stands in for R, and its own rounding is unknown: the floor is widened by this factor. Such a
+trial can end as DIFFERENT (relative errors above 32·4·64·u = 5e-4 in float32) or INCONCLUSIVE, never as EQUIVALENT."""
+TIE_ULPS = 8.0
+"""How far the inputs are moved to find ties of integer outputs: as many ulps as EQUAL allows a target to be off."""
+
+
+def validate(
+    source: Subject,
+    target: Subject,
+    *,
+    data: Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
+    pairing: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    timeout: float = 600.0,
+) -> Report:
+    """Judge whether `target` computes what `source` computes. This runs both models, each in a process of its own.
+
+    data      the user's inputs by the source's names, judged besides the seeded ones
+    pairing   {"inputs": [{"source", "target", "perm"}], "outputs": [...]}, target = numpy.transpose(source, perm)
+    progress  called with the name of each step when it begins
+
+    Raises RunnerError if a side cannot be run at all, UsageError if data or pairing do not fit.
+    """
+    begun = time.perf_counter()
+    say = progress or (lambda step: None)
+    say("starting the runtimes")
+    with Worker(source, role="reference", timeout=timeout) as left, Worker(target, role="target", timeout=timeout) as right:
+        trial = _Trial(source, target, left, right, say)
+        report = trial.run(data, seed, pairing)
+    report.seconds = time.perf_counter() - begun
+    return report
+
+
+def judge(source: Runner, target: Runner, *, data: Mapping[str, np.ndarray] | None = None, seed: int = 0) -> Report:
+    """Judge two runners of the caller's own, in this process. No localization."""
+    return _Trial(None, None, source, target, lambda step: None).run(data, seed, None)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One case on all sides; arrays by the source's output names, in the source's axis order."""
+
+    case: Case
+    plain: dict[str, np.ndarray]
+    moved: list[dict[str, np.ndarray]]
+    target: dict[str, np.ndarray]
+    reference: dict[str, np.ndarray] | None
+    shapes: list[str] = field(default_factory=list)
+
+
+class _Trial:
+    def __init__(self, source: Subject | None, target: Subject | None, left: Runner, right: Runner, say: Progress) -> None:
+        self.subjects = (source, target)
+        self.left = left
+        self.right = right
+        self.say = say
+        self.blockers: list[str] = []
+        self.notes: list[str] = []
+        self.no_double: str | None = None
+
+    def run(self, data: Mapping[str, np.ndarray] | None, seed: int, given: Mapping[str, Any] | None) -> Report:
+        mine, theirs = self.left.signature(), self.right.signature()
+        pairing = pair(mine, theirs, given, self.subjects[1])
+        self.notes += [f"source: {note}" for note in mine.notes] + [f"target: {note}" for note in theirs.notes] + list(pairing.notes)
+        report = Report(self.subjects, (mine, theirs), pairing, seed)
+        if pairing.problems:
+            report.verdict, report.reasons = Verdict.DIFFERENT, list(pairing.problems)
+            report.notes = self.notes
+            return report
+        narrowed = _narrow(mine, theirs, pairing)
+        cases = plan(narrowed, seed)
+        if data is not None:
+            cases.append(load_data(data, narrowed))
+        runs = self._run_cases(cases, pairing, seed)
+        report.outputs = [self._judge_output(index, runs, mine, pairing) for index in range(len(pairing.outputs))]
+        self._conclude(report, runs)
+        if report.verdict is Verdict.DIFFERENT:
+            report.culprit = self._find_culprit(report, runs)
+        return report
+
+    def _conclude(self, report: Report, runs: Sequence[_Run]) -> None:
+        if self.no_double is not None:
+            self.blockers.append(f"the source has no float64 run ({self.no_double}): without a reference nothing is proven equal")
+        shapes = sorted({problem for run in runs for problem in run.shapes})
+        report.cases = [run.case.describe() for run in runs]
+        report.verdict = Verdict.DIFFERENT if shapes else overall(report.outputs, self.blockers)
+        reasons = [f"output `{output.source}`: {reason}" for output in report.outputs for reason in output.reasons]
+        report.reasons = shapes + self.blockers + reasons
+        report.notes = self.notes
+
+    def _run_cases(self, cases: Sequence[Case], pairing: Pairing, seed: int) -> list[_Run]:
+        runs: list[_Run] = []
+        failure: RunnerError | None = None
+        for index, case in enumerate(cases):
+            self.say(f"running case {index + 1} of {len(cases)}: {case.describe()}")
+            try:
+                plain = dict(self.left.run(case.inputs).outputs)
+            except RunnerError as error:
+                failure = failure or error
+                self.notes.append(f"the source refuses the case {case.describe()}: {error.because or error.what}")
+                continue
+            run = self._run_target(case, plain, pairing)
+            if not runs:
+                self._run_again(run, pairing)
+            rng = np.random.default_rng([seed, index, 1])
+            run.moved = [dict(self.left.run(case.perturbed(rng, 1.0)).outputs) for _ in range(PERTURBED_RUNS)]
+            run.reference = self._reference(case)
+            runs.append(run)
+        if not runs and failure is not None:
+            raise failure
+        return runs
+
+    def _run_target(self, case: Case, plain: dict[str, np.ndarray], pairing: Pairing) -> _Run:
+        feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
+        answer = self.right.run(feeds).outputs
+        run = _Run(case, plain, [], {}, None)
+        for p in pairing.outputs:
+            value = answer[p.target]
+            if p.perm is not None and value.ndim != len(p.perm):
+                run.shapes.append(f"output `{p.target}` has {value.ndim} axes where its permutation has {len(p.perm)}")
+                continue
+            value = p.to_source(value)
+            wanted = plain[p.source]
+            if value.shape != wanted.shape or value.dtype != wanted.dtype:
+                have = f"{value.dtype} {list(value.shape)}"
+                run.shapes.append(f"output `{p.target}` is {have} where the source gives {wanted.dtype} {list(wanted.shape)} ({case.describe()})")
+                continue
+            run.target[p.source] = value
+        return run
+
+    def _run_again(self, run: _Run, pairing: Pairing) -> None:
+        """A side that answers the same question twice in two ways (random ops, dropout in training mode) proves nothing."""
+        again = self.left.run(run.case.inputs).outputs
+        if any(not _same(run.plain[name], again[name]) for name in again):
+            self.blockers.append("the source gives two answers to the same input: a random op, or a layer in training mode")
+        twice = self._run_target(run.case, run.plain, pairing)
+        if any(not _same(value, twice.target[name]) for name, value in run.target.items() if name in twice.target):
+            self.blockers.append("the target gives two answers to the same input: a random op, or a layer in training mode")
+
+    def _reference(self, case: Case) -> dict[str, np.ndarray] | None:
+        if self.no_double is not None:
+            return None
+        try:
+            return dict(self.left.run(case.inputs, precision=FLOAT64).outputs)
+        except (NotImplementedError, RunnerError) as error:
+            self.no_double = error.what if isinstance(error, RunnerError) else str(error)
+            return None
+
+    def _judge_output(self, index: int, runs: Sequence[_Run], mine: Signature, pairing: Pairing) -> OutputVerdict:
+        pair_ = pairing.outputs[index]
+        name = pair_.source
+        usable = [run for run in runs if name in run.target]
+        references = [run.plain[name] if run.reference is None else run.reference[name] for run in usable]
+        signals = signal(references, [run.case.batch for run in usable])
+        results = []
+        exact = False
+        for run, reference, strength in zip(usable, references, signals, strict=True):
+            plain, target = run.plain[name], run.target[name]
+            dtype = DType.of(plain.dtype)
+            samples = [plain, *(moved[name] for moved in run.moved)]
+            if dtype.is_float or dtype.is_complex:
+                unit = unit_roundoff(plain.dtype) * (1.0 if run.reference is not None else UNANCHORED)
+                results.append(CaseResult(run.case.describe(), compare_float(reference, samples, target, unit), strength, unit))
+                continue
+            exact = True
+            comparison = compare_exact(plain if run.reference is None else reference, samples, target)
+            if comparison.worst > 0:
+                comparison = compare_exact(reference, [*samples, *self._ties(run, name)], target)
+            results.append(CaseResult(run.case.describe(), comparison, strength, 0.0))
+        return decide(name, pair_.target, results, exact=exact)
+
+    def _ties(self, run: _Run, name: str) -> list[np.ndarray]:
+        """More runs of the source, on inputs moved as far as a good target may be off: where they flip, rounding decides."""
+        rng = np.random.default_rng([7, len(name)])
+        return [self.left.run(run.case.perturbed(rng, TIE_ULPS)).outputs[name] for _ in range(2 * PERTURBED_RUNS)]
+
+    def _find_culprit(self, report: Report, runs: Sequence[_Run]) -> Localization | None:
+        source, target = self.subjects
+        guilty = next((output for output in report.outputs if output.verdict is Verdict.DIFFERENT), None)
+        if source is None or target is None or guilty is None or guilty.worst is None or self.no_double is not None:
+            return None
+        self.say("looking for the culprit")
+        run = next(run for run in runs if run.case.describe() == guilty.worst.case)
+        return localize(source, target, self.left, self.right, run.case, report.pairing)
+
+
+def _narrow(mine: Signature, theirs: Signature, pairing: Pairing) -> Signature:
+    """The source's signature with each named dimension that the target fixes or bounds held to that."""
+    by_target = {spec.name: spec for spec in theirs.inputs}
+    dims = dict(mine.dims)
+    for p in pairing.inputs:
+        spec = next(spec for spec in mine.inputs if spec.name == p.source)
+        shape = spec.shape if p.perm is None else tuple(spec.shape[axis] for axis in p.perm)
+        for size, there in zip(shape, by_target[p.target].shape, strict=True):
+            if not isinstance(size, str) or size not in dims:
+                continue
+            low, high = (there, there) if isinstance(there, int) else theirs.dims.get(there, (1, None))
+            mine_low, mine_high = dims[size]
+            highest = min((bound for bound in (high, mine_high) if bound is not None), default=None)
+            dims[size] = (max(low, mine_low), highest)
+    return Signature(mine.inputs, mine.outputs, dims, mine.parameters, mine.environment, mine.notes)
+
+
+def _same(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.shape == right.shape and left.dtype == right.dtype and left.tobytes() == right.tobytes()
+
+

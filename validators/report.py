@@ -1,0 +1,163 @@
+"""What the judge found, as an object, as JSON and on a terminal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from isomorph.validators.localize import Localization
+from isomorph.validators.pairing import Pairing
+from isomorph.validators.runner import Signature, Subject
+from isomorph.validators.verdict import EQUAL, UNEQUAL, OutputVerdict, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Report"]
+
+FORMAT = 1
+_COLOURS = {Verdict.EQUIVALENT: "bold green", Verdict.DIFFERENT: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+_RESEMBLES = ((2.0**-24, "float32"), (2.0**-11, "float16 or TF32"), (2.0**-8, "bfloat16"))
+
+
+@dataclass(slots=True)
+class Report:
+    """The verdict and its evidence.
+
+    reasons   why it is not EQUIVALENT; empty if it is
+    notes     what was assumed or noticed: pairings by position, permuted axes, refused cases
+    cases     the inputs that were tried, "family dim=size …"
+    """
+
+    subjects: tuple[Subject | None, Subject | None]
+    signatures: tuple[Signature, Signature]
+    pairing: Pairing
+    seed: int
+    verdict: Verdict = Verdict.INCONCLUSIVE
+    outputs: list[OutputVerdict] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    cases: list[str] = field(default_factory=list)
+    culprit: Localization | None = None
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 EQUIVALENT, 1 DIFFERENT, 3 INCONCLUSIVE."""
+        return self.verdict.exit_code
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-safe, the same for the same models and seed apart from `seconds`; keys are described in docs/validation.md."""
+        source, target = self.subjects
+        return {
+            "format": FORMAT,
+            "verdict": self.verdict.value,
+            "exit_code": self.exit_code,
+            "reasons": list(self.reasons),
+            "notes": list(self.notes),
+            "source": {"model": str(source), "environment": dict(self.signatures[0].environment)},
+            "target": {"model": str(target), "environment": dict(self.signatures[1].environment)},
+            "seed": self.seed,
+            "cases": list(self.cases),
+            "thresholds": {"equal": EQUAL, "unequal": UNEQUAL},
+            "inputs": [pair.as_dict() for pair in self.pairing.inputs],
+            "outputs": [
+                {**pair.as_dict(), **(_output_dict(self.outputs[i]) if i < len(self.outputs) else {})}
+                for i, pair in enumerate(self.pairing.outputs)
+            ],
+            "culprit": _safe(self.culprit.as_dict()) if self.culprit else None,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def render(self, console: Console) -> None:
+        """Print for a person: two lines and one for each output on success, the evidence otherwise."""
+        print_ = lambda text, style=None: console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)  # noqa: E731
+        print_(self.verdict.value, _COLOURS[self.verdict])
+        for output in self.outputs:
+            print_(f"  {_summary(output)}")
+        for reason in self.reasons:
+            print_(f"  because  {reason}")
+        if self.verdict is Verdict.DIFFERENT:
+            self._render_difference(print_)
+        for note in self.notes:
+            print_(f"  note     {note}", "dim")
+        runtimes = " against ".join(str(signature.environment.get("runtime", "?")) for signature in self.signatures)
+        print_(f"  judged   {runtimes}, {len(self.cases)} cases, seed {self.seed}, {self.seconds:.1f} s", "dim")
+
+    def _render_difference(self, print_: Any) -> None:
+        guilty = next((output for output in self.outputs if output.verdict is Verdict.DIFFERENT and output.worst), None)
+        if guilty is not None and guilty.worst is not None and guilty.worst.comparison.index:
+            c = guilty.worst.comparison
+            print_(f"  worst    {guilty.source}{list(c.index)}: got {c.got:.9g}, expected {c.expected:.9g} ({guilty.worst.case})")
+            if resembles := _resembles(guilty):
+                print_(f"  looks    {resembles}")
+        if self.culprit is not None and self.culprit.op:
+            found = self.culprit
+            print_(f"  culprit  {found.op} `{found.target}`: {found.ratio:.3g} times its budget, its inputs are right", "bold")
+            print_(f"  at       {found.where}")
+            if found.note:
+                print_(f"  note     {found.note}")
+        elif self.culprit is not None:
+            print_(f"  culprit  {self.culprit.note}")
+        else:
+            print_("  culprit  not looked for: the signatures or shapes differ, or there is no float64 run")
+        print_("  try      compare the culprit's weights and attributes in both models (`isomorph inspect`), or report it with this output")
+
+
+def _summary(output: OutputVerdict) -> str:
+    if output.worst is None:
+        return f"output {output.source}: {output.verdict.value}"
+    c = output.worst.comparison
+    numbers = "exact" if "mismatches" in c.ratios else f"error {c.error:.1e} of the float64 run, the source's own {c.accuracy:.1e}"
+    label = f"{output.source}" if output.source == output.target else f"{output.source} -> {output.target}"
+    return f"output {label}: {output.verdict.value}  {numbers} (ratio {c.worst:.3g})"
+
+
+def _resembles(output: OutputVerdict) -> str | None:
+    """What precision a target with this error would have; None if no rounding explains it."""
+    if output.worst is None or not output.worst.unit:
+        return None
+    error = output.worst.comparison.error
+    for unit, name in _RESEMBLES:
+        if output.worst.unit <= unit and error <= EQUAL * unit * 4:
+            return f"like {name} arithmetic or weights" if unit > output.worst.unit else None
+    return None
+
+
+def _output_dict(output: OutputVerdict) -> dict[str, Any]:
+    worst = output.worst
+    evidence = {
+        "verdict": output.verdict.value,
+        "reasons": list(output.reasons),
+        "resembles": _resembles(output),
+        "cases": [
+            {
+                "case": result.case,
+                "ratios": result.comparison.ratios,
+                "error": result.comparison.error,
+                "source_error": result.comparison.accuracy,
+                "tolerance": result.comparison.tolerance,
+                "signal": result.signal,
+                "informative": result.informative,
+                "undecided": result.comparison.undecided,
+                "mask": result.comparison.mask,
+            }
+            for result in output.results
+        ],
+    }
+    if worst is not None:
+        c = worst.comparison
+        evidence["worst"] = {"case": worst.case, "index": list(c.index), "got": c.got, "expected": c.expected, "group": c.group}
+    return dict(_safe(evidence))
+
+
+def _safe(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_safe(item) for item in value]
+    return value

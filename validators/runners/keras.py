@@ -1,0 +1,204 @@
+"""Keras models: `.keras` files and HDF5 files of Keras 1 to 3, loaded by Keras with `safe_mode` on and no compilation.
+
+The backend is KERAS_BACKEND where set, else tensorflow where installed, else jax. Float64 is made from the loaded model's
+configuration: each dtype and dtype policy that names a narrower float becomes float64, the model is built again from
+it, and the weights are copied.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow" if importlib.util.find_spec("tensorflow") else "jax")
+
+import keras
+
+from isomorph.errors import RunnerError
+from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
+
+__all__ = ["KerasRunner", "open_model"]
+
+_NARROW = {"float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"}
+
+
+def open_model(model: Mapping[str, Any], *, role: str) -> KerasRunner:
+    """The runner for a worker."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.threading.set_intra_op_parallelism_threads(1)
+        tensorflow.config.threading.set_inter_op_parallelism_threads(1)
+        tensorflow.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(0)
+    return KerasRunner(keras.saving.load_model(model["path"], compile=False, safe_mode=True))
+
+
+class KerasRunner:
+    """A Functional or Sequential model. Taps are layer names; a layer called more than once is `name`, `name:1`, ….
+
+    Names of inputs and outputs are those of the InputLayers and of the layers that make the outputs (a second output of
+    the same layer gets a suffix). The network is evaluated through a Functional model with flat lists at both ends.
+    """
+
+    def __init__(self, model: Any) -> None:
+        if not getattr(model, "inputs", None):
+            raise RunnerError(f"the {type(model).__name__} model has no symbolic inputs", runner="keras")
+        self._model = model
+        self._native = _Network(model)
+        self._double: _Network | None = None
+
+    def signature(self) -> Signature:
+        dims: dict[str, tuple[int, int | None]] = {}
+        network = self._native
+        bounds = _table_bounds(self._model)
+        inputs = [_spec(name, tensor, dims, bounds) for name, tensor in zip(network.input_names, network.inputs, strict=True)]
+        outputs = [_spec(name, tensor, {}, None) for name, tensor in zip(network.output_names, network.outputs, strict=True)]
+        return Signature(tuple(inputs), tuple(outputs), dims, int(self._model.count_params()), _environment())
+
+    def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
+        if precision != FLOAT64:
+            return self._native.run(inputs, taps)
+        with _wide_backend():
+            if self._double is None:
+                self._double = _Network(_doubled(self._model))
+            wide = {name: array.astype(np.float64) if array.dtype.name in _NARROW else array for name, array in inputs.items()}
+            return self._double.run(wide, taps)
+
+
+class _Network:
+    """A model between flat lists of named inputs and outputs."""
+
+    def __init__(self, model: Any) -> None:
+        self.inputs = list(model.inputs)
+        self.outputs = list(model.outputs)
+        self.input_names = [_maker(tensor).name for tensor in self.inputs]
+        self.output_names = _unique([_maker(tensor).name for tensor in self.outputs])
+        self._layers = dict(_calls(model))
+        self._functional = keras.Model(self.inputs, self.outputs)
+
+    def run(self, inputs: Mapping[str, np.ndarray], taps: Sequence[str]) -> Result:
+        found = [tap for tap in taps if tap in self._layers]
+        functional = self._functional
+        if found:
+            functional = keras.Model(self.inputs, [*self.outputs, *(self._layers[tap] for tap in found)])
+        values = functional([_tensor(inputs[name]) for name in self.input_names], training=False)
+        values = values if isinstance(values, (list, tuple)) else [values]
+        arrays = [_as_numpy(value) for value in values]
+        count = len(self.outputs)
+        outputs = dict(zip(self.output_names, arrays[:count], strict=True))
+        return Result(outputs, dict(zip(found, arrays[count:], strict=True)))
+
+
+def _calls(model: Any) -> Iterator[tuple[str, Any]]:
+    """Name and output tensor of each call of each operation of the model's own graph."""
+    for operation in getattr(model, "operations", model.layers):
+        nodes = [node for node in operation._inbound_nodes if len(node.output_tensors) == 1]
+        for index, node in enumerate(nodes):
+            yield (f"{operation.name}:{index}" if index else operation.name), node.output_tensors[0]
+
+
+def _maker(tensor: Any) -> Any:
+    return tensor._keras_history.operation
+
+
+def _doubled(model: Any) -> Any:
+    """The model built again from its configuration with every dtype float64, with the same weights.
+
+    Raises NotImplementedError if a layer keeps a narrower float.
+    """
+    try:
+        double = type(model).from_config(_widened(model.get_config()))
+        double.set_weights([np.asarray(keras.ops.convert_to_numpy(w), np.float64) if _is_narrow(w) else w for w in model.weights])
+    except (TypeError, ValueError, AttributeError) as error:
+        raise NotImplementedError(f"the model cannot be built again in float64: {error}") from error
+    narrow = [weight.path for weight in double.weights if _is_narrow(weight)]
+    narrow += [name for name, tensor in _calls(double) if keras.backend.standardize_dtype(tensor.dtype) in _NARROW]
+    if narrow:
+        raise NotImplementedError(f"`{narrow[0]}` is still a narrow float in the float64 model")
+    return double
+
+
+def _is_narrow(variable: Any) -> bool:
+    return keras.backend.standardize_dtype(variable.dtype) in _NARROW
+
+
+def _widened(config: Any, key: str = "") -> Any:
+    """The configuration with each dtype, and each name of a dtype policy, that is a narrower float replaced by float64."""
+    if isinstance(config, dict):
+        policy = "DTypePolicy" in str(config.get("class_name", ""))
+        return {k: _widened(v, "dtype" if policy and k == "config" or key == "dtype" else k) for k, v in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_widened(item, key) for item in config)
+    if isinstance(config, str) and config in _NARROW and (key.endswith("dtype") or key in ("name", "args", "kwargs")):
+        return "float64"
+    return config
+
+
+class _wide_backend:  # noqa: N801 (used as a context manager, like the ones of the standard library)
+    """Float64 as the default while the wide model is built and run; JAX needs its 64-bit types switched on."""
+
+    def __enter__(self) -> None:
+        self._floatx = keras.config.floatx()
+        self._policy = keras.config.dtype_policy()
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        self._jax: Any = None
+        if keras.backend.backend() == "jax":
+            import jax
+
+            self._jax = jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64()
+            self._jax.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        if self._jax is not None:
+            self._jax.__exit__(*error)
+        keras.config.set_floatx(self._floatx)
+        keras.config.set_dtype_policy(self._policy)
+
+
+def _tensor(array: np.ndarray) -> Any:
+    return keras.ops.convert_to_tensor(np.ascontiguousarray(array), dtype=array.dtype.name)
+
+
+def _as_numpy(value: Any) -> np.ndarray:
+    return np.array(keras.ops.convert_to_numpy(value))
+
+
+def _spec(name: str, tensor: Any, dims: dict[str, tuple[int, int | None]], bounds: tuple[int, int] | None) -> TensorSpec:
+    shape: list[int | str] = []
+    for axis, size in enumerate(tensor.shape):
+        if size is None:
+            dim = "N" if axis == 0 else f"d{axis}"
+            dims.setdefault(dim, (1, None))
+            shape.append(dim)
+        else:
+            shape.append(int(size))
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return TensorSpec(name, dtype, tuple(shape), bounds if "float" not in dtype else None)
+
+
+def _table_bounds(model: Any) -> tuple[int, int] | None:
+    rows = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
+    return (0, min(rows) - 1) if rows else None
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        count = seen.get(name, 0)
+        seen[name] = count + 1
+        unique.append(f"{name}_{count}" if count else name)
+    return unique
+
+
+def _environment() -> dict[str, Any]:
+    backend = keras.backend.backend()
+    module = importlib.import_module(backend)
+    settings: dict[str, Any] = {"runtime": f"keras {keras.__version__} ({backend} {module.__version__})", "device": "cpu", "threads": 1}
+    return {**settings, "onednn_rewrites": False} if backend == "tensorflow" else settings

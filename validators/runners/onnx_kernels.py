@@ -1,0 +1,179 @@
+"""Float64 kernels for ops that `onnx.reference` computes element by element in Python.
+
+A window op is a loop over kernel offsets (a few dozen) whose body is a strided view and one BLAS call or one ufunc:
+
+    y[n, o, p] = b[o] + sum_k sum_c w[o, c, k] * x_padded[n, c, p * stride + k * dilation]
+
+ResNet-50 at (2, 3, 224, 224) takes seconds instead of many minutes. Layout is ONNX's: x (N, C, *D), w (O, C / group, *K).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+
+__all__ = ["KERNELS"]
+
+
+class _Window(OpRun):
+    """What the window ops share: their attributes, with the defaults of the specification."""
+
+    op_domain = ""
+
+    def _ints(self, name: str, default: Sequence[int]) -> list[int]:
+        value = getattr(self, name, None)
+        return [int(item) for item in value] if value is not None and len(value) else list(default)
+
+    def _flag(self, name: str, default: int = 0) -> int:
+        value = getattr(self, name, None)
+        return default if value is None else int(value)
+
+    def _pads(self, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[tuple[int, int]]:
+        auto = getattr(self, "auto_pad", None) or "NOTSET"
+        auto = auto.decode() if isinstance(auto, bytes) else auto
+        rank = len(sizes)
+        if auto in ("NOTSET", "VALID"):
+            flat = self._ints("pads", [0] * (2 * rank)) if auto == "NOTSET" else [0] * (2 * rank)
+            return list(zip(flat[:rank], flat[rank:], strict=True))
+        pads = []
+        for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+            total = max(0, (-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size)
+            small = total // 2
+            pads.append((small, total - small) if auto == "SAME_UPPER" else (total - small, small))
+        return pads
+
+
+class Conv(_Window):
+    """ONNX Conv: cross-correlation, grouped, dilated."""
+
+    def _run(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, **_: Any) -> tuple[np.ndarray]:
+        kernel = w.shape[2:]
+        ones = [1] * len(kernel)
+        strides, dilations = self._ints("strides", ones), self._ints("dilations", ones)
+        pads = self._pads(x.shape[2:], kernel, strides, dilations)
+        groups = self._flag("group", 1)
+        x = np.pad(x, [(0, 0), (0, 0), *pads])
+        sizes = [(d - (k - 1) * e - 1) // s + 1 for d, k, s, e in zip(x.shape[2:], kernel, strides, dilations, strict=True)]
+        y = np.zeros((x.shape[0], groups, w.shape[0] // groups, int(np.prod(sizes))))
+        weights = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+        for offset in itertools.product(*map(range, kernel)):
+            view = x[(..., *_steps(offset, sizes, strides, dilations))]
+            columns = view.reshape(x.shape[0], groups, w.shape[1], -1)
+            taps = weights[(..., *offset)]
+            y += taps[None] * columns if w.shape[1] == 1 else np.matmul(taps[None], columns)
+        y = y.reshape(x.shape[0], w.shape[0], *sizes)
+        return (y if b is None else y + b.reshape(-1, *ones),)
+
+
+class ConvTranspose(_Window):
+    """ONNX ConvTranspose: the adjoint of Conv; w (C, O / group, *K)."""
+
+    def _run(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, **_: Any) -> tuple[np.ndarray]:
+        kernel, rank = w.shape[2:], w.ndim - 2
+        ones = [1] * rank
+        strides, dilations = self._ints("strides", ones), self._ints("dilations", ones)
+        extra = self._ints("output_padding", [0] * rank)
+        groups = self._flag("group", 1)
+        full = [(d - 1) * s + (k - 1) * e + 1 for d, k, s, e in zip(x.shape[2:], kernel, strides, dilations, strict=True)]
+        pads = self._output_pads(x.shape[2:], full, strides, extra)
+        channels = w.shape[1] * groups
+        y = np.zeros((x.shape[0], channels, *(f + o for f, o in zip(full, extra, strict=True))))
+        columns = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+        weights = w.reshape(groups, x.shape[1] // groups, *w.shape[1:])
+        for offset in itertools.product(*map(range, kernel)):
+            part = np.matmul(weights[(..., *offset)].swapaxes(1, 2)[None], columns)
+            y[(..., *_steps(offset, x.shape[2:], strides, dilations))] += part.reshape(x.shape[0], channels, *x.shape[2:])
+        y = y[(..., *(slice(begin, size - end) for (begin, end), size in zip(pads, y.shape[2:], strict=True)))]
+        return (y if b is None else y + b.reshape(-1, *ones),)
+
+    def _output_pads(
+        self, sizes: Sequence[int], full: Sequence[int], strides: Sequence[int], extra: Sequence[int]
+    ) -> list[tuple[int, int]]:
+        auto = getattr(self, "auto_pad", None) or "NOTSET"
+        shape = self._ints("output_shape", [])
+        if not shape and auto in ("SAME_UPPER", "SAME_LOWER"):
+            shape = [size * stride for size, stride in zip(sizes, strides, strict=True)]
+        if not shape:
+            rank = len(sizes)
+            flat = self._ints("pads", [0] * (2 * rank))
+            return list(zip(flat[:rank], flat[rank:], strict=True))
+        totals = [f + o - wanted for f, o, wanted in zip(full, extra, shape[-len(full) :], strict=True)]
+        return [(t - t // 2, t // 2) if auto != "SAME_UPPER" else (t // 2, t - t // 2) for t in totals]
+
+
+class _Pool(_Window):
+    def _views(self, x: np.ndarray, fill: float) -> tuple[list[int], Iterator[np.ndarray]]:
+        """Sizes of the output, and the view of each kernel offset into x padded with `fill`."""
+        kernel = self._ints("kernel_shape", ())
+        ones = [1] * len(kernel)
+        strides, dilations = self._ints("strides", ones), self._ints("dilations", ones)
+        pads = self._pads(x.shape[2:], kernel, strides, dilations)
+        sizes, overhang = [], []
+        for size, k, s, e, (begin, end) in zip(x.shape[2:], kernel, strides, dilations, pads, strict=True):
+            span = size + begin + end - (k - 1) * e - 1
+            count = (-(-span // s) if self._flag("ceil_mode") else span // s) + 1
+            if self._flag("ceil_mode") and (count - 1) * s >= size + begin:
+                count -= 1  # a window that begins in the padding at the end is dropped
+            sizes.append(count)
+            overhang.append(max(0, (count - 1) * s + (k - 1) * e + 1 - size - begin))
+        widths = [(begin, over) for (begin, _), over in zip(pads, overhang, strict=True)]
+        padded = np.pad(x, [(0, 0), (0, 0), *widths], constant_values=fill)
+        offsets = itertools.product(*map(range, kernel))
+        return sizes, (padded[(..., *_steps(offset, sizes, strides, dilations))] for offset in offsets)
+
+
+class MaxPool(_Pool):
+    """ONNX MaxPool without its optional indices."""
+
+    def _run(self, x: np.ndarray, **_: Any) -> tuple[np.ndarray]:
+        if len(self.onnx_node.output) > 1:
+            raise NotImplementedError("no float64 reference for MaxPool with indices")
+        _, views = self._views(x, -np.inf)
+        y = next(views).copy()
+        for view in views:
+            np.maximum(y, view, out=y)
+        return (y,)
+
+
+class AveragePool(_Pool):
+    """ONNX AveragePool: divides by the elements inside x, or inside x and its declared pads (count_include_pad)."""
+
+    def _run(self, x: np.ndarray, **_: Any) -> tuple[np.ndarray]:
+        sizes, views = self._views(x, 0.0)
+        total = np.zeros((*x.shape[:2], *sizes))
+        for view in views:
+            total += view
+        return (total / self._divisor(x.shape[2:], sizes),)
+
+    def _divisor(self, spatial: Sequence[int], sizes: Sequence[int]) -> np.ndarray:
+        kernel = self._ints("kernel_shape", ())
+        ones = [1] * len(kernel)
+        strides, dilations = self._ints("strides", ones), self._ints("dilations", ones)
+        pads = self._pads(spatial, kernel, strides, dilations)
+        divisor: np.ndarray = np.ones(())
+        for size, count, k, s, e, (begin, end) in zip(spatial, sizes, kernel, strides, dilations, pads, strict=True):
+            index = np.arange(count)[:, None] * s - begin + np.arange(k)[None] * e
+            low, high = (-begin, size + end) if self._flag("count_include_pad") else (0, size)
+            inside = ((index >= low) & (index < high)).sum(axis=1)
+            divisor = divisor[..., None] * inside
+        return divisor
+
+
+class GlobalAveragePool(_Window):
+    """ONNX GlobalAveragePool."""
+
+    def _run(self, x: np.ndarray, **_: Any) -> tuple[np.ndarray]:
+        return (x.mean(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+def _steps(offset: Sequence[int], sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[slice]:
+    """The positions that the kernel element at `offset` touches, one slice for each spatial axis."""
+    starts = [k * dilation for k, dilation in zip(offset, dilations, strict=True)]
+    return [slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, sizes, strides, strict=True)]
+
+
+KERNELS: list[type[OpRun]] = [Conv, ConvTranspose, MaxPool, AveragePool, GlobalAveragePool]

@@ -1,0 +1,142 @@
+"""ONNX models: native precision by onnxruntime on one CPU thread, float64 by `onnx.reference` on a widened model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import AttributeProto, GraphProto, ModelProto
+
+from isomorph.errors import RunnerError
+from isomorph.ir import DType
+from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
+from isomorph.validators.runners.onnx_double import DoubleModel
+
+__all__ = ["OnnxRunner", "open_model"]
+
+
+def open_model(model: Mapping[str, Any], *, role: str) -> OnnxRunner:
+    """The runner for a worker."""
+    return OnnxRunner(Path(model["path"]), role=role)
+
+
+class OnnxRunner:
+    """`role` "reference" runs the graph as written (optimizations off), "target" as users run it (all optimizations).
+
+    The model is given to onnxruntime as a path, so that external data is found; a session with taps is made from a
+    copy of the graph in which the tapped values are outputs. One more output can switch a fusion off.
+    """
+
+    def __init__(self, path: Path, *, role: str) -> None:
+        self._path = path
+        self._proto: ModelProto = onnx.load(str(path), load_external_data=False)
+        self._options = _options(role)
+        self._session = self._open(str(path))
+        self._double: DoubleModel | None = None
+        self._role = role
+
+    def _open(self, model: str | bytes) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
+
+    def signature(self) -> Signature:
+        bounds = _index_bounds(self._proto.graph)
+        dims: dict[str, tuple[int, int | None]] = {}
+        inputs = [_spec(node, dims, bounds.get(node.name)) for node in self._session.get_inputs()]
+        outputs = [_spec(node, {}, None) for node in self._session.get_outputs()]
+        return Signature(tuple(inputs), tuple(outputs), dims, _count(self._proto.graph), self._environment())
+
+    def _environment(self) -> dict[str, Any]:
+        level = "disabled" if self._role == "reference" else "all (the default)"
+        return {"runtime": f"onnxruntime {onnxruntime.__version__}", "device": "cpu", "threads": 1, "graph_optimizations": level}
+
+    def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
+        names = [node.name for node in self._session.get_outputs()]
+        if precision == FLOAT64:
+            if self._double is None:
+                self._double = DoubleModel(self._path)
+            values = self._double.run(inputs, [*names, *taps])
+            found = [tap for tap in taps if tap in values]
+        else:
+            session = self._session
+            found = [tap for tap in taps if tap in _produced(self._proto.graph)]
+            if found:
+                session = self._open(_with_outputs(self._path, found))
+            wanted = [*names, *(tap for tap in found if tap not in names)]
+            values = dict(zip(wanted, session.run(wanted, dict(inputs)), strict=True))
+        for name in names:
+            if not isinstance(values.get(name), np.ndarray):
+                raise RunnerError(f"output `{name}` is not a tensor", runner="onnxruntime")
+        return Result({name: values[name] for name in names}, {tap: np.asarray(values[tap]) for tap in found})
+
+
+def _options(role: str) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    if role == "reference":
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+def _spec(node: Any, dims: dict[str, tuple[int, int | None]], bounds: tuple[int, int] | None) -> TensorSpec:
+    dtype = DType.of(_ORT_TYPES.get(node.type, node.type))
+    shape: list[int | str] = []
+    for axis, size in enumerate(node.shape or ()):
+        if isinstance(size, int) and size >= 0:
+            shape.append(size)
+        else:
+            name = size if isinstance(size, str) and size else ("N" if axis == 0 else f"d{axis}")
+            dims.setdefault(name, (1, None))
+            shape.append(name)
+    return TensorSpec(node.name, dtype.value, tuple(shape), bounds)
+
+
+_ORT_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    **{f"tensor({name})": name for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string")},
+}
+
+
+def _produced(graph: GraphProto) -> set[str]:
+    return {name for node in graph.node for name in node.output if name}
+
+
+def _count(graph: GraphProto) -> int:
+    return sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in graph.initializer)
+
+
+def _with_outputs(path: Path, names: Sequence[str]) -> bytes:
+    """The model with more outputs, external data loaded into it."""
+    proto = onnx.load(str(path))
+    known = {value.name for value in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return bytes(proto.SerializeToString())
+
+
+def _index_bounds(graph: GraphProto) -> dict[str, tuple[int, int]]:
+    """Integer inputs that index a constant table, directly or through Casts and reshapes: the rows of the smallest table."""
+    rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            values = [a.t for a in node.attribute if a.type == AttributeProto.TENSOR]
+            rows.update({node.output[0]: values[0].dims[0]} if values and values[0].dims else {})
+    alias = {value.name: value.name for value in graph.input}
+    bounds: dict[str, tuple[int, int]] = {}
+    for node in graph.node:
+        if node.op_type in ("Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Transpose") and node.input[0] in alias:
+            alias[node.output[0]] = alias[node.input[0]]
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        if node.op_type == "Gather" and axis == 0 and node.input[0] in rows and node.input[1] in alias:
+            source = alias[node.input[1]]
+            highest = min(rows[node.input[0]] - 1, bounds.get(source, (0, 1 << 62))[1])
+            bounds[source] = (0, highest)
+    return bounds

@@ -1,0 +1,315 @@
+"""PyTorch models: a `.pt2` file through torch.export.load, or the user's own module.
+
+Float64 is made by two means together: the module's parameters, buffers and inputs are doubled, and a dispatch mode
+rewrites each dtype argument that names a narrower float (`to(torch.float32)`, factory functions) while the model runs.
+The same mode sees every result, so a value that stayed narrow is found and the float64 run is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from isomorph.errors import RunnerError, UsageError
+from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
+
+__all__ = ["CallableRunner", "ProgramRunner", "open_model"]
+
+_NARROW = (torch.float32, torch.float16, torch.bfloat16)
+_CHECKS = ("_guards_fn", "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
+
+
+def open_model(model: Mapping[str, Any], *, role: str) -> ProgramRunner | CallableRunner:
+    """The runner for a worker."""
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.manual_seed(0)
+    if model["kind"] == "capture":
+        module, arguments = resolve(model["reference"])
+        return CallableRunner(module, arguments)
+    return ProgramRunner(torch.export.load(model["path"]))
+
+
+def resolve(reference: str) -> tuple[torch.nn.Module, tuple[Any, ...] | None]:
+    """Call "MODULE:CALLABLE"; it returns a module, or (module, example arguments). Raises UsageError."""
+    name, _, attribute = reference.partition(":")
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 (the user's code is imported as the user's interpreter would)
+    try:
+        target: Any = importlib.import_module(name)
+        for part in attribute.split("."):
+            target = getattr(target, part)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"cannot import `{reference}`: {error}") from error
+    made = target if isinstance(target, torch.nn.Module) else target()
+    module, arguments = made if isinstance(made, tuple) else (made, None)
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(f"`{reference}` returned {type(module).__name__}, not a torch.nn.Module")
+    if arguments is not None and not isinstance(arguments, (tuple, list)):
+        arguments = (arguments,)
+    return module, tuple(arguments) if arguments is not None else None
+
+
+class _Widening(TorchDispatchMode):
+    """Rewrites narrow float dtypes among the arguments, and remembers the first result that is narrow all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow: str | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(_widened, (args, kwargs or {}))
+        result = func(*args, **kwargs)
+        if self.narrow is None and any(isinstance(r, torch.Tensor) and r.dtype in _NARROW for r in tree_flatten(result)[0]):
+            self.narrow = str(func)
+        return result
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, torch.dtype):
+        return torch.float64 if value in _NARROW else value
+    if isinstance(value, torch.Tensor) and value.dtype in _NARROW:
+        return value.double()
+    return value
+
+
+def _doubled(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy in float64, tensors that are plain attributes included."""
+    double = copy.deepcopy(module).double()
+    for part in double.modules():
+        for name, value in vars(part).items():
+            if isinstance(value, torch.Tensor) and value.dtype in _NARROW:
+                setattr(part, name, value.double())
+    return double
+
+
+class _GraphRunner:
+    """Runs a flat fx graph module: arguments in the order of `input_names`, results in the order of `output_names`."""
+
+    def __init__(self, module: torch.fx.GraphModule, input_names: Sequence[str], output_names: Sequence[str | None]) -> None:
+        self._module = flat(module)
+        self._double: torch.fx.GraphModule | None = None
+        self.input_names = tuple(input_names)
+        self.output_names = tuple(output_names)
+
+    def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
+        arguments = [torch.from_numpy(np.array(inputs[name])) for name in self.input_names]
+        kept: dict[str, np.ndarray] = {}
+        if precision == FLOAT64:
+            if self._double is None:
+                self._double = _doubled(self._module)
+            values = in_double(lambda: _interpret(self._double, [_widened(a) for a in arguments], taps, kept))
+        else:
+            with torch.no_grad():
+                values = _interpret(self._module, arguments, taps, kept)
+        named = zip(self.output_names, tree_flatten(values)[0], strict=True)
+        return Result({name: as_numpy(value) for name, value in named if name is not None}, kept)
+
+
+def in_double(call: Any) -> Any:
+    """Call under the widening mode with float64 as the default dtype. Raises NotImplementedError if a value stayed narrow."""
+    mode = _Widening()
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad(), mode:
+            values = call()
+    finally:
+        torch.set_default_dtype(default)
+    if mode.narrow is not None:
+        raise NotImplementedError(f"`{mode.narrow}` still gives a narrow float in the float64 run")
+    return values
+
+
+def _interpret(module: Any, arguments: Sequence[torch.Tensor], taps: Sequence[str], kept: dict[str, np.ndarray]) -> Any:
+    """Run the module; values named in `taps` are copied when they are made, before a later op writes into them."""
+    if not taps:
+        return module(*arguments)
+    wanted = set(taps)
+
+    class Tapping(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            value = super().run_node(n)
+            if n.name in wanted and isinstance(value, torch.Tensor):
+                kept[n.name] = as_numpy(value.detach().clone())
+            return value
+
+    return Tapping(module).run(*arguments)
+
+
+def flat(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """The same graph with plain positional arguments and without its run-time checks (they pin dtypes and sizes)."""
+    for node in list(module.graph.nodes):
+        if any(check in str(node.target) for check in _CHECKS) and not node.users:
+            module.graph.erase_node(node)
+    module.graph.set_codegen(torch.fx.graph.CodeGen())
+    module.recompile()
+    return module
+
+
+def as_numpy(value: Any) -> np.ndarray:
+    """A tensor (bfloat16 included) or a number as an array."""
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    value = value.detach().cpu().contiguous()
+    if value.dtype is torch.bfloat16:
+        import ml_dtypes
+
+        return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return np.array(value.resolve_conj().resolve_neg().numpy())
+
+
+class ProgramRunner:
+    """A torch.export.ExportedProgram. Taps are fx node names."""
+
+    def __init__(self, program: Any) -> None:
+        self._program = program
+        signature = program.graph_signature
+        graph_inputs = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+        self._inputs = [graph_inputs[name] for name in signature.user_inputs if isinstance(name, str) and name in graph_inputs]
+        output_node = next(node for node in program.graph.nodes if node.op == "output")
+        kinds = signature.output_specs
+        self._outputs = [
+            node for node, spec in zip(output_node.args[0], kinds, strict=True) if spec.kind.name == "USER_OUTPUT"
+        ]
+        names = [node.name if isinstance(node, torch.fx.Node) else None for node in self._outputs]
+        self._runner = _GraphRunner(program.module(check_guards=False), [node.name for node in self._inputs], _unique(names))
+
+    def signature(self) -> Signature:
+        dims = {str(symbol): (max(1, int(bounds.lower)), _upper(bounds.upper)) for symbol, bounds in self._program.range_constraints.items()}
+        inputs = tuple(_spec(node.name, node.meta["val"], _table_rows(node, self._program)) for node in self._inputs)
+        outputs = tuple(
+            _spec(name, node.meta["val"], None)
+            for name, node in zip(self._runner.output_names, self._outputs, strict=True)
+            if name is not None
+        )
+        return Signature(inputs, outputs, dims, _count(self._program.state_dict.values()), environment())
+
+    def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
+        return self._runner.run(inputs, taps=taps, precision=precision)
+
+
+class CallableRunner:
+    """The user's live module, run as it is. Taps come from torch.export of the module with the inputs at hand."""
+
+    def __init__(self, module: torch.nn.Module, arguments: tuple[Any, ...] | None) -> None:
+        if arguments is None:
+            raise UsageError("the judge needs example arguments", advice="return (module, (example, ...)) from the callable")
+        self._module = module
+        self._arguments = arguments
+        leaves, self._structure = tree_flatten(arguments)
+        if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
+            raise UsageError("the example arguments hold something that is not a tensor")
+        self._leaves = leaves
+        self._names = _argument_names(module, arguments)
+        self._double: torch.nn.Module | None = None
+
+    def signature(self) -> Signature:
+        inputs = tuple(_spec(name, leaf, _embedding_rows(self._module)) for name, leaf in zip(self._names, self._leaves, strict=True))
+        with torch.no_grad():
+            values, _ = tree_flatten(copy.deepcopy(self._module)(*self._arguments))
+        outputs = tuple(_spec(f"output_{i}" if i else "output", value, None) for i, value in enumerate(values))
+        notes = ("the module is in training mode",) if self._module.training else ()
+        return Signature(inputs, outputs, {}, _count(self._module.state_dict().values()), environment(), notes)
+
+    def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
+        leaves = [torch.from_numpy(np.array(inputs[name])) for name in self._names]
+        if taps:
+            return self._run_exported(leaves, taps, precision)
+        if precision == FLOAT64:
+            if self._double is None:
+                self._double = _doubled(self._module)
+            double, wide = self._double, [_widened(leaf) for leaf in leaves]
+            values = in_double(lambda: double(*self._structure.unflatten(wide)))
+        else:
+            with torch.no_grad():
+                values = self._module(*self._structure.unflatten(leaves))
+        flat_values, _ = tree_flatten(values)
+        return Result({f"output_{i}" if i else "output": as_numpy(value) for i, value in enumerate(flat_values)})
+
+    def _run_exported(self, leaves: list[torch.Tensor], taps: Sequence[str], precision: str) -> Result:
+        runner = ProgramRunner(torch.export.export(self._module, tuple(self._structure.unflatten(leaves))))
+        names = [spec.name for spec in runner.signature().inputs]
+        feeds = {name: as_numpy(leaf) for name, leaf in zip(names, leaves, strict=True)}
+        result = runner.run(feeds, taps=taps, precision=precision)
+        renamed = {f"output_{i}" if i else "output": value for i, value in enumerate(result.outputs.values())}
+        return Result(renamed, result.taps)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and settings for the report."""
+    return {
+        "runtime": f"torch {torch.__version__}",
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "tf32": False,
+        "deterministic_algorithms": True,
+        "denormals": "kept",
+    }
+
+
+def _argument_names(module: torch.nn.Module, arguments: tuple[Any, ...]) -> list[str]:
+    import inspect
+
+    parameters = [p.name for p in inspect.signature(module.forward).parameters.values()]
+    plain = len(arguments) <= len(parameters) and all(isinstance(a, torch.Tensor) for a in arguments)
+    return parameters[: len(arguments)] if plain else [f"input_{i}" for i in range(len(tree_flatten(arguments)[0]))]
+
+
+def _spec(name: str, value: Any, rows: int | None) -> TensorSpec:
+    if not isinstance(value, torch.Tensor):
+        raise RunnerError(f"`{name}` is not a tensor", runner="torch")
+    shape = tuple(size if isinstance(size, int) else str(size.node.expr) for size in value.shape)
+    integer = not value.dtype.is_floating_point and value.dtype is not torch.bool
+    return TensorSpec(name, str(value.dtype).removeprefix("torch."), shape, (0, rows - 1) if rows and integer else None)
+
+
+def _unique(names: Sequence[str | None]) -> list[str | None]:
+    """Output names; a value returned twice gets a suffix the second time."""
+    seen: dict[str, int] = {}
+    unique: list[str | None] = []
+    for name in names:
+        count = seen.get(name or "", 0)
+        seen[name or ""] = count + 1
+        unique.append(f"{name}_{count}" if name is not None and count else name)
+    return unique
+
+
+def _upper(bound: Any) -> int | None:
+    """An int, or None for a bound that is infinite or symbolic."""
+    return int(bound) if getattr(bound, "is_Integer", False) and int(bound) < (1 << 62) else None
+
+
+def _count(tensors: Any) -> int:
+    return sum(tensor.numel() for tensor in tensors if isinstance(tensor, torch.Tensor))
+
+
+def _table_rows(placeholder: torch.fx.Node, program: Any) -> int | None:
+    """Rows of the smallest table that this input indexes, directly or through casts and reshapes."""
+    rows: list[int] = []
+    pending, seen = [placeholder], {placeholder}
+    while pending:
+        for user in pending.pop().users:
+            name = str(user.target)
+            if "embedding" in name and isinstance(user.args[0], torch.fx.Node) and user.args[1] in seen:
+                rows.append(int(user.args[0].meta["val"].shape[0]))
+            elif any(part in name for part in (".to.", "_to_copy", "view", "reshape", "unsqueeze", "flatten")) and user not in seen:
+                seen.add(user)
+                pending.append(user)
+    return min(rows, default=None)
+
+
+def _embedding_rows(module: torch.nn.Module) -> int | None:
+    return min((part.num_embeddings for part in module.modules() if isinstance(part, torch.nn.Embedding)), default=None)

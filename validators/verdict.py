@@ -1,0 +1,182 @@
+"""From numbers to a word: EQUIVALENT, DIFFERENT or INCONCLUSIVE.
+
+Thresholds on the ratios of compare.py (observed error of T over the budget that S's own error and the floor give):
+
+    EQUAL = 8        up to here: equivalent. Two correct float32 implementations differ by their order of summation: a sequential
+                     sum of n terms errs by about sqrt(n)·u, a blocked one (8 to 64 lanes) by sqrt(n / lanes)·u, hence up to
+                     sqrt(64) = 8 times in the RMS for the same model; measured clean pairs stay below 3 (docs/validation.md)
+    UNEQUAL = 32     from here: different. Four times more than the above: no order of summation explains it. Between the two
+                     the verdict is INCONCLUSIVE.
+    CHAOS            when S itself is worse than this against R (relative RMS), rounding decides the output, not the model: a case
+                     in which nothing can be proven. 2^-7 for float32 and float64, 2^-3 for 16-bit floats (their u is 2^-11, 2^-8)
+    RESOLUTION       the tolerance EQUAL·budget must be at most this share of the signal, the RMS by which R changes with the input;
+                     else the case cannot tell models apart (a constant, saturated or all-zero output). 2^-5, or 2^-1 for 16-bit
+    at least a quarter of the cases must be informative in this sense, else INCONCLUSIVE
+
+Integers and bools must be equal except where S itself wavers (ties); more than TIES = 2 % of wavering elements is INCONCLUSIVE.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from isomorph.validators.compare import Comparison
+
+__all__ = ["EQUAL", "UNEQUAL", "CaseResult", "OutputVerdict", "Verdict", "decide", "overall", "signal"]
+
+EQUAL = 8.0
+UNEQUAL = 32.0
+TIES = 0.02
+_CHAOS = 2.0**-7
+_CHAOS_16 = 2.0**-3
+_RESOLUTION = 2.0**-5
+_RESOLUTION_16 = 2.0**-1
+_NARROW_UNIT = 2.0**-12
+INFORMATIVE_SHARE = 0.25
+
+
+class Verdict(str, Enum):
+    """What is proven. The value is the word in reports."""
+
+    EQUIVALENT = "EQUIVALENT"
+    DIFFERENT = "DIFFERENT"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+    @property
+    def exit_code(self) -> int:
+        return {"EQUIVALENT": 0, "DIFFERENT": 1, "INCONCLUSIVE": 3}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """One output in one case: the comparison, and the signal (see `signal`) that it is measured against."""
+
+    case: str
+    comparison: Comparison
+    signal: float
+    unit: float
+
+    @property
+    def chaotic(self) -> bool:
+        return self.comparison.accuracy > (_CHAOS_16 if self.unit > _NARROW_UNIT else _CHAOS)
+
+    @property
+    def informative(self) -> bool:
+        """True if a different model would show here."""
+        share = _RESOLUTION_16 if self.unit > _NARROW_UNIT else _RESOLUTION
+        measurable = self.signal > 0 and EQUAL * self.comparison.tolerance <= share * self.signal
+        return self.comparison.finite and not self.chaotic and measurable
+
+
+@dataclass(frozen=True, slots=True)
+class OutputVerdict:
+    """The verdict on one output and the case that decided it."""
+
+    source: str
+    target: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    worst: CaseResult | None
+    results: tuple[CaseResult, ...] = field(default=())
+
+
+def decide(source: str, target: str, results: Sequence[CaseResult], *, exact: bool) -> OutputVerdict:
+    """Judge one output from all its cases."""
+    worst = max(results, key=_severity, default=None)
+    if worst is None:
+        return OutputVerdict(source, target, Verdict.INCONCLUSIVE, ("no case could be run",), None)
+    verdict, reasons = _decide_exact(results) if exact else _decide_float(results, worst)
+    return OutputVerdict(source, target, verdict, tuple(reasons), worst, tuple(results))
+
+
+def overall(outputs: Sequence[OutputVerdict], blockers: Sequence[str]) -> Verdict:
+    """DIFFERENT if any output is; else INCONCLUSIVE if any output is or something blocks a proof; else EQUIVALENT."""
+    verdicts = {output.verdict for output in outputs}
+    if Verdict.DIFFERENT in verdicts:
+        return Verdict.DIFFERENT
+    if blockers or not outputs or Verdict.INCONCLUSIVE in verdicts:
+        return Verdict.INCONCLUSIVE
+    return Verdict.EQUIVALENT
+
+
+def signal(references: Sequence[np.ndarray], batches: Sequence[int]) -> list[float]:
+    """For each case, the RMS by which R changes with the input.
+
+    A sample is a slice along axis 0 where its length is the batch of the case, else the whole array. With several samples:
+    their standard deviation, averaged over elements. With one: the distance to the nearest sample of another case that has
+    its shape, or, where there is none, the variation inside the sample.
+    """
+    split = [_samples(r, batch) for r, batch in zip(references, batches, strict=True)]
+    strengths = []
+    for index, samples in enumerate(split):
+        if len(samples) > 1:
+            strengths.append(math.sqrt(float(np.mean(np.var(np.stack(samples), axis=0, ddof=1)))))
+            continue
+        others = [other for place, group in enumerate(split) if place != index for other in group]
+        strengths.append(min((_nearest(sample, others) for sample in samples), default=0.0))
+    return strengths
+
+
+def _samples(reference: np.ndarray, batch: int) -> list[np.ndarray]:
+    wide = reference.astype(np.float64)
+    samples = [*wide] if batch and wide.ndim and wide.shape[0] == batch else [wide]
+    return [sample for sample in samples if sample.size and np.isfinite(sample).all()]
+
+
+def _nearest(sample: np.ndarray, others: Sequence[np.ndarray]) -> float:
+    comparable = [other for other in others if other.shape == sample.shape]
+    return min((math.sqrt(float(np.mean((sample - other) ** 2))) for other in comparable), default=float(np.std(sample)))
+
+
+def _severity(result: CaseResult) -> tuple[bool, float]:
+    comparison = result.comparison
+    return (comparison.mask is not None and not comparison.mask_explained, comparison.worst)
+
+
+def _decide_float(results: Sequence[CaseResult], worst: CaseResult) -> tuple[Verdict, list[str]]:
+    masked = [result for result in results if result.comparison.mask]
+    if any(not result.comparison.mask_explained for result in masked):
+        broken = next(result for result in masked if not result.comparison.mask_explained)
+        return Verdict.DIFFERENT, [f"{broken.comparison.mask} ({broken.case})"]
+    different = [result for result in results if result.comparison.worst >= UNEQUAL and not result.chaotic]
+    if different:
+        top = max(different, key=_severity)
+        return Verdict.DIFFERENT, [f"the target's error is {top.comparison.worst:.3g} times the budget ({top.case}); {UNEQUAL:g} proves a difference"]
+    reasons = [f"{result.comparison.mask}, as in the float64 run ({result.case})" for result in masked]
+    if worst.comparison.worst > EQUAL:
+        over = f"the target's error is {worst.comparison.worst:.3g} times the budget ({worst.case})"
+        reasons.append(f"{over}; up to {EQUAL:g} is rounding, from {UNEQUAL:g} a difference")
+    informative = sum(result.informative for result in results)
+    if informative < max(1, math.ceil(INFORMATIVE_SHARE * len(results))):
+        reasons.append(_why_uninformative(results))
+    return (Verdict.INCONCLUSIVE if reasons else Verdict.EQUIVALENT), reasons
+
+
+def _why_uninformative(results: Sequence[CaseResult]) -> str:
+    if not any(result.comparison.finite for result in results):
+        return "the output is NaN or infinite everywhere"
+    if all(result.chaotic or not result.comparison.finite for result in results):
+        accuracy = max(result.comparison.accuracy for result in results)
+        return f"the source itself is only accurate to {accuracy:.1%} here: rounding, not the model, decides this output"
+    if not any(result.signal for result in results):
+        return "the output does not depend on the inputs (constant or all zero)"
+    return "the output hardly changes with the inputs: less than rounding could hide"
+
+
+def _decide_exact(results: Sequence[CaseResult]) -> tuple[Verdict, list[str]]:
+    wrong = [result for result in results if result.comparison.worst > 0]
+    if wrong:
+        top = max(wrong, key=lambda result: result.comparison.error)
+        return Verdict.DIFFERENT, [f"{top.comparison.error:.2%} of the elements differ where the source is certain ({top.case})"]
+    elements = [(result.comparison.undecided, result) for result in results]
+    for undecided, result in elements:
+        if undecided > 0 and result.comparison.tolerance > TIES:
+            return Verdict.INCONCLUSIVE, [f"{undecided} elements are ties that rounding decides ({result.case})"]
+    if not any(result.signal for result in results):
+        return Verdict.INCONCLUSIVE, ["the output does not depend on the inputs (constant)"]
+    return Verdict.EQUIVALENT, []

@@ -1,0 +1,116 @@
+"""The process that runs one model: `python -P -m isomorph.validators.worker RUNNER MEMORY_LIMIT`.
+
+It confines itself before it imports a framework: a limit on allocated data, no core dumps, no network where the kernel
+permits it (Linux: a network namespace of its own), and it dies with its parent. A model is still run by its framework,
+with the rights of the user: this is damage control, not a sandbox.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from isomorph.errors import IsomorphError
+from isomorph.validators.protocol import Channel, Message, ProtocolError, tensors
+from isomorph.validators.runner import Runner
+
+__all__ = ["main", "serve"]
+
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Serve requests on standard input until it closes."""
+    name, limit = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it ends this process
+    channel = _own_standard_streams()
+    settings = confine(int(limit))
+    module = importlib.import_module(f"isomorph.validators.runners.{name}")
+    serve(channel, module.open_model, settings)
+    return 0
+
+
+def serve(channel: Channel, open_model: Callable[..., Runner], settings: dict[str, Any]) -> None:
+    """Answer until the parent closes the pipe."""
+    runner: Runner | None = None
+    while True:
+        try:
+            request = channel.receive()
+        except ProtocolError as error:
+            if error.kind == "closed":
+                return
+            raise
+        if request.kind == "close":
+            return
+        try:
+            if request.kind == "open":
+                runner = open_model(request.body["model"], role=request.body["role"])
+                answer = _describe(runner, settings)
+            elif runner is None:
+                answer = Message("error", {"what": "no model is open", "because": None, "exception": "ValueError"})
+            else:
+                answer = _run(runner, request)
+        except Exception as error:  # every failure of a framework becomes an answer; the judge reports it
+            answer = _describe_error(error)
+        channel.send(answer)
+
+
+def _describe(runner: Runner, settings: dict[str, Any]) -> Message:
+    body = runner.signature().as_dict()
+    body["environment"] = {**body["environment"], **settings}
+    return Message("signature", body)
+
+
+def _run(runner: Runner, request: Message) -> Message:
+    result = runner.run(request.by_role("input"), taps=request.body["taps"], precision=request.body["precision"])
+    return Message("result", {}, tensors(result.outputs, "output") + tensors(result.taps, "tap"))
+
+
+def _describe_error(error: Exception) -> Message:
+    if isinstance(error, MemoryError):
+        return Message("error", {"what": "out of memory", "because": str(error) or None, "exception": "MemoryError"})
+    if isinstance(error, IsomorphError):
+        return Message("error", {"what": error.what, "because": error.because, "exception": type(error).__name__})
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    what = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:600]
+    return Message("error", {"what": what, "because": lines[-1][:400] if len(lines) > 1 else None, "exception": type(error).__name__})
+
+
+def _own_standard_streams() -> Channel:
+    """Keep the pipes for the protocol; what a framework prints goes to standard error."""
+    read_fd, write_fd = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    return Channel(read_fd, write_fd)
+
+
+def confine(limit: int) -> dict[str, Any]:
+    """Limit memory, forbid core dumps, cut the network. Returns what took effect, for the report."""
+    settings: dict[str, Any] = {"memory_limit": None, "network": "not confined"}
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        settings["memory_limit"] = limit
+    except (ImportError, ValueError, OSError):
+        settings["memory_limit"] = None
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
+            settings["network"] = "none (own namespace)"
+    return settings
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
