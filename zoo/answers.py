@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from isomorph.errors import MalformedError
 from isomorph.ir import DType
-from isomorph.zoo.expectations import Finding
+from isomorph.zoo.expectations import Expectation, Finding
 from isomorph.zoo.manifest import Answer, Binding, Entry, File, Signature
 from isomorph.zoo.recipes import Array, evaluate
 
@@ -52,11 +52,17 @@ def check_answers(entry: Entry, run: Run, file: File | None = None) -> list[Answ
     inputs, outputs = (file.inputs, file.outputs) if file else ({}, {})
     results: list[AnswerResult] = []
     for answer in entry.answers:
-        given = {}
-        for name, array in known_inputs(entry, answer).items():
-            binding = inputs.get(name, Binding(name))
+        given, sizes = {}, dict[str, int]()
+        for signature, array in zip(entry.inputs, known_inputs(entry, answer).values(), strict=True):
+            _fits(array.shape, signature, sizes)
+            binding = inputs.get(signature.name, Binding(signature.name))
             given[binding.name] = array if binding.perm is None else np.transpose(array, binding.perm)
-        results.extend(_judge(answer, dict(run(given)), outputs))
+        received = dict(run(given))
+        signatures = {signature.name: signature for signature in entry.outputs}
+        for expectation in answer.expectations:
+            binding = outputs.get(expectation.output, Binding(expectation.output))
+            finding = _judge(expectation, received, binding, signatures[expectation.output], dict(sizes))
+            results.append(_result(answer, expectation, finding))
     return results
 
 
@@ -68,44 +74,48 @@ def known_inputs(entry: Entry, answer: Answer) -> dict[str, Array]:
     arrays = {}
     for signature in entry.inputs:
         array = evaluate(answer.inputs[signature.name]).astype(DType.of(signature.dtype).numpy)
-        if not _fits(array.shape, signature):
+        if not _fits(array.shape, signature, {}):
             what = f"the recipe of {signature.name!r} makes {array.shape}, not {signature.shape}"
             raise MalformedError(f"the zoo's manifest is wrong: {what}", at=f"{entry.name}, answer {answer.name}")
         arrays[signature.name] = np.ascontiguousarray(array)
     return arrays
 
 
-def _fits(shape: tuple[int, ...], signature: Signature) -> bool:
-    sizes: dict[str, int] = {}
+def _fits(shape: tuple[int, ...], signature: Signature, sizes: dict[str, int]) -> bool:
+    """Whether a shape is as declared; `sizes` has the symbolic sizes that are known, and learns the others."""
     if len(shape) != len(signature.shape):
         return False
     pairs = zip(shape, signature.shape, strict=True)
     return all(size == (sizes.setdefault(dim, size) if isinstance(dim, str) else dim) for size, dim in pairs)
 
 
-def _judge(answer: Answer, given: dict[str, Array], bindings: Mapping[str, Binding]) -> Iterator[AnswerResult]:
-    for expectation in answer.expectations:
-        binding = bindings.get(expectation.output, Binding(expectation.output))
-        array = given.get(binding.name)
-        if array is None:
-            missing = f"no output {binding.name!r}, but {', '.join(sorted(given)) or 'none'}"
-            finding = Finding(expectation.meaning, missing, float("inf"), False)
-        else:
-            finding = expectation.judge(_restored(np.asarray(array), binding))
-        yield AnswerResult(
-            answer.name,
-            expectation.output,
-            expectation.meaning,
-            finding.expected,
-            finding.received,
-            finding.error,
-            expectation.tolerance,
-            finding.passed,
-        )
+def _judge(
+    expectation: Expectation,
+    received: Mapping[str, Array],
+    binding: Binding,
+    signature: Signature,
+    sizes: dict[str, int],
+) -> Finding:
+    if binding.name not in received:
+        names = ", ".join(sorted(received)) or "none"
+        return Finding(f"an output {binding.name}", f"outputs {names}", float("inf"), False)
+    array = np.asarray(received[binding.name])
+    if binding.perm is not None and array.ndim == len(binding.perm):
+        array = np.transpose(array, np.argsort(binding.perm))
+    if array.size == 0 or not _fits(array.shape, signature, sizes):
+        declared = ", ".join(str(sizes.get(str(dim), dim)) for dim in signature.shape)
+        return Finding(f"an array of shape ({declared})", f"an array of shape {array.shape}", float("inf"), False)
+    return expectation.judge(array)
 
 
-def _restored(array: Array, binding: Binding) -> Array:
-    """The array in the entry's axis order; of another rank, as it is, to be judged as incomparable."""
-    if binding.perm is None or array.ndim != len(binding.perm):
-        return array
-    return np.transpose(array, np.argsort(binding.perm))
+def _result(answer: Answer, expectation: Expectation, finding: Finding) -> AnswerResult:
+    return AnswerResult(
+        answer.name,
+        expectation.output,
+        expectation.meaning,
+        finding.expected,
+        finding.received,
+        finding.error,
+        expectation.tolerance,
+        finding.passed,
+    )

@@ -49,7 +49,7 @@ def is_intact(path: Path, size: int, sha256: str) -> bool:
     """Whether `path` is there and is the file that size and checksum describe."""
     try:
         check_file(path, size, sha256)
-    except (IntegrityError, FileNotFoundError):
+    except (IntegrityError, OSError):
         return False
     return True
 
