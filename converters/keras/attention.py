@@ -1,0 +1,69 @@
+"""Attention layers, as projections around scaled dot products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from isomorph.converters.keras.layer import Layer
+from isomorph.converters.keras.rules import rules
+from isomorph.ir import TensorSource, Value, ops
+
+
+@rules.imports("MultiHeadAttention")
+def _multi_head_attention(layer: Layer, query: Value, value: Value | None = None, key: Value | None = None) -> Value:
+    """Projections to heads, softmax(q k^T / sqrt(key_dim)) v for each, and a projection back.
+
+    Shapes: query (N, T, D), value and key (N, S, D'); kernels (D, heads, width), the last (heads, width, O).
+    """
+    value = layer.kwargs.get("value") if value is None else value
+    key = layer.kwargs.get("key") if key is None else key
+    if value is None:
+        raise layer.malformed("no value was given")
+    _refuse_variants(layer, query, value)
+    heads, width = layer.integer("num_heads"), layer.integer("key_dim")
+    values = width if layer.config.get("value_dim") is None else layer.integer("value_dim")
+    q = _heads(layer, "query", query, heads, width)
+    k = _heads(layer, "key", value if key is None else key, heads, width)
+    v = _heads(layer, "value", value, heads, values)
+    op = ops.ScaledDotProductAttention(causal=bool(layer.kwargs.get("use_causal_mask")), scale=float(width) ** -0.5)
+    mixed = layer.emit(ops.Transpose((0, 2, 1, 3)), layer.emit(op, q, k, v))
+    joined = layer.emit(ops.Reshape((*query.shape[:2], heads * values)), mixed)
+    w = layer.weight("attention_output/kernel", lambda source: _flat(layer, source, heads * values))
+    return layer.emit(ops.Linear(), joined, w, layer.optional("attention_output/bias"))
+
+
+def _flat(layer: Layer, source: TensorSource, rows: int) -> TensorSource:
+    """A kernel of any rank seen as (O, rows)."""
+    if rows <= 0 or source.size % rows:
+        raise layer.malformed(f"a kernel {list(source.shape)} for {rows} inputs")
+    return source.reshaped((rows, source.size // rows)).permuted((1, 0))
+
+
+def _heads(layer: Layer, part: str, x: Value, heads: int, width: int) -> Value:
+    """x (N, T, D) projected to (N, heads, T, width)."""
+    channels = x.shape[2]
+    if not isinstance(channels, int):
+        raise layer.unsupported("an unknown number of channels")
+    w = layer.weight(f"{part}/kernel", lambda source: _flat(layer, source, channels))
+    bias = layer.weight(f"{part}/bias", lambda source: source.reshaped((source.size,))) if layer.has(f"{part}/bias") else None
+    flat = layer.emit(ops.Linear(), x, w, bias)
+    return layer.emit(ops.Transpose((0, 2, 1, 3)), layer.emit(ops.Reshape((*x.shape[:2], heads, width)), flat))
+
+
+def _refuse_variants(layer: Layer, query: Value, value: Value) -> None:
+    kwargs: Mapping[str, Any] = layer.kwargs
+    if query.rank != 3 or value.rank != 3 or layer.config.get("attention_axes") not in (None, [1], (1,), 1):
+        raise layer.unsupported("attention over other axes than the one of a sequence")
+    if kwargs.get("return_attention_scores"):
+        raise layer.unsupported("return_attention_scores")
+    if kwargs.get("training") is True and layer.config.get("dropout"):
+        raise layer.unsupported("a call with training=True, which is random")
+    masks = ("attention_mask", "query_mask", "value_mask", "key_mask")
+    if any(kwargs.get(key) is not None for key in masks):
+        raise layer.unsupported("an attention mask")
+    if layer.config.get("use_gate") or layer.config.get("sliding_window"):
+        raise layer.unsupported("gated or sliding-window attention")
+    stated = layer.config.get("output_shape")
+    if stated is not None and not (isinstance(stated, int) or len(stated) == 1):
+        raise layer.unsupported("an output of several axes")

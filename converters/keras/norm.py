@@ -1,0 +1,113 @@
+"""Normalization layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from isomorph.converters.keras.layer import Layer
+from isomorph.converters.keras.rules import rules
+from isomorph.ir import DerivedTensor, TensorSource, Value, ops
+
+_SMALLEST_DEVIATION = 1e-7  # keras.config.epsilon()
+
+
+@rules.imports("BatchNormalization")
+def _batch_norm(layer: Layer, x: Value) -> Value:
+    if layer.config.get("mode") or layer.config.get("renorm") or layer.config.get("virtual_batch_size"):
+        raise layer.unsupported("a mode that uses the statistics of the batch")
+    if layer.kwargs.get("training") is True:
+        raise layer.unsupported("a call with training=True, which uses the statistics of the batch")
+    op = ops.BatchNormalization(layer.number("epsilon", 1e-3), layer.axis("axis", x.rank))
+    scale, bias = layer.optional("gamma"), layer.optional("beta")
+    return layer.emit(op, x, scale, bias, layer.weight("moving_mean"), layer.weight("moving_variance"))
+
+
+@rules.imports("LayerNormalization")
+def _layer_norm(layer: Layer, x: Value) -> Value:
+    """Trailing axes are one op; other axes are written out."""
+    if layer.flag("rms_scaling", False):
+        raise layer.unsupported("rms_scaling, which Keras itself deprecates")
+    axes, epsilon = layer.axes("axis", x.rank), layer.number("epsilon", 1e-3)
+    scale, bias = layer.optional("gamma"), layer.optional("beta")
+    if axes == tuple(range(axes[0], x.rank)):
+        return layer.emit(ops.LayerNormalization(epsilon, axes[0]), x, scale, bias)
+    centred = layer.emit(ops.Sub(), x, layer.emit(ops.ReduceMean(axes), x))
+    variance = layer.emit(ops.ReduceMean(axes), layer.emit(ops.Mul(), centred, centred))
+    deviation = layer.emit(ops.Sqrt(), layer.emit(ops.Add(), variance, layer.constant(epsilon, x, "epsilon")))
+    made = layer.emit(ops.Div(), centred, deviation)
+    shape = tuple(x.shape[axis] if axis in axes else 1 for axis in range(axes[0], x.rank))
+    for op, vector in ((ops.Mul(), scale), (ops.Add(), bias)):
+        if vector is not None:
+            made = layer.emit(op, made, layer.emit(ops.Reshape(shape), vector))
+    return made
+
+
+@rules.imports("GroupNormalization")
+def _group_norm(layer: Layer, x: Value) -> Value:
+    axis, groups = layer.axis("axis", x.rank), layer.integer("groups", 32)
+    channels = x.shape[axis]
+    if groups == -1:
+        if not isinstance(channels, int):
+            raise layer.unsupported("one group for each of an unknown number of channels")
+        groups = channels
+    op = ops.GroupNormalization(groups, layer.number("epsilon", 1e-3), axis)
+    return layer.emit(op, x, layer.optional("gamma"), layer.optional("beta"))
+
+
+@rules.imports("RMSNormalization")
+def _rms_norm(layer: Layer, x: Value) -> Value:
+    axes = layer.axes("axis", x.rank)
+    if axes != tuple(range(axes[0], x.rank)):
+        raise layer.unsupported("axes that are not the last ones")
+    return layer.emit(ops.RMSNormalization(layer.number("epsilon", 1e-6), axes[0]), x, layer.optional("scale"))
+
+
+@rules.imports("UnitNormalization")
+def _unit_norm(layer: Layer, x: Value) -> Value:
+    """x / max(norm, epsilon); TensorFlow's l2_normalize of Keras 2 bounds the squared norm by 1e-12."""
+    return layer.emit(ops.LpNormalization(layer.axes("axis", x.rank), 2, 1e-12 if layer.major >= 3 else 1e-6), x)
+
+
+@rules.imports("Normalization")
+def _normalization(layer: Layer, x: Value) -> Value:
+    """(x - mean) / max(sqrt(variance), 1e-7), or the inverse of it, by statistics that were given or adapted."""
+    stated = layer.config.get("axis", -1)
+    axes = () if stated is None else layer.axes("axis", x.rank)
+    kind = layer.compute_dtype
+    x = x if kind is None else layer.cast(x, kind)
+    mean, deviation = _statistics(layer, x, axes)
+    if layer.flag("invert", False):
+        return layer.emit(ops.Add(), layer.emit(ops.Mul(), x, deviation), mean)
+    return layer.emit(ops.Div(), layer.emit(ops.Sub(), x, mean), deviation)
+
+
+def _statistics(layer: Layer, x: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
+    """Mean and standard deviation, shaped to stand on `axes` of x."""
+
+    def shaped(source: TensorSource) -> TensorSource:
+        sizes = iter(source.shape)
+        shape = [next(sizes, 1) if axis in axes else 1 for axis in range(axes[0], x.rank)] if axes else []
+        return source.reshaped(shape)
+
+    def rooted(source: TensorSource) -> TensorSource:
+        return DerivedTensor(source.dtype, source.shape, (source,), lambda array: np.maximum(np.sqrt(array), _SMALLEST_DEVIATION))
+
+    if layer.has("mean"):
+        return layer.weight("mean", shaped), layer.weight("variance", lambda source: rooted(shaped(source)))
+    try:
+        mean, variance = (np.asarray(layer.config.get(key), np.float32) for key in ("mean", "variance"))
+    except (TypeError, ValueError):
+        raise layer.malformed("mean or variance is not made of numbers") from None
+    deviation = np.maximum(np.sqrt(variance), np.float32(_SMALLEST_DEVIATION))
+
+    def placed(array: Any) -> Any:
+        flat = array.reshape(-1)
+        if flat.size == 1:
+            return flat.reshape(())
+        if len(axes) != 1:
+            raise layer.unsupported("given statistics of several axes")
+        return flat.reshape((-1, *(1,) * (x.rank - 1 - axes[0])))
+
+    return layer.constant(placed(mean), x, "mean"), layer.constant(placed(deviation), x, "deviation")

@@ -1,0 +1,227 @@
+"""Which weights a layer has, in Keras' order, and where a file keeps them.
+
+A `.keras` file numbers the weights of each layer object on the path that Keras walked when it saved; a legacy `.h5` lists
+the weights of each outermost layer, the trainable ones first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from isomorph.converters.keras.config import GraphConfig, LayerConfig
+from isomorph.converters.keras.hdf5 import Hdf5Group
+from isomorph.errors import MalformedError
+from isomorph.ir import TensorSource
+
+__all__ = ["LayerWeights", "Slot", "archive_weights", "canonical", "legacy_weights", "slots"]
+
+LayerWeights: TypeAlias = Mapping[LayerConfig, Mapping[str, TensorSource]]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One weight: its name, whether an optimizer may change it, and, where a sublayer owns it, the sublayer's attribute."""
+
+    name: str
+    trainable: bool = True
+    owner: str = ""
+
+    @property
+    def basename(self) -> str:
+        return self.name.rpartition("/")[2]
+
+
+def _flag(config: Mapping[str, Any], key: str) -> bool:
+    return bool(config.get(key, True))
+
+
+def _kernel(config: Mapping[str, Any]) -> list[Slot]:
+    return [Slot("kernel"), *([Slot("bias")] if _flag(config, "use_bias") else [])]
+
+
+def _depthwise(config: Mapping[str, Any]) -> list[Slot]:
+    return [Slot("depthwise_kernel"), *([Slot("bias")] if _flag(config, "use_bias") else [])]
+
+
+def _separable(config: Mapping[str, Any]) -> list[Slot]:
+    return [Slot("depthwise_kernel"), Slot("pointwise_kernel"), *([Slot("bias")] if _flag(config, "use_bias") else [])]
+
+
+def _scale_center(config: Mapping[str, Any]) -> list[Slot]:
+    return [*([Slot("gamma")] if _flag(config, "scale") else []), *([Slot("beta")] if _flag(config, "center") else [])]
+
+
+def _batch_norm(config: Mapping[str, Any]) -> list[Slot]:
+    return [*_scale_center(config), Slot("moving_mean", False), Slot("moving_variance", False)]
+
+
+def _normalization(config: Mapping[str, Any]) -> list[Slot]:
+    if config.get("mean") is not None:
+        return []
+    return [Slot("mean", False), Slot("variance", False), Slot("count", False)]
+
+
+def _attention(config: Mapping[str, Any]) -> list[Slot]:
+    parts = (("query", "query_dense"), ("key", "key_dense"), ("value", "value_dense"), ("attention_output", "output_dense"))
+    return [
+        Slot(f"{part}/{slot.name}", owner=owner) for part, owner in parts for slot in _kernel(config)
+    ]
+
+
+_SLOTS: dict[str, Callable[[Mapping[str, Any]], list[Slot]]] = {
+    **dict.fromkeys(["Conv1D", "Conv2D", "Conv3D", "Dense", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"], _kernel),
+    "EinsumDense": lambda config: [Slot("kernel"), *([Slot("bias")] if config.get("bias_axes") else [])],
+    **dict.fromkeys(["DepthwiseConv1D", "DepthwiseConv2D"], _depthwise),
+    **dict.fromkeys(["SeparableConv1D", "SeparableConv2D"], _separable),
+    "BatchNormalization": _batch_norm,
+    **dict.fromkeys(["LayerNormalization", "GroupNormalization"], _scale_center),
+    "RMSNormalization": lambda config: [Slot("scale")],
+    "Normalization": _normalization,
+    "Embedding": lambda config: [Slot("embeddings")],
+    "PReLU": lambda config: [Slot("alpha")],
+    "LayerScale": lambda config: [Slot("gamma")],
+    "MultiHeadAttention": _attention,
+}
+
+
+def slots(layer: LayerConfig) -> list[Slot]:
+    """The weights of a layer in Keras' order; those of the wrapped layer for a wrapper."""
+    if layer.wrapped is not None:
+        return [Slot(slot.name, slot.trainable and layer.wrapped.trainable, slot.owner) for slot in slots(layer.wrapped)]
+    describe = _SLOTS.get(layer.cls)
+    return describe(layer.config) if describe else []
+
+
+def canonical(graph: GraphConfig) -> dict[LayerConfig, LayerConfig]:
+    """The first configuration of the same layer object, for every layer in the order in which Keras walks them."""
+    first: dict[int, LayerConfig] = {}
+    result: dict[LayerConfig, LayerConfig] = {}
+
+    def walk(layers: list[LayerConfig]) -> None:
+        for layer in layers:
+            chosen = layer if layer.shared_id is None else first.setdefault(layer.shared_id, layer)
+            result[layer] = chosen
+            if layer.graph is not None:
+                walk(layer.graph.layers)
+
+    walk(graph.layers)
+    return result
+
+
+def snake_case(name: str) -> str:
+    """A class name as Keras spells it in the paths of a weights file."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def archive_weights(graph: GraphConfig, root: Hdf5Group) -> dict[LayerConfig, dict[str, TensorSource]]:
+    """Weights of every layer from `model.weights.h5` of a `.keras` file. Raises MalformedError where one is missing."""
+    found: dict[LayerConfig, dict[str, TensorSource]] = {}
+    same = canonical(graph)
+
+    def walk(layers: list[LayerConfig], group: Hdf5Group | None) -> None:
+        used: dict[str, int] = {}
+        for layer in layers:
+            if layer.is_operation:
+                continue
+            path = snake_case(layer.cls)
+            used[path] = used.get(path, -1) + 1
+            path = f"{path}_{used[path]}" if used[path] else path
+            if same[layer] is not layer:
+                continue
+            inside = group.group(path) if group is not None and path in group else None
+            if layer.graph is not None:
+                walk(layer.graph.layers, _members(inside))
+            elif slots(layer):
+                found[layer] = _numbered(layer, inside, root.file.label)
+
+    walk(graph.layers, _members(root))
+    return found
+
+
+def _members(group: Hdf5Group | None) -> Hdf5Group | None:
+    for name in ("layers", "_layer_checkpoint_dependencies"):
+        if group is not None and name in group:
+            return group.group(name)
+    return None
+
+
+def _numbered(layer: LayerConfig, group: Hdf5Group | None, label: str) -> dict[str, TensorSource]:
+    if group is not None and layer.wrapped is not None:
+        group = group.group("layer") if "layer" in group else group
+    tensors: dict[str, TensorSource] = {}
+    counts: dict[str, int] = {}
+    for slot in slots(layer):
+        index = counts.get(slot.owner, 0)
+        counts[slot.owner] = index + 1
+        places = [f"{owner}/vars/{index}" for owner in (slot.owner, f"_{slot.owner}")] if slot.owner else [f"vars/{index}"]
+        place = next((place for place in places if group is not None and place in group), None)
+        if group is None or place is None:
+            raise MalformedError(f"the weight {layer.name}/{slot.name} is not in the file", at=label)
+        tensors[slot.name] = group.tensor(place)
+    for owner, count in counts.items():
+        if group is not None and not owner and f"vars/{count}" in group:
+            because = f"{len(group.group('vars').names())} stored, {count} expected of a {layer.cls}"
+            raise MalformedError(f"layer {layer.name!r} has more weights than its configuration states", at=label, because=because)
+    return tensors
+
+
+def legacy_weights(graph: GraphConfig, root: Hdf5Group) -> dict[LayerConfig, dict[str, TensorSource]]:
+    """Weights of every layer from the group `model_weights` of an `.h5` file."""
+    found: dict[LayerConfig, dict[str, TensorSource]] = {}
+    listed = set(root.texts("layer_names") or ())
+    for layer in graph.layers:
+        wanted = _ordered(layer, graph.trainable)
+        if not wanted:
+            continue
+        if layer.name not in listed:
+            raise MalformedError(f"layer {layer.name!r} has no weights in the file", at=root.file.label)
+        group = root.group(layer.name)
+        names = group.texts("weight_names") or []
+        if len(names) != len(wanted):
+            because = f"{len(names)} stored, {len(wanted)} expected"
+            raise MalformedError(f"layer {layer.name!r} has another number of weights", at=root.file.label, because=because)
+        for (owner, slot), name in zip(wanted, names, strict=True):
+            _check_name(owner, slot, name, root.file.label)
+            found.setdefault(owner, {})[slot.name] = group.tensor(name)
+    return found
+
+
+def _ordered(layer: LayerConfig, trainable: bool) -> list[tuple[LayerConfig, Slot]]:
+    """Trainable weights first, then the others, each in the order of the layers, as Keras lists a nested model's."""
+    pairs: list[tuple[LayerConfig, Slot, bool]] = []
+    seen: set[int] = set()
+
+    def walk(current: LayerConfig, free: bool) -> None:
+        if current.shared_id is not None:
+            if current.shared_id in seen:
+                return
+            seen.add(current.shared_id)
+        free = free and current.trainable
+        if current.graph is not None:
+            for inner in current.graph.layers:
+                walk(inner, free)
+        else:
+            pairs.extend((current, slot, free and slot.trainable) for slot in slots(current))
+
+    walk(layer, trainable)
+    if layer.graph is None:
+        return [(owner, slot) for owner, slot, _ in pairs]
+    return [(owner, slot) for owner, slot, free in pairs if free] + [(owner, slot) for owner, slot, free in pairs if not free]
+
+
+_ALIASES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance", "alphas": "alpha"}
+_KNOWN = {"kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "embeddings", "depthwise_kernel", "pointwise_kernel"}
+
+
+def _check_name(layer: LayerConfig, slot: Slot, name: str, label: str) -> None:
+    """A weight whose recorded name says that it is another one is refused."""
+    last = name.rpartition("/")[2].partition(":")[0]
+    last = last.removeprefix(f"{layer.name}_")
+    plain = re.sub(r"_\d+$", "", last)
+    said = _ALIASES.get(plain, plain)
+    if said in _KNOWN and said != slot.basename and not (said == "kernel" and slot.basename in ("embeddings", "depthwise_kernel")):
+        raise MalformedError(f"weight {name!r} stands where {layer.name}/{slot.name} belongs", at=label)
