@@ -35,7 +35,7 @@ PEAK_RATE = 4e-3
 ANSWERS = 16
 
 
-class DigitsCnn(nn.Module):  # type: ignore[misc]
+class DigitsCnn(nn.Module):
     """Two convolutions at 8 x 8, one at 4 x 4, one linear layer: 15,418 weights.
 
     image (N, 1, 8, 8) in 0..1 -> logits (N, 10)
