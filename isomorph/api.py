@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from isomorph.converters import convert as pipeline
 from isomorph.converters.convert import Conversion, LayoutChoice, Progress
+from isomorph.inputs import InputShape, read_data, read_inputs
 from isomorph.ir import Model
-from isomorph.signature import InputShape, read_inputs
 from isomorph.sources import locate, subject_of
 
 if TYPE_CHECKING:
@@ -101,14 +103,14 @@ def validate(
     source: str | Path,
     target: str | Path,
     *,
-    data: str | Path | None = None,
+    data: str | Path | Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     source_format: str | None = None,
     target_format: str | None = None,
 ) -> Report:
     """Run both models, each in a process of its own, and say whether they compute the same.
 
-    data    an .npz file with real inputs by name, beside the generated ones
+    data    real inputs by name, or an .npz file of them; judged beside the generated ones
     Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
     """
     from isomorph.validators import validate as judge
@@ -116,6 +118,6 @@ def validate(
     return judge(
         subject_of(source, format=source_format),
         subject_of(target, format=target_format),
-        data=None if data is None else Path(data),
+        data=read_data(Path(data)) if isinstance(data, str | Path) else data,
         seed=seed,
     )

@@ -1,4 +1,4 @@
-"""The command line: knows the commands by name, imports one when it is called, and turns every outcome into an exit code.
+"""The command line: knows the commands by name, imports one when it is called, turns every outcome into an exit code.
 
     0    done; EQUIVALENT                       4    the model cannot be read or written
     1    DIFFERENT                              70   a bug of isomorph
@@ -59,7 +59,9 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(COMMANDS)}."
@@ -124,13 +126,20 @@ def _describe(error: Exception) -> tuple[dict[str, object], int]:
         kind, what, code = "UsageError", error.format_message(), EXIT_USAGE
         advice = f"{context.command_path} --help" if context else None
     elif isinstance(error, OSError):
-        kind, what = "OSError", f"cannot read or write {error.filename}: {error.strerror}" if error.filename else str(error)
+        kind, what = (
+            "OSError",
+            f"cannot read or write {error.filename}: {error.strerror}" if error.filename else str(error),
+        )
     elif isinstance(error, MemoryError):
         kind, what, because = "MemoryError", "out of memory", str(error) or None
     else:
         frames = traceback.extract_tb(error.__traceback__)
         where = f"  {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""  # noqa: PTH119
-        kind, what, code = type(error).__name__, "unexpected error: this is a bug of isomorph, not of your model", EXIT_BUG
+        kind, what, code = (
+            type(error).__name__,
+            "unexpected error: this is a bug of isomorph, not of your model",
+            EXIT_BUG,
+        )
         because = f"{kind}: {error}{where}"
         advice = "run again with ISOMORPH_TRACEBACK=1 and report what it prints"
     return {"error": kind, "what": what, "at": None, "because": because, "try": advice}, code

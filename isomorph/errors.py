@@ -59,7 +59,9 @@ class IsomorphError(Exception):
 
     exit_code: ClassVar[int] = 4
 
-    def __init__(self, what: str, *, at: str | None = None, because: str | None = None, advice: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, at: str | None = None, because: str | None = None, advice: str | None = None
+    ) -> None:
         self.what = what
         self.at = at
         self.because = because
@@ -75,7 +77,13 @@ class IsomorphError(Exception):
 
     def as_dict(self) -> dict[str, object]:
         """The same as data, for `--json`."""
-        return {"error": type(self).__name__, "what": self.what, "at": self.at, "because": self.because, "try": self.advice}
+        return {
+            "error": type(self).__name__,
+            "what": self.what,
+            "at": self.at,
+            "because": self.because,
+            "try": self.advice,
+        }
 
 
 class UsageError(IsomorphError):
@@ -137,7 +145,9 @@ class RunnerError(IsomorphError):
 
     exit_code = 3
 
-    def __init__(self, what: str, *, runner: str, at: str | None = None, because: str | None = None, advice: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, runner: str, at: str | None = None, because: str | None = None, advice: str | None = None
+    ) -> None:
         self.runner = runner
         super().__init__(what, at=at, because=because, advice=advice)
 

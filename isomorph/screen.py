@@ -6,6 +6,7 @@ Results go to standard output, everything else (progress, notes, errors) to stan
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +62,7 @@ def json_text(content: Any) -> str:
 
 
 def _finite(content: Any) -> Any:
-    if isinstance(content, float) and not (content - content == 0):
+    if isinstance(content, float) and not math.isfinite(content):
         return str(content)
     if isinstance(content, dict):
         return {str(key): _finite(value) for key, value in content.items()}

@@ -3,18 +3,17 @@
 The last one calls the user's own code, which returns
 
     module                        a torch.nn.Module; `--input` (or `inputs=`) says the shapes of its example inputs
-    (module, arguments)           with example arguments; sizes that `--input` gives a name become symbolic
+    (module, arguments)           with example arguments; sizes that `--input` names become symbolic
     (module, arguments, kwargs)
 
-A size with a name gets a stand-in while the module is traced: 2 for the first axis, 64 for any other. A module that needs
-another size returns its own example arguments.
+A size with a name gets a stand-in while the module is traced: 2 for the first axis, 64 for any other. A module that
+needs another size returns its own example arguments.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from isomorph.converters.convert import Inputs, load
 from isomorph.converters.formats import by_name, identify
 from isomorph.errors import MissingExtraError, UsageError
 from isomorph.ir import DType, Model, Sym
+from isomorph.runtimes import require_runtime
 from isomorph.validators.runner import Capture, ModelFile, Subject
 
 __all__ = ["PYTHON", "ZOO", "Source", "locate", "locate_file", "subject_of"]
@@ -51,10 +51,13 @@ class Source:
         return _capture(self.reference, inputs)
 
     def subject(self) -> Subject:
-        """The same for the judge."""
+        """The same for the judge. Raises MissingExtraError if what runs it is not installed."""
         if self.path is None:
+            require_runtime(by_name("pt2"))
             return Capture(self.reference)
-        return ModelFile(self.path, self.format or identify(self.path).name)
+        kind = by_name(self.format) if self.format else identify(self.path)
+        require_runtime(kind)
+        return ModelFile(self.path, kind.name)
 
 
 def locate(given: str | Path, *, format: str | None = None, progress: Callable[[str], None] | None = None) -> Source:
@@ -94,7 +97,9 @@ def _reference(text: str) -> str:
     module, _, name = reference.partition(":")
     parts = [*module.split("."), *name.split(".")]
     if not all(part.isidentifier() for part in parts):
-        raise UsageError(f"cannot read {text!r}", advice="write python:MODULE:CALLABLE, for example python:nets:make_model")
+        raise UsageError(
+            f"cannot read {text!r}", advice="write python:MODULE:CALLABLE, for example python:nets:make_model"
+        )
     return reference
 
 
@@ -119,7 +124,10 @@ def call(reference: str) -> tuple[Any, tuple[Any, ...] | None, dict[str, Any]]:
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise
-        raise UsageError(f"there is no Python module {name!r}", advice=f"run in its folder, or add it to PYTHONPATH ({os.curdir} is on it)") from None
+        raise UsageError(
+            f"there is no Python module {name!r}",
+            advice="run in its folder, or add that to PYTHONPATH",
+        ) from None
     for part in attribute.split("."):
         if not hasattr(target, part):
             raise UsageError(f"{name} has no {attribute!r}", advice=_public(target))
@@ -152,10 +160,18 @@ def _capture(reference: str, inputs: Inputs | None) -> Model:
     module, arguments, keywords = call(reference)
     names = _argument_names(module)
     if unknown := set(inputs or {}) - set(names):
-        raise UsageError(f"the module takes no input {sorted(unknown)[0]!r}", because=f"its forward takes {', '.join(names)}")
+        raise UsageError(
+            f"the module takes no input {sorted(unknown)[0]!r}", because=f"its forward takes {', '.join(names)}"
+        )
     if arguments is None:
         arguments, keywords = _examples(reference, names, inputs)
-    return capture(module, arguments, keywords, dynamic_shapes=_dynamic(names, arguments, keywords, inputs), name=reference.rpartition(":")[2])
+    return capture(
+        module,
+        arguments,
+        keywords,
+        dynamic_shapes=_dynamic(names, arguments, keywords, inputs),
+        name=reference.rpartition(":")[2],
+    )
 
 
 def _argument_names(module: Any) -> list[str]:
@@ -171,9 +187,13 @@ def _examples(reference: str, names: list[str], inputs: Inputs | None) -> tuple[
             f"python:{reference} returns no example arguments, and no shape is given",
             advice=f"pass --input {first}=N,3,224,224, or return (module, example_arguments)",
         )
-    positional = [name for at, name in enumerate(names) if name in inputs and all(before in inputs for before in names[:at])]
+    positional = [
+        name for at, name in enumerate(names) if name in inputs and all(before in inputs for before in names[:at])
+    ]
     tensors = {name: _example(*inputs[name]) for name in names if name in inputs}
-    return tuple(tensors[name] for name in positional), {name: tensors[name] for name in tensors if name not in positional}
+    return tuple(tensors[name] for name in positional), {
+        name: tensors[name] for name in tensors if name not in positional
+    }
 
 
 def _example(shape: tuple[Any, ...], dtype: DType | None) -> Any:
@@ -196,7 +216,10 @@ def _dynamic(
     """Symbolic axes by argument, `{"x": {0: "N"}}`; None if every size is a number."""
     given = [*names[: len(arguments)], *keywords]
     axes = {
-        name: {axis: str(dim) for axis, dim in enumerate((inputs or {}).get(name, ((), None))[0]) if isinstance(dim, Sym)} or None
+        name: {
+            axis: str(dim) for axis, dim in enumerate((inputs or {}).get(name, ((), None))[0]) if isinstance(dim, Sym)
+        }
+        or None
         for name in given
     }
     return axes if any(axes.values()) else None

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from isomorph.converters.convert import Conversion, LayoutChoice
+    from isomorph.converters.convert import Conversion, Inputs, LayoutChoice, Progress
     from isomorph.ir import Model
     from isomorph.sources import Source
+    from isomorph.validators import Report
+    from isomorph.validators.runner import Subject
 
 __all__ = ["command"]
 
@@ -22,7 +24,9 @@ __all__ = ["command"]
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--from", "source_format", metavar="FORMAT", help="Format of SOURCE, where its content does not tell.")
 @click.option("--to", "target_format", metavar="FORMAT", help="Format of TARGET, where its suffix does not tell.")
-@click.option("--input", "inputs", metavar="NAME=SHAPE[:DTYPE]", multiple=True, help="Shape of an input, e.g. x=N,3,224,224.")
+@click.option(
+    "--input", "inputs", metavar="NAME=SHAPE[:DTYPE]", multiple=True, help="Shape of an input, e.g. x=N,3,224,224."
+)
 @click.option("--opset", type=click.IntRange(min=1), help="ONNX opset to write.")
 @click.option(
     "--layout",
@@ -31,10 +35,14 @@ __all__ = ["command"]
     help="keep: inputs and outputs keep their axis order (default). native: they take the target's.",
 )
 @click.option("--validate", "judged", is_flag=True, help="Run both models afterwards and give a verdict.")
-@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Real inputs for --validate, by name (.npz).")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Real inputs for --validate, by name (.npz).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
-def command(
+def command(  # noqa: PLR0917 (click passes by name)
     source: str,
     target: Path,
     source_format: str | None,
@@ -53,18 +61,21 @@ def command(
     Nothing of a model file is run unless --validate asks for it.
     """
     from isomorph import screen
-    from isomorph.signature import parse_inputs
+    from isomorph.inputs import parse_inputs, read_data
     from isomorph.sources import locate
 
     if data is not None and not judged:
         raise click.UsageError("--data is for --validate, which is not given")
     shapes = parse_inputs(inputs) or None
+    arrays = read_data(data)
+    options = {"target_format": target_format, "opset": opset, "layout": layout, "force": force}
     began = time.perf_counter()
     with screen.progress(quiet=as_json) as progress:
         located = locate(source, format=source_format, progress=progress)
-        done = _convert(located, target, progress, source_format, target_format, shapes, opset, layout, force)
+        subject = _subject(located, target, target_format) if judged else None
+        done = _convert(located, target, shapes, progress, options)
         seconds = time.perf_counter() - began
-        report = _judge(located, target, done, data, progress) if judged else None
+        report = _judge(subject, target, done, arrays, progress) if subject else None
     code = report.exit_code if report is not None else 0
     if as_json:
         screen.print_json(
@@ -72,7 +83,7 @@ def command(
                 "command": "convert",
                 **done.as_dict(),
                 "seconds": round(seconds, 6),
-                "verdict": str(report.verdict) if report is not None else None,
+                "verdict": report.verdict.value if report is not None else None,
                 "report": report.as_dict() if report is not None else None,
                 "exit_code": code,
             }
@@ -83,43 +94,45 @@ def command(
 
 
 def _convert(
-    located: Source,
-    target: Path,
-    progress: Any,
-    source_format: str | None,
-    target_format: str | None,
-    shapes: Any,
-    opset: int | None,
-    layout: LayoutChoice,
-    force: bool,
+    located: Source, target: Path, shapes: Inputs | None, progress: Progress, options: dict[str, Any]
 ) -> Conversion:
     from isomorph import screen
     from isomorph.converters.convert import convert
     from isomorph.converters.files import check_target
 
-    options: dict[str, Any] = {"target_format": target_format, "opset": opset, "layout": layout, "force": force, "progress": progress}
     if located.path is not None:
-        return convert(located.path, target, source_format=source_format, inputs=shapes, **options)
-    check_target(target, force=force)
+        return convert(located.path, target, source_format=located.format, inputs=shapes, progress=progress, **options)
+    check_target(target, force=options["force"])
     screen.note(f"calling your code: {located.reference}")
     progress("capture")
     began = time.perf_counter()
     model = located.model(shapes)
     seconds = time.perf_counter() - began
-    done = convert(model, target, **options)
+    done = convert(model, target, progress=progress, **options)
     done.source = located.given
     done.steps.insert(0, ("capture", seconds))
     return done
 
 
-def _judge(located: Source, target: Path, done: Conversion, data: Path | None, progress: Any) -> Any:
+def _subject(located: Source, target: Path, target_format: str | None) -> Subject:
+    """What the judge will run, known before anything is written; a missing runtime of either side is reported here."""
+    from isomorph.converters.formats import by_name, by_suffix
+    from isomorph.runtimes import require_runtime
+
+    kind = by_name(target_format) if target_format else by_suffix(target)
+    if kind is not None:
+        require_runtime(kind)
+    return located.subject()
+
+
+def _judge(subject: Subject, target: Path, done: Conversion, arrays: Any, progress: Progress) -> Report:
     from isomorph.validators import validate
     from isomorph.validators.runner import ModelFile
 
-    return validate(located.subject(), ModelFile(target, done.target_format), data=data, progress=progress)
+    return validate(subject, ModelFile(target, done.target_format), data=arrays, progress=progress)
 
 
-def _show(done: Conversion, target: Path, seconds: float, report: Any) -> None:
+def _show(done: Conversion, target: Path, seconds: float, report: Report | None) -> None:
     from rich.text import Text
 
     from isomorph import screen
@@ -130,7 +143,10 @@ def _show(done: Conversion, target: Path, seconds: float, report: Any) -> None:
         ("format", f"{_title(done.source_format)} -> {by_name(done.target_format).title}"),
         ("layers", _layers(done.source_model)),
         ("parameters", f"{done.parameters:,}"),
-        ("nodes", f"{len(done.source_model.graph.nodes)} -> {len(done.model.graph.nodes)}, {_count(done.transposes, 'transpose')}"),
+        (
+            "nodes",
+            f"{len(done.source_model.graph.nodes)} -> {len(done.model.graph.nodes)}, {_count(done.transposes, 'transpose')}",
+        ),
         *((kind, str(text)) for kind, text in _signature(done.model)),
         ("size", f"{target.stat().st_size / 1e6:,.2f} MB"),
         ("time", f"{seconds:.2f} s ({steps})"),
@@ -147,7 +163,9 @@ def _show(done: Conversion, target: Path, seconds: float, report: Any) -> None:
 def _title(format: str) -> str:
     from isomorph.converters.formats import FORMATS
 
-    return next((known.title for known in FORMATS if known.name == format), "PyTorch module" if format == "torch" else format)
+    return next(
+        (known.title for known in FORMATS if known.name == format), "PyTorch module" if format == "torch" else format
+    )
 
 
 def _layers(model: Model) -> str:

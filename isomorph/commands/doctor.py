@@ -22,20 +22,19 @@ _PACKAGES = {
     "tensorflow": ("tensorflow", "keras"),
 }
 
-_RUNTIMES = {"onnxruntime": ("onnxruntime",), "torch": ("torch",), "keras": ("keras", "tensorflow|jax|torch")}
-"""Runner -> the modules it needs; `a|b` means one of them."""
-
 _DEVICES = {
-    "onnxruntime": "import onnxruntime as o; d = [p.removesuffix('ExecutionProvider') for p in o.get_available_providers()]",
+    "onnxruntime": "import onnxruntime as o; d = [n.replace('ExecutionProvider', '') for n in o.get_available_providers()]",
     "torch": "import torch as t; d = ['CPU', *(t.cuda.get_device_name(i) for i in range(t.cuda.device_count()))]",
     "jax": "import jax; d = [str(device) for device in jax.devices()]",
-    "tensorflow": "import tensorflow as t; d = [p.name.removeprefix('/physical_device:') for p in t.config.list_physical_devices()]",
+    "tensorflow": "import tensorflow as t; d = [p.name.split(':', 1)[1] for p in t.config.list_physical_devices()]",
 }
 _DEVICES_TIMEOUT = 60.0
 
 
 @click.command("doctor")
-@click.option("--devices", is_flag=True, help="Also ask each framework for its devices (starts each of them; takes seconds).")
+@click.option(
+    "--devices", is_flag=True, help="Also ask each framework for its devices (starts each of them; takes seconds)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(devices: bool, as_json: bool) -> int:
     """Say which Python, packages, formats and runners there are here, and what to install for the rest."""
@@ -52,8 +51,9 @@ def command(devices: bool, as_json: bool) -> int:
 
 def _findings(devices: bool, progress: Any) -> dict[str, Any]:
     from isomorph.converters.formats import FORMATS
+    from isomorph.runtimes import RUNTIMES, missing
 
-    runners = {name: _missing(needs) for name, needs in _RUNTIMES.items()}
+    runners = {name: missing(name) for name in RUNTIMES}
     return {
         "isomorph": version("isomorph"),
         "python": platform.python_version(),
@@ -62,7 +62,12 @@ def _findings(devices: bool, progress: Any) -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {extra: {name: _version(name) for name in names} for extra, names in _PACKAGES.items()},
         "formats": [
-            {"name": kind.name, "reads": kind.reads, "writes": kind.writes, "judged": not runners.get(kind.runner or "", ["-"])}
+            {
+                "name": kind.name,
+                "reads": kind.reads,
+                "writes": kind.writes,
+                "judged": not runners.get(kind.runner or "", ["-"]),
+            }
             for kind in FORMATS
             if kind.reads or kind.writes
         ],
@@ -78,10 +83,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _missing(needs: tuple[str, ...]) -> list[str]:
-    return [need for need in needs if not any(find_spec(name) for name in need.split("|"))]
-
-
 def _ask_devices(progress: Any) -> dict[str, list[str]]:
     """Ask each installed framework in a process of its own; one that fails says why."""
     answers = {}
@@ -92,7 +93,9 @@ def _ask_devices(progress: Any) -> dict[str, list[str]]:
         command = [sys.executable, "-P", "-c", f"{code}; import json; print(json.dumps(d))"]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_DEVICES_TIMEOUT, env=environment, check=True)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_DEVICES_TIMEOUT, env=environment, check=True
+            )
             answers[name] = json.loads(done.stdout.splitlines()[-1])
         except subprocess.TimeoutExpired:
             answers[name] = [f"no answer within {_DEVICES_TIMEOUT:g} s"]
@@ -116,7 +119,11 @@ def _show(findings: dict[str, Any]) -> None:
     rows.append(("reads", " ".join(kind["name"] for kind in findings["formats"] if kind["reads"])))
     rows.append(("writes", " ".join(kind["name"] for kind in findings["formats"] if kind["writes"])))
     for name, state in findings["runners"].items():
-        works = Text("works", style="green") if state["works"] else Text(f"needs {' and '.join(state['missing'])}", style="yellow")
+        works = (
+            Text("works", style="green")
+            if state["works"]
+            else Text(f"needs {' and '.join(state['missing'])}", style="yellow")
+        )
         rows.append((f"runs {name}", works))
     for name, devices in (findings["devices"] or {}).items():
         rows.append((f"{name} on", ", ".join(devices)))
@@ -129,4 +136,6 @@ def _packages(packages: dict[str, str | None], extra: str) -> Any:
     have = ", ".join(f"{name} {found}" for name, found in packages.items() if found)
     missing = [name for name, found in packages.items() if not found]
     advice = "reinstall isomorph" if extra == "base" else f"pip install 'isomorph[{extra}]'"
-    return Text.assemble(have, "; " if have and missing else "", (f"missing {', '.join(missing)}: {advice}" if missing else "", "yellow"))
+    return Text.assemble(
+        have, "; " if have and missing else "", (f"missing {', '.join(missing)}: {advice}" if missing else "", "yellow")
+    )

@@ -20,7 +20,9 @@ _OPS_SHOWN = 12
 @click.command("inspect")
 @click.argument("model")
 @click.option("--from", "format", metavar="FORMAT", help="Format of MODEL, where its content does not tell.")
-@click.option("--text", "as_text", is_flag=True, help="Print every node, in the text form of the intermediate representation.")
+@click.option(
+    "--text", "as_text", is_flag=True, help="Print every node, in the text form of the intermediate representation."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the overview as JSON.")
 def command(model: str, format: str | None, as_text: bool, as_json: bool) -> int:
     """Show what MODEL contains: signature, parameters, operations, module tree. Nothing of it is run.
@@ -60,7 +62,13 @@ class _Module:
 
     def as_dict(self, name: str) -> dict[str, Any]:
         children = [child.as_dict(key) for key, child in self.children.items()]
-        return {"name": name, "class": self.cls, "nodes": self.nodes, "parameters": self.parameters, "children": children}
+        return {
+            "name": name,
+            "class": self.cls,
+            "nodes": self.nodes,
+            "parameters": self.parameters,
+            "children": children,
+        }
 
 
 def _tree(model: Model) -> _Module:
@@ -96,7 +104,9 @@ def _path(root: _Module, entries: Any) -> list[_Module]:
 def _counts(model: Model) -> tuple[int, int, int]:
     """Elements of weights, of those that train, and bytes of everything."""
     parameters = [parameter for parameter in model.parameters().values() if parameter.role != "constant"]
-    trainable = sum(parameter.data.size for parameter in parameters if parameter.trainable and parameter.role == "weight")
+    trainable = sum(
+        parameter.data.size for parameter in parameters if parameter.trainable and parameter.role == "weight"
+    )
     size = sum(parameter.data.nbytes for parameter in model.parameters().values())
     return sum(parameter.data.size for parameter in parameters), trainable, size
 

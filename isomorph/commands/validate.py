@@ -13,14 +13,20 @@ __all__ = ["command"]
 def _report_path(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     """FILE must not be a model that the shell handed over by mistake (`--json a.onnx b.onnx`)."""
     if value not in (None, "-") and Path(value).suffix != ".json" and Path(value).is_file():
-        raise click.BadParameter(f"{value} exists and is not a .json file; write --json after SOURCE and TARGET, or --json=FILE")
+        raise click.BadParameter(
+            f"{value} exists and is not a .json file; write --json after SOURCE and TARGET, or --json=FILE"
+        )
     return value
 
 
 @click.command("validate")
 @click.argument("source")
 @click.argument("target")
-@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Real inputs by name (.npz), beside the generated ones.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Real inputs by name (.npz), beside the generated ones.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the generated inputs (default 0).")
 @click.option(
     "--json",
@@ -38,16 +44,18 @@ def command(source: str, target: str, data: Path | None, seed: int, json_path: s
     framework. Exit code 0 is EQUIVALENT, 1 DIFFERENT, 3 INCONCLUSIVE.
     """
     from isomorph import screen
+    from isomorph.inputs import read_data
     from isomorph.sources import locate
     from isomorph.validators import validate
 
+    arrays = read_data(data)
     to_stdout = json_path == "-"
     with screen.progress(quiet=to_stdout) as progress:
         subjects = [locate(given, progress=progress) for given in (source, target)]
         for located in subjects:
             if located.path is None:
                 screen.note(f"calling your code: {located.reference}")
-        report = validate(subjects[0].subject(), subjects[1].subject(), data=data, seed=seed, progress=progress)
+        report = validate(subjects[0].subject(), subjects[1].subject(), data=arrays, seed=seed, progress=progress)
     content = {"command": "validate", **report.as_dict(), "exit_code": report.exit_code}
     if to_stdout:
         screen.print_json(content)

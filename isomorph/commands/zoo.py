@@ -14,7 +14,9 @@ __all__ = ["command"]
 
 
 class _Group(click.Group):
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], self.commands, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(self.commands)}."
@@ -71,7 +73,10 @@ def show(name: str, as_json: bool) -> int:
         ("licence", entry.licence),
         ("credit", entry.credit),
         ("source", str(entry.source)),
-        *(("file", f"zoo:{entry.name}.{file.suffix}  {file.format}  {file.size:,} bytes  sha256 {file.sha256}") for file in entry.files),
+        *(
+            ("file", f"zoo:{entry.name}.{file.suffix}  {file.format}  {file.size:,} bytes  sha256 {file.sha256}")
+            for file in entry.files
+        ),
         *(("input", _signature(end)) for end in entry.inputs),
         *(("output", _signature(end)) for end in entry.outputs),
         *(("answer", f"{answer.name}: {answer.origin}") for answer in entry.answers),
@@ -93,7 +98,13 @@ def pull(name: str, as_json: bool) -> int:
     with screen.progress(quiet=as_json) as progress:
         path = fetch(name, notify=lambda text: progress(f"fetching {text}"))
     if as_json:
-        content = {"name": entry.name, "suffix": file.suffix, "path": str(path), "size": file.size, "sha256": file.sha256}
+        content = {
+            "name": entry.name,
+            "suffix": file.suffix,
+            "path": str(path),
+            "size": file.size,
+            "sha256": file.sha256,
+        }
         screen.print_json({"command": "zoo pull", **content, "exit_code": 0})
     else:
         click.echo(str(path))
@@ -102,7 +113,9 @@ def pull(name: str, as_json: bool) -> int:
 
 @command.command("verify")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--run/--no-run", default=True, help="Run the models on their known inputs (default), or only check the files.")
+@click.option(
+    "--run/--no-run", default=True, help="Run the models on their known inputs (default), or only check the files."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def verify(names: tuple[str, ...], run: bool, as_json: bool) -> int:
     """Check files against their checksums and models against their known answers. Without NAME: all that are here.
@@ -121,7 +134,9 @@ def verify(names: tuple[str, ...], run: bool, as_json: bool) -> int:
             results.append(check(name, run=run, notify=lambda text: progress(f"fetching {text}")))
     code = 0 if all(result.passed for result in results) else 1
     if as_json:
-        screen.print_json({"command": "zoo verify", "models": [result.as_dict() for result in results], "exit_code": code})
+        screen.print_json(
+            {"command": "zoo verify", "models": [result.as_dict() for result in results], "exit_code": code}
+        )
         return code
     for result in results:
         _show_verification(result)
@@ -133,7 +148,9 @@ def _show_verification(result: Any) -> None:
 
     from isomorph import screen
 
-    lines = [Text.assemble((f"zoo:{result.entry.name}.{result.file.suffix}", "bold"), "  checksum ", ("right", "green"))]
+    lines = [
+        Text.assemble((f"zoo:{result.entry.name}.{result.file.suffix}", "bold"), "  checksum ", ("right", "green"))
+    ]
     for answer in result.answers:
         word, style = ("right", "green") if answer.passed else ("WRONG", "bold red")
         lines.append(Text.assemble("  ", (word, style), f"  {answer.answer}: {answer.meaning}"))
@@ -163,7 +180,13 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
         "source": str(entry.source),
         "local": _is_local(entry),
         "files": files,
-        "inputs": [{"name": end.name, "dtype": end.dtype, "shape": list(end.shape), "meaning": end.meaning} for end in entry.inputs],
-        "outputs": [{"name": end.name, "dtype": end.dtype, "shape": list(end.shape), "meaning": end.meaning} for end in entry.outputs],
+        "inputs": [
+            {"name": end.name, "dtype": end.dtype, "shape": list(end.shape), "meaning": end.meaning}
+            for end in entry.inputs
+        ],
+        "outputs": [
+            {"name": end.name, "dtype": end.dtype, "shape": list(end.shape), "meaning": end.meaning}
+            for end in entry.outputs
+        ],
         "answers": [{"name": answer.name, "origin": answer.origin} for answer in entry.answers],
     }

@@ -1,22 +1,26 @@
-"""`NAME=SHAPE[:DTYPE]`: what the user says of a model's inputs.
+"""What the user says of a model's inputs: their shapes (`NAME=SHAPE[:DTYPE]`) and real data for them (`.npz`).
 
-    x=1,3,224,224           static
-    x=N,3,H,W:float16       N, H and W are symbolic sizes; the element type is given
-    x=N,2*S                 an expression over named sizes
-    mask=:bool              a scalar
+x=1,3,224,224           static
+x=N,3,H,W:float16       N, H and W are symbolic sizes; the element type is given
+x=N,2*S                 an expression over named sizes
+mask=:bool              a scalar
 """
 
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
 
 from isomorph.converters.convert import Inputs
-from isomorph.errors import IsomorphError, UsageError
+from isomorph.errors import IsomorphError, MalformedError, UsageError
 from isomorph.ir import DType, Shape
 from isomorph.ir.shapes import Dim, parse_dim
 
-__all__ = ["InputShape", "parse_inputs", "read_inputs"]
+__all__ = ["InputShape", "parse_inputs", "read_data", "read_inputs"]
 
 InputShape = str | Sequence[int | str]
 """`(1, 3, "H", "W")`, or the text of the command line: `"1,3,H,W:float32"`."""
@@ -44,6 +48,21 @@ def read_inputs(inputs: Mapping[str, InputShape] | None) -> Inputs | None:
     return {name: _parse_type(_as_text(shape), f"the shape of input {name!r}") for name, shape in inputs.items()}
 
 
+def read_data(path: Path | None) -> dict[str, np.ndarray] | None:
+    """The arrays of an .npz file by name; nothing in it is unpickled. Raises UsageError, MalformedError."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise UsageError(f"no such file: {path}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UsageError(f"one array without a name: {path}", advice="save with numpy.savez(path, NAME=array)")
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise MalformedError(f"cannot read the arrays of {path}", because=str(error)) from None
+
+
 def _as_text(shape: InputShape) -> str:
     return shape if isinstance(shape, str) else ",".join(str(dim) for dim in shape)
 
@@ -67,10 +86,14 @@ def _split(sizes: str) -> list[str]:
 def _parse_dim(text: str, what: str) -> Dim:
     text = text.strip()
     if re.fullmatch(r"\?|-\d+|None", text):
-        raise UsageError(f"cannot read {what}: {text!r} is not a size", advice="give a size that may vary a name, for example N")
+        raise UsageError(
+            f"cannot read {what}: {text!r} is not a size", advice="give a size that may vary a name, for example N"
+        )
     if not text:
         raise UsageError(f"cannot read {what}: a size is missing", advice=_EXAMPLE)
     try:
         return parse_dim(text)
     except IsomorphError as error:
-        raise UsageError(f"cannot read {what}: {text!r} is not a size", because=error.because, advice=_EXAMPLE) from None
+        raise UsageError(
+            f"cannot read {what}: {text!r} is not a size", because=error.because, advice=_EXAMPLE
+        ) from None
