@@ -331,7 +331,7 @@ def _parse_product(tokens: list[str], at: int, text: str, depth: int) -> tuple[D
     while at < len(tokens) and tokens[at] in ("*", "//", "/", "%"):
         right, after = _parse_atom(tokens, at + 1, text, depth)
         operator = tokens[at]
-        left = left * right if operator == "*" else left % right if operator == "%" else left // right
+        left = left * right if operator == "*" else _modulo(left, right) if operator == "%" else _divide(left, right)
         at = after
     return left, at
 
