@@ -86,6 +86,20 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """These numbers: float64 (length,)."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def read(cls, table: Table) -> Values:
+        return cls(table.numbers("values"))
+
+    def __call__(self, array: Array | None) -> Array:
+        return np.array(self.values)
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """The UTF-8 bytes of a text: uint8 (length,)."""
 
@@ -249,6 +263,7 @@ STEPS: Mapping[str, Any] = MappingProxyType(
         "sine": Sine,
         "photograph": Photograph,
         "recorded": Recorded,
+        "values": Values,
         "text": Text,
         "ends": Ends,
         "crop": Crop,

@@ -14,6 +14,7 @@ from isomorph.zoo.recipes import FOLDER
 # First 16 hex digits, recorded independently of the manifest when the packages were surveyed.
 SURVEYED = {
     "mtcnn-pnet.onnx": "07a69013008e612c",
+    "attacut-c.onnx": "e89851d39b0e649e",
     "magika.onnx": "fe2d2eb49c5f88a9",
     "fer-mini-xception.hdf5": "59534287fdfb125e",
     "basic-pitch.onnx": "2c3c1d144bfa61ad",
