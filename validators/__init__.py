@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isomorph.validators.judge import judge, validate
+    from isomorph.validators.trial import judge, validate
     from isomorph.validators.report import Report
     from isomorph.validators.runner import Capture, ModelFile, Runner, Signature, TensorSpec, Worker
     from isomorph.validators.verdict import Verdict
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Capture", "ModelFile", "Report", "Runner", "Signature", "TensorSpec", "Verdict", "Worker", "judge", "validate"]
 
 _HOMES = {
-    "judge": "judge",
-    "validate": "judge",
+    "judge": "trial",
+    "validate": "trial",
     "Report": "report",
     "Verdict": "verdict",
     **dict.fromkeys(("Capture", "ModelFile", "Runner", "Signature", "TensorSpec", "Worker"), "runner"),
