@@ -81,13 +81,13 @@ def group() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Every error of isomorph is printed here and nowhere else."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = any(argument == "--json" or argument.startswith("--json=") for argument in given)
+    as_json = _wants_json(given)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = group.main(given, prog_name="isomorph", standalone_mode=False)
+        code = _run(given)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
@@ -97,6 +97,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_PIPE_CLOSED
     except Exception as error:
         return _fail(error, as_json=as_json)
+    return code
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Whether standard output is JSON: `--json`, but not `validate … --json FILE`."""
+    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        if argument == "--json":
+            return arguments[0] != "validate" or following.startswith("-")
+    return "--json=-" in arguments
+
+
+def _run(arguments: list[str]) -> int:
+    """What click's own `main` does, without its handling of errors (there a closed pipe is exit code 1)."""
+    if "_ISOMORPH_COMPLETE" in os.environ:
+        group.main(arguments, prog_name="isomorph")
+    try:
+        with group.make_context("isomorph", arguments) as context:
+            code = group.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
     return code if isinstance(code, int) else 0
 
 

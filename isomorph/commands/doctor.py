@@ -122,7 +122,7 @@ def _show(findings: dict[str, Any]) -> None:
         works = (
             Text("works", style="green")
             if state["works"]
-            else Text(f"needs {' and '.join(state['missing'])}", style="yellow")
+            else Text(f"needs {' and '.join(state['missing']).replace('|', ' or ')}", style="yellow")
         )
         rows.append((f"runs {name}", works))
     for name, devices in (findings["devices"] or {}).items():
