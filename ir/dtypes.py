@@ -82,6 +82,8 @@ class DType(Enum):
 
 
 _NUMPY: dict[DType, np.dtype] = {
-    member: np.dtype(object) if member is DType.STRING else np.dtype(getattr(ml_dtypes, member.value, None) or member.value)
+    member: np.dtype(object)
+    if member is DType.STRING
+    else np.dtype(getattr(ml_dtypes, member.value, None) or member.value)
     for member in DType
 }

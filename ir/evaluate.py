@@ -33,7 +33,9 @@ def evaluate(
     """
     graph = model.graph
     sizes = bind_dims(graph, inputs)
-    values: dict[Value, Array] = {value: _source(value, inputs, precision) for value in (*graph.inputs, *graph.parameters)}
+    values: dict[Value, Array] = {
+        value: _source(value, inputs, precision) for value in (*graph.inputs, *graph.parameters)
+    }
     last = {value: node for node in graph.nodes for value in node.operands()}
     kept = set(graph.outputs.values())
     for node in graph.nodes:
@@ -51,7 +53,7 @@ def evaluate(
 
 
 def evaluate_op(op: Op, *operands: Array | None) -> tuple[Array, ...]:
-    """The outputs of one op whose attributes are static, as arrays; overflow and invalid operations raise no warning."""
+    """The outputs of one op whose attributes are static, as arrays; overflow raises no warning."""
     if not op.can_evaluate():
         raise GraphError(f"{op.name} has no evaluation in NumPy")
     with np.errstate(all="ignore"):
@@ -84,7 +86,9 @@ def _bound(value: Any, sizes: Mapping[str, int], precision: DType | None) -> Any
 def _known(dim: Dim, sizes: Mapping[str, int]) -> int:
     result = substitute(dim, sizes)
     if isinstance(result, Sym):
-        raise ShapeError(f"the dimension {dim} is not known", because=f"no input's shape gives {', '.join(sorted(result.names()))}")
+        raise ShapeError(
+            f"the dimension {dim} is not known", because=f"no input's shape gives {', '.join(sorted(result.names()))}"
+        )
     return result
 
 
@@ -105,7 +109,10 @@ def bind_dims(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
         shape = np.shape(inputs[value.name])
         wanted = tuple(substitute(dim, sizes) for dim in value.shape)
         if wanted != shape:
-            raise ShapeError(f"input {value} was given an array of shape {format_shape(shape)}", because=f"it should be {format_shape(wanted)}")
+            raise ShapeError(
+                f"input {value} was given an array of shape {format_shape(shape)}",
+                because=f"it should be {format_shape(wanted)}",
+            )
     return sizes
 
 

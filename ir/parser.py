@@ -126,7 +126,7 @@ class _Cursor:
         try:
             return str(json.loads(text, strict=False))
         except ValueError:
-            self.fail(f"a broken escape in {text}", self.tokens[self.at - 1])
+            return self.fail(f"a broken escape in {text}", self.tokens[self.at - 1])
 
     def name(self) -> str:
         """A plain or quoted name."""
@@ -135,7 +135,7 @@ class _Cursor:
         if self.next.kind in ("word", "number"):
             self.at += 1
             return self.tokens[self.at - 1].text
-        self.fail(f"a name expected, not {self.next.text}")
+        return self.fail(f"a name expected, not {self.next.text}")
 
     def sigil(self, kind: str, wanted: str) -> str:
         """The name behind % or @, unquoted; the `~1` of a scope stays."""
@@ -255,7 +255,9 @@ class _Reader:
             return
         handler = getattr(self, f"_{keyword}", None) if keyword in _STATEMENTS else None
         if handler is None:
-            cursor.fail(f"unknown statement {keyword!r}", cursor.tokens[0], because=f"known are {', '.join(_STATEMENTS)}")
+            cursor.fail(
+                f"unknown statement {keyword!r}", cursor.tokens[0], because=f"known are {', '.join(_STATEMENTS)}"
+            )
         handler(cursor)
 
     def _model(self, cursor: _Cursor) -> None:
@@ -270,7 +272,9 @@ class _Reader:
         self.model.metadata[key] = cursor.string()
 
     def _dim(self, cursor: _Cursor) -> None:
-        name = cursor.take("dim", "a dimension")[1:-1] if cursor.next.kind == "dim" else cursor.take("word", "a dimension")
+        name = (
+            cursor.take("dim", "a dimension")[1:-1] if cursor.next.kind == "dim" else cursor.take("word", "a dimension")
+        )
         cursor.expect(":")
         low = cursor.integer()
         cursor.expect("to")
@@ -279,7 +283,11 @@ class _Reader:
     def _scope(self, cursor: _Cursor) -> None:
         token = cursor.next
         label = cursor.sigil("scope", "a scope")
-        path = cursor.unquoted(token.text[1 : token.text.rindex('"') + 1]) if '"' in token.text else label.partition("~")[0]
+        path = (
+            cursor.unquoted(token.text[1 : token.text.rindex('"') + 1])
+            if '"' in token.text
+            else label.partition("~")[0]
+        )
         cursor.expect(":")
         cls = cursor.name()
         call = cursor.integer() if cursor.accept("call") else 0
@@ -393,7 +401,11 @@ class _Reader:
             attributes[name] = _attribute(cursor, str(known[name].type))
 
         cursor.separated(")", item)
-        missing = [field.name for field in known.values() if field.default is dataclasses.MISSING and field.name not in attributes]
+        missing = [
+            field.name
+            for field in known.values()
+            if field.default is dataclasses.MISSING and field.name not in attributes
+        ]
         if missing:
             cursor.fail(f"{kind.__name__} lacks the attribute {', '.join(missing)}", token)
         return kind(**attributes), tuple(operands)

@@ -15,8 +15,8 @@ from typing import TypeAlias, Union
 from isomorph.errors import ShapeError
 
 __all__ = [
-    "Dim", "DimRange", "Shape", "Sym", "as_dim", "ceil_div", "dim_max", "dim_min", "elements", "format_shape", "parse_dim", "provably_different",
-    "substitute",
+    "Dim", "DimRange", "Shape", "Sym", "as_dim", "ceil_div", "dim_max", "dim_min", "elements", "format_shape",
+    "parse_dim", "provably_different", "substitute",
 ]  # fmt: skip
 
 Dim: TypeAlias = Union[int, "Sym"]
@@ -84,7 +84,7 @@ class Sym:
     def name(self) -> str | None:
         """The dimension's name if this is one named dimension and nothing else."""
         if len(self.terms) == 1:
-            (monomial, factor), = self.terms
+            ((monomial, factor),) = self.terms
             if factor == 1 and len(monomial) == 1 and monomial[0].op == "dim":
                 return monomial[0].name
         return None
@@ -194,7 +194,7 @@ def _exact_quotient(left: Dim, right: Dim) -> Dim | None:
     divisor = list(_terms(right))
     if len(divisor) != 1:
         return 1 if left == right else None
-    (monomial, factor), = divisor
+    ((monomial, factor),) = divisor
     quotient: dict[Monomial, int] = {}
     for term, coefficient in _terms(left):
         rest = list(term)

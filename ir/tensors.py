@@ -62,7 +62,9 @@ class TensorSource:
         if list(perm) == list(range(len(self.shape))):
             return self
         axes = tuple(perm)
-        return DerivedTensor(self.dtype, [self.shape[axis] for axis in axes], (self,), lambda array: array.transpose(axes))
+        return DerivedTensor(
+            self.dtype, [self.shape[axis] for axis in axes], (self,), lambda array: array.transpose(axes)
+        )
 
     def reshaped(self, shape: Sequence[int]) -> TensorSource:
         """The same elements in C order under another shape."""
@@ -102,7 +104,9 @@ class MappedTensor(TensorSource):
 
     __slots__ = ("_strides", "offset", "path")
 
-    def __init__(self, path: Path, offset: int, dtype: DType, shape: Sequence[int], strides: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, path: Path, offset: int, dtype: DType, shape: Sequence[int], strides: Sequence[int] | None = None
+    ) -> None:
         super().__init__(dtype, shape)
         self.path = path
         self.offset = offset

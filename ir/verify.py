@@ -30,7 +30,9 @@ def verify(model: Model) -> None:
         _check_node(node, defined)
         for value in node.outputs:
             if value.producer is not node or value.parameter is not None:
-                raise GraphError(f"%{value.name} is an output of `{node.name}` and names another producer", at=node.describe())
+                raise GraphError(
+                    f"%{value.name} is an output of `{node.name}` and names another producer", at=node.describe()
+                )
             defined.add(value)
     _check_names(graph)
     for name, value in graph.outputs.items():
@@ -76,7 +78,11 @@ def _check_node(node: Node, defined: set[Value]) -> None:
     recorded = tuple(value.type for value in node.outputs)
     if len(inferred) != len(recorded) or not all(map(_refines, recorded, inferred)):
         listed, wanted = (", ".join(map(str, types)) for types in (recorded, inferred))
-        raise GraphError(f"`{node.op.name}` (%{node.name}) is recorded as {listed}", at=node.describe(), because=f"inferred is {wanted}")
+        raise GraphError(
+            f"`{node.op.name}` (%{node.name}) is recorded as {listed}",
+            at=node.describe(),
+            because=f"inferred is {wanted}",
+        )
 
 
 def _padded(op: Op, types: list[TensorType | None]) -> list[TensorType | None]:
@@ -90,7 +96,9 @@ def _check_operands(node: Node) -> None:
     names = node.op.inputs
     if names and names[-1].endswith("*"):
         if None in node.inputs:
-            raise GraphError(f"`{node.op.name}` (%{node.name}) takes any number of operands, none absent", at=node.describe())
+            raise GraphError(
+                f"`{node.op.name}` (%{node.name}) takes any number of operands, none absent", at=node.describe()
+            )
         return
     if len(node.inputs) > len(names):
         raise GraphError(f"`{node.op.name}` has {len(node.inputs)} operands and takes {len(names)}", at=node.describe())

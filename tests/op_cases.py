@@ -1,7 +1,7 @@
 """The table of ops: one row for each op and each way of using it. Tests of the IR, importers and exporters run over it.
 
     for case in CASES:
-        model = case.model()          # one node: `Data` operands are inputs, `Weight` and `Literal` operands are parameters
+        model = case.model()          # one node; `Data` operands are inputs, `Weight` and `Literal` are parameters
         inputs = case.arrays(seed=0)  # arrays by input name
 
 A limitation is a row of `Limitation`s, never a missing row.
@@ -54,7 +54,7 @@ class Literal:
     value: Any
     dtype: DType = F32
 
-    def sample(self, rng: np.random.Generator) -> Array:  # noqa: ARG002
+    def sample(self, rng: np.random.Generator) -> Array:
         return np.asarray(self.value).astype(self.dtype.numpy)
 
 
@@ -79,10 +79,12 @@ class OpCase:
     limitations: tuple[Limitation, ...] = field(default=())
 
     def model(self, *, symbolic: bool = False) -> Model:
-        """A model of one node. With `symbolic`, the batch is "N": the first axis of the first `Data` operand and of those
-        that have as many elements along theirs.
+        """A model of one node. With `symbolic`, the batch is "N": the first axis of the first `Data` operand,
+        and of those that are as long there.
         """
-        batch = next((operand.shape[0] for operand in self.operands if isinstance(operand, Data) and operand.shape), None)
+        batch = next(
+            (operand.shape[0] for operand in self.operands if isinstance(operand, Data) and operand.shape), None
+        )
         b = Builder(self.id)
         rng = np.random.default_rng(zlib.crc32(self.id.encode()))
         values = []
@@ -131,9 +133,10 @@ _IMAGE_LAST = Data((2, 7, 9, 4))
 
 def _unary() -> list[OpCase]:
     plain = (
-        "Abs", "Neg", "Sign", "Identity", "Floor", "Ceil", "Round", "Erf", "Exp", "Sin", "Cos", "Tan", "Atan", "Sinh", "Cosh", "Asinh",
-        "Relu", "LeakyRelu", "Elu", "Celu", "Selu", "Sigmoid", "LogSigmoid", "HardSigmoid", "HardSwish", "Swish", "Mish", "Softplus",
-        "Softsign", "Tanh", "ThresholdedRelu", "Shrink", "Gelu", "Dropout", "IsNaN", "IsInf",
+        "Abs", "Neg", "Sign", "Identity", "Floor", "Ceil", "Round", "Erf", "Exp", "Sin", "Cos", "Tan", "Atan", "Sinh",
+        "Cosh", "Asinh", "Relu", "LeakyRelu", "Elu", "Celu", "Selu", "Sigmoid", "LogSigmoid", "HardSigmoid",
+        "HardSwish", "Swish", "Mish", "Softplus", "Softsign", "Tanh", "ThresholdedRelu", "Shrink", "Gelu", "Dropout",
+        "IsNaN", "IsInf",
     )  # fmt: skip
     rows = [_case(name.lower(), getattr(ops, name)(), _X) for name in plain]
     rows += [_case(name.lower(), getattr(ops, name)(), _POSITIVE) for name in ("Sqrt", "Log", "Reciprocal")]
@@ -171,14 +174,21 @@ def _unary() -> list[OpCase]:
 
 def _binary() -> list[OpCase]:
     other = Data((3, 1), low=0.5, high=2.0)
-    rows = [_case(name.lower(), getattr(ops, name)(), _X, other) for name in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Mod")]
+    rows = [
+        _case(name.lower(), getattr(ops, name)(), _X, other)
+        for name in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Mod")
+    ]
     rows += [_case(f"{name.lower()}_full", getattr(ops, name)(), _X, _X) for name in ("Add", "Mul")]
     whole = Data((2, 5), I32, -3, 3)
     comparisons = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
     rows += [_case(name.lower(), getattr(ops, name)(), whole, Data((5,), I32, -3, 3)) for name in comparisons]
-    rows += [_case(name.lower(), getattr(ops, name)(), Data((2, 5), BOOL), Data((5,), BOOL)) for name in ("And", "Or", "Xor")]
+    rows += [
+        _case(name.lower(), getattr(ops, name)(), Data((2, 5), BOOL), Data((5,), BOOL)) for name in ("And", "Or", "Xor")
+    ]
     bits = ("BitwiseAnd", "BitwiseOr", "BitwiseXor")
-    rows += [_case(name.lower(), getattr(ops, name)(), Data((2, 5), I32, 0, 99), Data((5,), I32, 0, 99)) for name in bits]
+    rows += [
+        _case(name.lower(), getattr(ops, name)(), Data((2, 5), I32, 0, 99), Data((5,), I32, 0, 99)) for name in bits
+    ]
     return [
         *rows,
         _case("add_scalar", ops.Add(), _X, Literal(0.5)),
@@ -207,27 +217,46 @@ def _conv() -> list[OpCase]:
         _case("conv_all_attributes", every, _IMAGE, w, b),
         _case("conv_channels_last", ops.Conv((2, 1), ((1, 0), (2, 1)), (1, 2), layout=LAST), _IMAGE_LAST, w, b),
         _case("conv_grouped", ops.Conv(ones, ((1, 1), (0, 0)), ones, 2), _IMAGE, Weight((6, 2, 3, 3)), b),
-        _case("conv_depthwise", ops.Conv((2, 2), ((1, 1), (1, 1)), ones, 4), _IMAGE, Weight((4, 1, 3, 3)), Weight((4,))),
+        _case(
+            "conv_depthwise", ops.Conv((2, 2), ((1, 1), (1, 1)), ones, 4), _IMAGE, Weight((4, 1, 3, 3)), Weight((4,))
+        ),
         _case("conv_depthwise_multiplier", ops.Conv(ones, none, ones, 4), _IMAGE, Weight((8, 1, 3, 3)), Weight((8,))),
         _case("conv_same_upper", ops.Conv((2, 2), "same_upper", ones), _IMAGE, w, b),
         _case("conv_same_lower", ops.Conv((2, 2), "same_lower", ones), _IMAGE, w, b),
         _case("conv_1d", ops.Conv((2,), ((1, 1),), (2,)), Data((2, 4, 11)), Weight((6, 4, 3)), b),
-        _case("conv_3d", ops.Conv((1, 2, 1), ((1, 1), (0, 0), (0, 1)), (1, 1, 1)), Data((1, 2, 4, 5, 6)), Weight((3, 2, 2, 3, 2))),
-        _case("conv_transpose", ops.ConvTranspose((2, 2), none, ones, (0, 0)), _IMAGE, Weight((4, 5, 3, 2)), Weight((5,))),
         _case(
-            "conv_transpose_all_attributes", ops.ConvTranspose((3, 2), ((1, 0), (1, 2)), (1, 2), (1, 0), 2),
-            _IMAGE, Weight((4, 3, 3, 2)), Weight((6,)),
+            "conv_3d",
+            ops.Conv((1, 2, 1), ((1, 1), (0, 0), (0, 1)), (1, 1, 1)),
+            Data((1, 2, 4, 5, 6)),
+            Weight((3, 2, 2, 3, 2)),
         ),
         _case(
-            "conv_transpose_channels_last", ops.ConvTranspose((2, 2), ((1, 1), (0, 1)), ones, (1, 1), layout=LAST),
-            _IMAGE_LAST, Weight((4, 5, 3, 2)), Weight((5,)),
+            "conv_transpose", ops.ConvTranspose((2, 2), none, ones, (0, 0)), _IMAGE, Weight((4, 5, 3, 2)), Weight((5,))
+        ),
+        _case(
+            "conv_transpose_all_attributes",
+            ops.ConvTranspose((3, 2), ((1, 0), (1, 2)), (1, 2), (1, 0), 2),
+            _IMAGE,
+            Weight((4, 3, 3, 2)),
+            Weight((6,)),
+        ),
+        _case(
+            "conv_transpose_channels_last",
+            ops.ConvTranspose((2, 2), ((1, 1), (0, 1)), ones, (1, 1), layout=LAST),
+            _IMAGE_LAST,
+            Weight((4, 5, 3, 2)),
+            Weight((5,)),
         ),
         _case("conv_transpose_1d", ops.ConvTranspose((2,), ((1, 1),), (1,), (0,)), Data((2, 4, 5)), Weight((4, 3, 4))),
         _case(
-            "separable_conv", ops.SeparableConv((1, 2), "same_upper", ones, LAST),
-            _IMAGE_LAST, Weight((8, 1, 3, 3)), Weight((5, 8, 1, 1)), Weight((5,)),
+            "separable_conv",
+            ops.SeparableConv((1, 2), "same_upper", ones, LAST),
+            _IMAGE_LAST,
+            Weight((8, 1, 3, 3)),
+            Weight((5, 8, 1, 1)),
+            Weight((5,)),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _pool() -> list[OpCase]:
@@ -374,7 +403,13 @@ def _index() -> list[OpCase]:
         _case("gather_elements", ops.GatherElements(1), x, Data((3, 2, 4), I64, -5, 5)),
         _case("gather_nd", ops.GatherND(), x, Data((6, 2), I64, 0, 3)),
         _case("gather_nd_batch", ops.GatherND(1), x, Data((3, 2, 1), I64, 0, 5)),
-        _case("scatter_elements", ops.ScatterElements(1), x, Literal([[[0, 1, 2, 3]], [[4, 3, 2, 1]]], I64), Data((2, 1, 4))),
+        _case(
+            "scatter_elements",
+            ops.ScatterElements(1),
+            x,
+            Literal([[[0, 1, 2, 3]], [[4, 3, 2, 1]]], I64),
+            Data((2, 1, 4)),
+        ),
         _case("scatter_nd", ops.ScatterND(), x, Literal([[0, 1], [2, 4]], I64), Data((2, 4))),
         _case("one_hot", ops.OneHot(5), Data((2, 3), I64, -7, 7), Literal([0.25, 2.0])),
         _case("one_hot_axis", ops.OneHot(5, 0), Data((2, 3), I64, 0, 5), Literal([0, 1], I64)),
@@ -386,8 +421,18 @@ def _index() -> list[OpCase]:
         _case("trilu_above", ops.Trilu(1), Data((4, 4), I64, 1, 9)),
     ]
     for reduction in ("add", "mul", "max", "min"):
-        rows.append(_case(f"scatter_elements_{reduction}", ops.ScatterElements(0, reduction), x, Literal([[[1, 1]]], I64), Data((1, 1, 2))))
-        rows.append(_case(f"scatter_nd_{reduction}", ops.ScatterND(reduction), x, Literal([[1], [1]], I64), Data((2, 5, 4))))
+        rows.append(
+            _case(
+                f"scatter_elements_{reduction}",
+                ops.ScatterElements(0, reduction),
+                x,
+                Literal([[[1, 1]]], I64),
+                Data((1, 1, 2)),
+            )
+        )
+        rows.append(
+            _case(f"scatter_nd_{reduction}", ops.ScatterND(reduction), x, Literal([[1], [1]], I64), Data((2, 5, 4)))
+        )
     return rows
 
 
@@ -397,15 +442,23 @@ def _resize() -> list[OpCase]:
         for mode in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
     ]
     for coordinates in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
-        rows.append(_case(f"resize_linear_{coordinates}", ops.Resize((10, 5), mode="linear", coordinates=coordinates), _IMAGE))
+        rows.append(
+            _case(f"resize_linear_{coordinates}", ops.Resize((10, 5), mode="linear", coordinates=coordinates), _IMAGE)
+        )
     return [
         *rows,
-        _case("resize_nearest_asymmetric", ops.Resize((14, 18), coordinates="asymmetric", nearest_mode="floor"), _IMAGE),
+        _case(
+            "resize_nearest_asymmetric", ops.Resize((14, 18), coordinates="asymmetric", nearest_mode="floor"), _IMAGE
+        ),
         _case("resize_linear_scales", ops.Resize((9, 11), scales=(1.3, 1.3), mode="linear"), _IMAGE),
         _case("resize_linear_last", ops.Resize((14, 5), mode="linear", layout=LAST), _IMAGE_LAST),
-        _case("resize_linear_antialias", ops.Resize((3, 4), mode="linear", antialias=True, exclude_outside=True), _IMAGE),
+        _case(
+            "resize_linear_antialias", ops.Resize((3, 4), mode="linear", antialias=True, exclude_outside=True), _IMAGE
+        ),
         _case("resize_cubic", ops.Resize((10, 5), mode="cubic"), _IMAGE),
-        _case("resize_cubic_outside", ops.Resize((10, 5), mode="cubic", cubic_coeff_a=-0.5, exclude_outside=True), _IMAGE),
+        _case(
+            "resize_cubic_outside", ops.Resize((10, 5), mode="cubic", cubic_coeff_a=-0.5, exclude_outside=True), _IMAGE
+        ),
         _case("resize_cubic_antialias", ops.Resize((3, 4), mode="cubic", antialias=True, exclude_outside=True), _IMAGE),
         _case("resize_linear_1d", ops.Resize((9,), mode="linear"), Data((2, 3, 6))),
     ]
@@ -424,5 +477,6 @@ def _attention() -> list[OpCase]:
 
 
 CASES: list[OpCase] = [
-    *_unary(), *_binary(), *_conv(), *_pool(), *_norm(), *_linear(), *_reduce(), *_shape(), *_index(), *_resize(), *_attention(),
+    *_unary(), *_binary(), *_conv(), *_pool(), *_norm(), *_linear(), *_reduce(), *_shape(), *_index(), *_resize(),
+    *_attention(),
 ]  # fmt: skip

@@ -12,7 +12,23 @@ from isomorph.errors import DTypeError
 from isomorph.ir.layout import LayoutRule, Perm, inverse
 from isomorph.ir.op import Op, TensorType, broadcast, normalize_axis
 from isomorph.ir.ops.elementwise import (
-    Abs, Add, Div, Erf, Exp, GreaterOrEqual, Greater, Identity, Less, Log, Max, Min, Mul, Neg, Sub, Where, scalar,
+    Abs,
+    Add,
+    Div,
+    Erf,
+    Exp,
+    Greater,
+    GreaterOrEqual,
+    Identity,
+    Less,
+    Log,
+    Max,
+    Min,
+    Mul,
+    Neg,
+    Sub,
+    Where,
+    scalar,
 )  # fmt: skip
 from isomorph.ir.ops.numerics import Array, erf, in_single
 from isomorph.ir.ops.reduce import ReduceMax, ReduceSum
@@ -22,8 +38,9 @@ if TYPE_CHECKING:
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "Celu", "Clip", "Dropout", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "LogSigmoid", "LogSoftmax", "Mish", "PRelu", "Relu",
-    "Selu", "Shrink", "Sigmoid", "Softmax", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu",
+    "Celu", "Clip", "Dropout", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "LogSigmoid", "LogSoftmax",
+    "Mish", "PRelu", "Relu", "Selu", "Shrink", "Sigmoid", "Softmax", "Softplus", "Softsign", "Swish", "Tanh",
+    "ThresholdedRelu",
 ]  # fmt: skip
 
 
@@ -51,7 +68,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _softplus(x: Array) -> Array:
-    return np.logaddexp(np.zeros((), x.dtype), x)  # type: ignore[no-any-return]
+    return np.logaddexp(np.zeros((), x.dtype), x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +83,7 @@ class Relu(Op):
         return (x,)
 
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
-        return np.maximum(x, x.dtype.type(0))
+        return np.maximum(x, x.dtype.type(0))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +161,7 @@ class Selu(_Activation):
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         return b.emit(Mul(), b.emit(Elu(self.alpha), x), scalar(b, self.gamma, x))
+
     gamma: float = 1.0507009873554805
 
 
@@ -207,6 +225,7 @@ class HardSigmoid(_Activation):
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         line = b.emit(Add(), b.emit(Mul(), x, scalar(b, self.alpha, x)), scalar(b, self.beta, x))
         return b.emit(Clip(0.0, 1.0), line)
+
     beta: float = 0.5
 
 
@@ -228,7 +247,7 @@ class Swish(_Activation):
     alpha: float = 1.0
 
     def formula(self, x: Array) -> Array:
-        return x * _sigmoid(x.dtype.type(self.alpha) * x)  # type: ignore[no-any-return]
+        return x * _sigmoid(x.dtype.type(self.alpha) * x)
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         scaled = x if self.alpha == 1.0 else b.emit(Mul(), x, scalar(b, self.alpha, x))
@@ -240,7 +259,7 @@ class Mish(_Activation):
     """y = x * tanh(softplus(x)). See: ONNX Mish-22."""
 
     def formula(self, x: Array) -> Array:
-        return x * np.tanh(_softplus(x))  # type: ignore[no-any-return]
+        return x * np.tanh(_softplus(x))
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         return b.emit(Mul(), x, b.emit(Tanh(), b.emit(Softplus(), x)))
@@ -270,7 +289,7 @@ class Tanh(_Activation):
     """y = tanh(x). See: ONNX Tanh-13."""
 
     def formula(self, x: Array) -> Array:
-        return np.tanh(x)  # type: ignore[no-any-return]
+        return np.tanh(x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,19 +308,25 @@ class ThresholdedRelu(_Activation):
 
 @dataclass(frozen=True, slots=True)
 class Shrink(_Activation):
-    """y = x + bias where x < -lambd, x - bias where x > lambd, else 0. See: ONNX Shrink-9; torch hardshrink, softshrink."""
+    """y = x + bias where x < -lambd, x - bias where x > lambd, else 0.
+
+    See: ONNX Shrink-9; torch.nn.Hardshrink (bias 0); torch.nn.Softshrink (bias = lambd).
+    """
 
     lambd: float = 0.5
 
     def formula(self, x: Array) -> Array:
         kind = x.dtype.type
         high = np.where(x > kind(self.lambd), x - kind(self.bias), kind(0))
-        return np.where(x < -kind(self.lambd), x + kind(self.bias), high)
+        return np.where(x < -kind(self.lambd), x + kind(self.bias), high)  # type: ignore[no-any-return]
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         bias = scalar(b, self.bias, x)
-        high = b.emit(Where(), b.emit(Greater(), x, scalar(b, self.lambd, x)), b.emit(Sub(), x, bias), scalar(b, 0.0, x))
+        high = b.emit(
+            Where(), b.emit(Greater(), x, scalar(b, self.lambd, x)), b.emit(Sub(), x, bias), scalar(b, 0.0, x)
+        )
         return b.emit(Where(), b.emit(Less(), x, scalar(b, -self.lambd, x)), b.emit(Add(), x, bias), high)
+
     bias: float = 0.0
 
 

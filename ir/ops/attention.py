@@ -39,7 +39,9 @@ class ScaledDotProductAttention(Op):
 
     inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "mask?")
 
-    def infer(self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
+    def infer(  # type: ignore[override]
+        self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None
+    ) -> tuple[TensorType, ...]:
         dtype = self.require_same_dtype(q, k, v)
         self.require(min(q.rank, k.rank, v.rank) >= 2, f"matrices are needed, not {q}, {k}, {v}")
         same = k.shape[-1] == q.shape[-1] or isinstance(k.shape[-1], Sym) or isinstance(q.shape[-1], Sym)
@@ -49,11 +51,15 @@ class ScaledDotProductAttention(Op):
 
     def decompose(self, b: Builder, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:  # type: ignore[override]
         width = q.shape[-1]
-        self.require(self.scale is not None or isinstance(width, int), f"the default scale needs a static width, not {q.type}")
+        self.require(
+            self.scale is not None or isinstance(width, int), f"the default scale needs a static width, not {q.type}"
+        )
         scale = self.scale if self.scale is not None else 1.0 / math.sqrt(int(width))  # type: ignore[arg-type]
         swap = (*range(k.rank - 2), k.rank - 1, k.rank - 2)
         kind = q.dtype.numpy
-        scores = b.emit(MatMul(), b.emit(Mul(), q, b.constant(np.asarray(scale, kind), "scale")), b.emit(Transpose(swap), k))
+        scores = b.emit(
+            MatMul(), b.emit(Mul(), q, b.constant(np.asarray(scale, kind), "scale")), b.emit(Transpose(swap), k)
+        )
         low = np.asarray(-np.inf, kind)
         if self.causal:
             queries = b.emit(Unsqueeze((1,)), b.emit(Range(0, 1, q.shape[-2], DType.INT64)))
@@ -73,5 +79,5 @@ class ScaledDotProductAttention(Op):
         scale = 1.0 / math.sqrt(q.shape[-1]) if self.scale is None else self.scale
         scores = (q * q.dtype.type(scale)) @ np.swapaxes(k, -1, -2)
         if self.causal:
-            scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, scores.dtype.type(-np.inf))
-        return Softmax(axis=-1).formula(scores if mask is None else scores + mask) @ v  # type: ignore[no-any-return]
+            scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, scores.dtype.type(-np.inf))
+        return Softmax(axis=-1).formula(scores if mask is None else scores + mask) @ v

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -20,16 +20,21 @@ if TYPE_CHECKING:
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "Conv", "ConvTranspose", "Pads", "SeparableConv", "from_channels_first", "in_channels_first", "resolve_pads", "static_pads",
-    "window_output",
+    "Conv", "ConvTranspose", "Pads", "SeparableConv", "from_channels_first", "in_channels_first", "resolve_pads",
+    "static_pads", "window_output",
 ]  # fmt: skip
 
 Ints: TypeAlias = tuple[int, ...]
 Pads: TypeAlias = tuple[tuple[int, int], ...] | Literal["same_upper", "same_lower"]
-"""(begin, end) for each spatial axis, or "same_*": D' = ceil(D / stride), the odd cell at the end (upper) or the begin."""
+"""(begin, end) for each spatial axis, or "same_*": D' = ceil(D / stride).
+
+An odd cell of padding goes to the end ("same_upper") or to the begin ("same_lower").
+"""
 
 
-def resolve_pads(pads: Pads, spatial: Sequence[Dim], kernel: Ints, strides: Ints, dilations: Ints) -> tuple[tuple[int, int], ...] | None:
+def resolve_pads(
+    pads: Pads, spatial: Sequence[Dim], kernel: Ints, strides: Ints, dilations: Ints
+) -> tuple[tuple[int, int], ...] | None:
     """Explicit (begin, end) pairs for "same_*", or None where they depend on a symbolic size."""
     if not isinstance(pads, str):
         return pads
@@ -76,7 +81,9 @@ def window_output(
     return tuple(sizes)
 
 
-def static_pads(pads: Pads, spatial: Sequence[int], kernel: Ints, strides: Ints, dilations: Ints) -> tuple[tuple[int, int], ...]:
+def static_pads(
+    pads: Pads, spatial: Sequence[int], kernel: Ints, strides: Ints, dilations: Ints
+) -> tuple[tuple[int, int], ...]:
     """`resolve_pads` where the sizes are known, as they are in an evaluation."""
     resolved = resolve_pads(pads, spatial, kernel, strides, dilations)
     if resolved is None:
@@ -96,7 +103,9 @@ def from_channels_first(layout: Layout, array: Array) -> Array:
 
 def _check_window(op: Op, rank: int, *lists: tuple[str, Sequence[object] | str]) -> None:
     for name, values in lists:
-        op.require(isinstance(values, str) or len(values) == rank, f"{name} has {len(values)} entries for {rank} spatial axes")
+        op.require(
+            isinstance(values, str) or len(values) == rank, f"{name} has {len(values)} entries for {rank} spatial axes"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +139,11 @@ class Conv(Op):
         out_channels, group_channels, *kernel = (int(size) for size in w.shape)  # type: ignore[arg-type]
         self.require(
             isinstance(channels, Sym) or channels == group_channels * self.group,
-            f"{channels} input channels, but the kernel {w} with group={self.group} takes {group_channels * self.group}",
+            f"{channels} input channels, the kernel {w} with group={self.group} takes {group_channels * self.group}",
         )
-        self.require(self.group > 0 and out_channels % self.group == 0, f"{out_channels} output channels, group={self.group}")
+        self.require(
+            self.group > 0 and out_channels % self.group == 0, f"{out_channels} output channels, group={self.group}"
+        )
         self.require(b is None or b.shape == (out_channels,), f"bias {b} for {out_channels} output channels")
         dtype = self.require_same_dtype(x, w, b)
         sizes = window_output(spatial, tuple(kernel), self.strides, self.pads, self.dilations)
@@ -184,12 +195,22 @@ class ConvTranspose(Op):
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require(w.rank >= 3 and w.is_static, f"a static kernel of rank 3 or more is needed, not {w}")
         self.require(x.rank == w.rank, f"data {x} and kernel {w} differ in rank")
-        lists = (("strides", self.strides), ("pads", self.pads), ("dilations", self.dilations), ("output_padding", self.output_padding))
+        lists = (
+            ("strides", self.strides),
+            ("pads", self.pads),
+            ("dilations", self.dilations),
+            ("output_padding", self.output_padding),
+        )
         _check_window(self, w.rank - 2, *lists)
         batch, channels, spatial = self.layout.split(x.shape)
         in_channels, group_channels, *kernel = (int(size) for size in w.shape)  # type: ignore[arg-type]
-        self.require(isinstance(channels, Sym) or channels == in_channels, f"{channels} input channels, the kernel {w} takes {in_channels}")
-        self.require(self.group > 0 and in_channels % self.group == 0, f"{in_channels} input channels, group={self.group}")
+        self.require(
+            isinstance(channels, Sym) or channels == in_channels,
+            f"{channels} input channels, the kernel {w} takes {in_channels}",
+        )
+        self.require(
+            self.group > 0 and in_channels % self.group == 0, f"{in_channels} input channels, group={self.group}"
+        )
         out_channels = group_channels * self.group
         self.require(b is None or b.shape == (out_channels,), f"bias {b} for {out_channels} output channels")
         sizes = [
@@ -216,15 +237,15 @@ class ConvTranspose(Op):
         cells = w.reshape(group, channels // group, *w.shape[1:])
         for cell in np.ndindex(*kernel):
             starts = [index * dilation for index, dilation in zip(cell, self.dilations, strict=True)]
-            places = tuple(
+            places: tuple[Any, ...] = tuple(
                 slice(start, start + (size - 1) * stride + 1, stride)
                 for start, size, stride in zip(starts, spatial, self.strides, strict=True)
             )
-            full[(..., *places)] += np.einsum("ngc...,gco->ngo...", data, cells[(..., *cell)])
+            full[..., *places] += np.einsum("ngc...,gco->ngo...", data, cells[..., *cell])
         y = full.reshape(batch, group * w.shape[1], *extents)
         crops = [(-begin, extra - end) for (begin, end), extra in zip(self.pads, self.output_padding, strict=True)]
         y = padded(y, ((0, 0), (0, 0), *crops), 0)
-        return y if b is None else y + b.reshape(-1, *(1,) * len(kernel))  # type: ignore[no-any-return]
+        return y if b is None else y + b.reshape(-1, *(1,) * len(kernel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +278,8 @@ class SeparableConv(Op):
         self, x: TensorType, depthwise: TensorType, pointwise: TensorType, b: TensorType | None = None
     ) -> tuple[TensorType, ...]:
         first, second = self._pair(x, pointwise)
-        return second.infer(*first.infer(x, depthwise), pointwise, b)
+        (hidden,) = first.infer(x, depthwise)
+        return second.infer(hidden, pointwise, b)
 
     def evaluate(self, x: Array, depthwise: Array, pointwise: Array, b: Array | None = None) -> Array:  # type: ignore[override]
         first, second = self._pair(*(TensorType(DType.of(array.dtype), array.shape) for array in (x, pointwise)))
@@ -266,4 +288,3 @@ class SeparableConv(Op):
     def decompose(self, b: Builder, x: Value, depthwise: Value, pointwise: Value, bias: Value | None = None) -> Value:  # type: ignore[override]
         first, second = self._pair(x.type, pointwise.type)
         return b.emit(second, b.emit(first, x, depthwise), pointwise, bias)
-

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast",
-    "Ceil", "Cos", "Cosh", "Div", "Equal", "Erf", "Exp", "Floor", "Greater", "GreaterOrEqual", "Identity", "IsInf", "IsNaN", "Less",
-    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt",
-    "Sub", "Tan", "Where", "Xor",
+    "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
+    "BitwiseXor", "Cast", "Ceil", "Cos", "Cosh", "Div", "Equal", "Erf", "Exp", "Floor", "Greater", "GreaterOrEqual",
+    "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow",
+    "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt", "Sub", "Tan", "Where", "Xor",
 ]  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def scalar(b: Builder, number: float, like: Value) -> Value:
 
 def _divide(a: Array, b: Array) -> Array:
     if not DType.of(a.dtype).is_integer:
-        return a / b  # type: ignore[no-any-return]
+        return a / b
     quotient = a // b
     toward_zero = (quotient < 0) & (quotient * b != a)
     return (quotient + toward_zero.astype(a.dtype)).astype(a.dtype)  # type: ignore[no-any-return]
@@ -427,8 +427,10 @@ class Pow(Op):
         if DType.of(a.dtype).is_integer and (not DType.of(b.dtype).is_integer or bool(np.any(b < 0))):
             return np.power(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype)
         if DType.of(a.dtype).is_integer:
-            return np.power(a, b.astype(a.dtype))
-        return in_single(np.power, a, b.astype(np.result_type(a, b) if a.dtype.itemsize >= 4 else np.float64)).astype(a.dtype)
+            return np.power(a, b.astype(a.dtype))  # type: ignore[no-any-return]
+        return in_single(np.power, a, b.astype(np.result_type(a, b) if a.dtype.itemsize >= 4 else np.float64)).astype(
+            a.dtype
+        )
 
 
 @dataclass(frozen=True, slots=True)

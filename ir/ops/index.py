@@ -41,7 +41,7 @@ def _scatter(x: Array, places: tuple[Array, ...], updates: Array, reduction: str
 
 def _element_places(indices: Array, axis: int) -> tuple[Array, ...]:
     """Index arrays of every element of `indices`, with its value in place of the coordinate at `axis`."""
-    places = list(np.indices(indices.shape, sparse=True))
+    places: list[Array] = list(np.indices(indices.shape, sparse=True))
     places[axis] = indices
     return tuple(places)
 
@@ -95,15 +95,17 @@ class GatherND(Op):
     def infer(self, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         _require_indices(self, indices)
         depth = indices.shape[-1] if indices.rank else 0
-        self.require(isinstance(depth, int) and 0 < depth <= x.rank - self.batch_dims, f"index tuples of {indices} for {x}")
+        self.require(
+            isinstance(depth, int) and 0 < depth <= x.rank - self.batch_dims, f"index tuples of {indices} for {x}"
+        )
         rest = x.shape[self.batch_dims + int(depth) :]  # type: ignore[arg-type]
         return (TensorType(x.dtype, (*indices.shape[:-1], *rest)),)
 
     def evaluate(self, x: Array, indices: Array) -> Array:  # type: ignore[override]
         inner = indices.ndim - 1 - self.batch_dims
-        batch = np.indices(indices.shape[: self.batch_dims], sparse=True)
+        batch: tuple[Array, ...] = np.indices(indices.shape[: self.batch_dims], sparse=True)
         places = [axis.reshape(*axis.shape, *(1,) * inner) for axis in batch]
-        return x[(*places, *np.moveaxis(indices, -1, 0))]
+        return x[(*places, *np.moveaxis(indices, -1, 0))]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,9 @@ class ScatterElements(Op):
         _require_indices(self, indices)
         self.require_same_dtype(x, updates)
         normalize_axis(self.axis, x.rank)
-        self.require(x.rank == indices.rank == updates.rank, f"{x}, indices {indices} and updates {updates} differ in rank")
+        self.require(
+            x.rank == indices.rank == updates.rank, f"{x}, indices {indices} and updates {updates} differ in rank"
+        )
         return (x,)
 
     def evaluate(self, x: Array, indices: Array, updates: Array) -> Array:  # type: ignore[override]
@@ -168,7 +172,7 @@ class OneHot(Op):
         classes = np.arange(self.depth).reshape((-1,) + (1,) * (indices.ndim - axis))
         whole = indices.astype(np.int64)
         wrapped = np.expand_dims(np.where(whole < 0, whole + self.depth, whole), axis)
-        return np.where(wrapped == classes, values[1], values[0])
+        return np.where(wrapped == classes, values[1], values[0])  # type: ignore[no-any-return]
 
     def decompose(self, b: Builder, indices: Value, values: Value) -> Value:  # type: ignore[override]
         axis = normalize_axis(self.axis, indices.rank + 1)
@@ -203,7 +207,9 @@ class TopK(Op):
 
     def evaluate(self, x: Array) -> tuple[Array, Array]:  # type: ignore[override]
         if self.largest:
-            order = np.flip(x.shape[self.axis] - 1 - np.argsort(np.flip(x, self.axis), self.axis, kind="stable"), self.axis)
+            order = np.flip(
+                x.shape[self.axis] - 1 - np.argsort(np.flip(x, self.axis), self.axis, kind="stable"), self.axis
+            )
         else:
             order = np.argsort(x, self.axis, kind="stable")
         first = np.take(order, np.arange(self.k), self.axis).astype(np.int64)
@@ -212,7 +218,7 @@ class TopK(Op):
 
 @dataclass(frozen=True, slots=True)
 class Trilu(Op):
-    """The upper (or lower) triangle of the matrices in the last two axes, `k` diagonals off the main one; the rest is 0.
+    """The upper (or lower) triangle of the matrices in the last two axes, `k` diagonals off the main one, else 0.
 
     Differs from ONNX Trilu-14: k is an attribute.
     """

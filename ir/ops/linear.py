@@ -94,7 +94,9 @@ class Gemm(Op):
         other, columns = b.shape[::-1] if self.trans_b else b.shape
         self.require(_same(inner, other), f"{a} by {b}: inner sizes {inner} and {other} differ")
         shape: Shape = (rows, columns)
-        self.require(c is None or broadcast(c.shape, shape) == shape, f"{c} does not broadcast to {format_shape(shape)}")
+        self.require(
+            c is None or broadcast(c.shape, shape) == shape, f"{c} does not broadcast to {format_shape(shape)}"
+        )
         return (TensorType(self.require_same_dtype(a, b, c), shape),)
 
     def evaluate(self, a: Array, b: Array, c: Array | None = None) -> Array:  # type: ignore[override]
@@ -134,7 +136,9 @@ class Einsum(Op):
         dtype = self.require_same_dtype(*present)
         left, arrow, right = self.equation.replace(" ", "").partition("->")
         terms = left.split(",")
-        self.require(bool(arrow) and len(terms) == len(present), f"equation {self.equation!r} for {len(present)} operands")
+        self.require(
+            bool(arrow) and len(terms) == len(present), f"equation {self.equation!r} for {len(present)} operands"
+        )
         sizes: dict[str, Dim] = {}
         ellipsis: Shape = ()
         for term, operand in zip(terms, present, strict=True):

@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LocalResponseNormalization",
-    "LpNormalization", "RMSNormalization",
+    "BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization",
+    "LocalResponseNormalization", "LpNormalization", "RMSNormalization",
 ]  # fmt: skip
 
 
 def _check_channels(op: Op, x: TensorType, axis: int, *vectors: TensorType | None) -> None:
     channels = x.shape[normalize_axis(axis, x.rank)]
     for vector in vectors:
-        op.require(vector is None or (vector.rank == 1 and vector.shape[0] == channels), f"{vector} for {channels} channels of {x}")
+        op.require(
+            vector is None or (vector.rank == 1 and vector.shape[0] == channels),
+            f"{vector} for {channels} channels of {x}",
+        )
 
 
 def _along(axis: int, rank: int) -> tuple[int, ...]:
@@ -104,7 +107,7 @@ class BatchNormalization(_ChannelNorm):
         y = (x - mean.reshape(shape)) / np.sqrt(var.reshape(shape) + x.dtype.type(self.epsilon))
         return _affine(y, scale, bias, shape)
 
-    def decompose(  # type: ignore[override]
+    def decompose(  # type: ignore[override]  # noqa: PLR0917
         self, b: Builder, x: Value, scale: Value | None, bias: Value | None, mean: Value, var: Value
     ) -> Value:
         axis = normalize_axis(self.axis, x.rank)
@@ -125,7 +128,9 @@ class InstanceNormalization(_ChannelNorm):
 
     inputs: ClassVar[tuple[str, ...]] = ("x", "scale?", "bias?")
 
-    def infer(self, x: TensorType, scale: TensorType | None = None, bias: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
+    def infer(  # type: ignore[override]
+        self, x: TensorType, scale: TensorType | None = None, bias: TensorType | None = None
+    ) -> tuple[TensorType, ...]:
         self.require_float(x)
         _check_channels(self, x, self.axis, scale, bias)
         return (x,)
@@ -151,8 +156,9 @@ class InstanceNormalization(_ChannelNorm):
 
 @dataclass(frozen=True, slots=True)
 class GroupNormalization(Op):
-    """y = scale * (x - mean) / sqrt(var + epsilon) + bias, statistics over each of `num_groups` runs of channels and all
-    axes but 0 and `axis`.
+    """y = scale * (x - mean) / sqrt(var + epsilon) + bias, statistics over runs of C / num_groups channels.
+
+    The statistics run over all axes but 0, and along `axis` over one of `num_groups` runs of channels.
 
     Shapes: x and y (N, ..., C at `axis`, ...), C divisible by num_groups; scale, bias (C,), absent: 1 and 0.
     See: ONNX GroupNormalization-21; torch.nn.GroupNorm; keras.layers.GroupNormalization.
@@ -165,11 +171,16 @@ class GroupNormalization(Op):
     inputs: ClassVar[tuple[str, ...]] = ("x", "scale?", "bias?")
     layout_rule: ClassVar[LayoutRule] = LayoutRule.AXES
 
-    def infer(self, x: TensorType, scale: TensorType | None = None, bias: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
+    def infer(  # type: ignore[override]
+        self, x: TensorType, scale: TensorType | None = None, bias: TensorType | None = None
+    ) -> tuple[TensorType, ...]:
         self.require_float(x)
         _check_channels(self, x, self.axis, scale, bias)
         channels = x.shape[self.axis]
-        self.require(not isinstance(channels, int) or channels % self.num_groups == 0, f"{channels} channels in {self.num_groups} groups")
+        self.require(
+            not isinstance(channels, int) or channels % self.num_groups == 0,
+            f"{channels} channels in {self.num_groups} groups",
+        )
         return (x,)
 
     def _axes(self, rank: int) -> tuple[int, ...]:
@@ -211,11 +222,15 @@ class LayerNormalization(Op):
 
     inputs: ClassVar[tuple[str, ...]] = ("x", "scale?", "bias?")
 
-    def infer(self, x: TensorType, scale: TensorType | None = None, bias: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
+    def infer(  # type: ignore[override]
+        self, x: TensorType, scale: TensorType | None = None, bias: TensorType | None = None
+    ) -> tuple[TensorType, ...]:
         self.require_float(x)
         normal = x.shape[normalize_axis(self.axis, x.rank) :]
         for vector in (scale, bias):
-            self.require(vector is None or broadcast(vector.shape, normal) == normal, f"{vector} for normalized axes of {x}")
+            self.require(
+                vector is None or broadcast(vector.shape, normal) == normal, f"{vector} for normalized axes of {x}"
+            )
         return (x,)
 
     def _axes(self, rank: int) -> tuple[int, ...]:
@@ -291,7 +306,7 @@ class LpNormalization(Op):
 
     def _formula(self, x: Array) -> Array:
         norm = (ReduceL1 if self.p == 1 else ReduceL2)(self.axes).evaluate(x)
-        return x / (np.maximum(norm, x.dtype.type(self.epsilon)) if self.epsilon else norm)  # type: ignore[no-any-return]
+        return x / (np.maximum(norm, x.dtype.type(self.epsilon)) if self.epsilon else norm)
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         norm = b.emit((ReduceL1 if self.p == 1 else ReduceL2)(self.axes), x)
@@ -304,7 +319,8 @@ class LpNormalization(Op):
 
 @dataclass(frozen=True, slots=True)
 class LocalResponseNormalization(Op):
-    """y[c] = x[c] / (bias + alpha / size * sum over c' in [c - floor((size-1)/2), c + ceil((size-1)/2)] of x[c']^2) ^ beta.
+    """y[c] = x[c] / (bias + alpha / size * sum of x[c']^2) ^ beta, c' from c - floor((size - 1) / 2)
+    to c + ceil((size - 1) / 2).
 
     Shapes: x, y with C at `axis`. Differs from ONNX LRN-13: any axis. See: torch.nn.LocalResponseNorm.
     """

@@ -195,7 +195,10 @@ def _pooled_shape(op: MaxPool | AveragePool, x: TensorType) -> Shape:
     kernel = op.kernel_shape
     op.require(x.rank == len(kernel) + 2, f"a window of {len(kernel)} axes does not fit data {x}")
     for name, values in (("strides", op.strides), ("pads", op.pads), ("dilations", op.dilations)):
-        op.require(isinstance(values, str) or len(values) == len(kernel), f"{name} has {len(values)} entries for {len(kernel)} axes")
+        op.require(
+            isinstance(values, str) or len(values) == len(kernel),
+            f"{name} has {len(values)} entries for {len(kernel)} axes",
+        )
     batch, channels, spatial = op.layout.split(x.shape)
     sizes = window_output(spatial, kernel, op.strides, op.pads, op.dilations, ceil_mode=op.ceil_mode)
     for size in sizes:
@@ -230,7 +233,9 @@ def _global_shape(op: GlobalAveragePool | GlobalMaxPool, x: TensorType, keepdims
     return op.layout.join(batch, channels, (1,) * len(spatial)) if keepdims else (batch, channels)
 
 
-def _adaptive_shape(op: AdaptiveAveragePool | AdaptiveMaxPool, x: TensorType, output_size: tuple[int | None, ...]) -> Shape:
+def _adaptive_shape(
+    op: AdaptiveAveragePool | AdaptiveMaxPool, x: TensorType, output_size: tuple[int | None, ...]
+) -> Shape:
     batch, channels, spatial = op.layout.split(x.shape)
     op.require(len(spatial) == len(output_size), f"output_size {output_size} does not fit data {x}")
     sizes = [size if wanted is None else wanted for size, wanted in zip(spatial, output_size, strict=True)]
@@ -259,11 +264,12 @@ def _emit_adaptive(op: AdaptiveAveragePool | AdaptiveMaxPool, b: Builder, x: Val
             whole.append(axis)
             continue
         op.require(isinstance(size, int), f"the windows of {x.type} for output_size {op.output_size} depend on {size}")
-        op.require(int(size) % wanted == 0 or wanted <= _MOST_CELLS, f"{wanted} uneven windows are more than {_MOST_CELLS}")  # type: ignore[arg-type]
-        if int(size) % wanted == 0:  # type: ignore[arg-type]
-            kernel[index] = int(size) // wanted  # type: ignore[arg-type]
+        count = int(size)  # type: ignore[arg-type]
+        op.require(count % wanted == 0 or wanted <= _MOST_CELLS, f"{wanted} uneven windows are more than {_MOST_CELLS}")
+        if count % wanted == 0:
+            kernel[index] = count // wanted
         else:
-            uneven.append((axis, _cells(int(size), wanted)))  # type: ignore[arg-type]
+            uneven.append((axis, _cells(count, wanted)))
     if len(whole) == len(kernel):
         return b.emit((GlobalAveragePool if average else GlobalMaxPool)(layout=op.layout), x)
     reduce = ReduceMean if average else ReduceMax

@@ -134,12 +134,14 @@ class ReduceLogSumExp(_Reduce):
         top = np.max(x, self.axes, keepdims=True)
         top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
         total = np.log(np.sum(np.exp(x - top), self.axes, keepdims=True)) + top
-        return total if self.keepdims else np.squeeze(total, self.axes)
+        return total if self.keepdims else np.squeeze(total, self.axes)  # type: ignore[no-any-return]
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         top = b.emit(ReduceMax(self.axes), x)
         total = b.emit(ReduceSum(self.axes, self.keepdims), b.emit(Exp(), b.emit(Sub(), x, top)))
-        return b.emit(Add(), b.emit(Log(), total), top if self.keepdims else b.emit(ReduceMax(self.axes, keepdims=False), x))
+        return b.emit(
+            Add(), b.emit(Log(), total), top if self.keepdims else b.emit(ReduceMax(self.axes, keepdims=False), x)
+        )
 
 
 @dataclass(frozen=True, slots=True)

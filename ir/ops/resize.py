@@ -78,8 +78,11 @@ class Resize(Op):
         """The input cell (int64) that mode "nearest" takes for each output cell."""
         x = self.coordinates_of(index, size)
         rounded = {
-            "round_prefer_floor": np.ceil(x - 0.5), "round_prefer_ceil": np.floor(x + 0.5), "floor": np.floor(x), "ceil": np.ceil(x),
-        }[self.nearest_mode]  # fmt: skip
+            "round_prefer_floor": np.ceil(x - 0.5),
+            "round_prefer_ceil": np.floor(x + 0.5),
+            "floor": np.floor(x),
+            "ceil": np.ceil(x),
+        }[self.nearest_mode]
         return np.clip(rounded, 0, size - 1).astype(np.int64)
 
     def weights(self, index: int, size: int) -> Array:

@@ -17,15 +17,15 @@ from isomorph.ir.op import Op, TensorType, broadcast, normalize_axes, normalize_
 from isomorph.ir.ops.elementwise import Add, Cast, Mul, scalar
 from isomorph.ir.ops.numerics import Array, padded
 from isomorph.ir.ops.reduce import CumSum
-from isomorph.ir.shapes import Dim, Shape, Sym, dim_max, dim_min, elements, format_shape, provably_different
+from isomorph.ir.shapes import Dim, Shape, Sym, dim_min, elements, format_shape, provably_different
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "Concat", "ConstantOfShape", "DepthToSpace", "Dims", "Expand", "Flatten", "Pad", "Range", "Reshape", "Slice", "SpaceToDepth", "Split",
-    "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    "Concat", "ConstantOfShape", "DepthToSpace", "Dims", "Expand", "Flatten", "Pad", "Range", "Reshape", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 ]  # fmt: skip
 
 
@@ -57,7 +57,7 @@ class Reshape(Op):
 
 @dataclass(frozen=True, slots=True)
 class Flatten(Op):
-    """y (prod of x.shape[:axis], prod of x.shape[axis:]), elements in C order. See: ONNX Flatten-24; keras.layers.Flatten."""
+    """y (prod of x.shape[:axis], prod of x.shape[axis:]), in C order. See: ONNX Flatten-24; keras.layers.Flatten."""
 
     axis: int = 1
 
@@ -144,7 +144,10 @@ class Slice(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         axes = normalize_axes(self.axes, x.rank)
         shape = list(x.shape)
-        self.require(len(axes) == len(self.starts) == len(self.ends) == len(self.steps), "axes, starts, ends, steps differ in length")
+        self.require(
+            len(axes) == len(self.starts) == len(self.ends) == len(self.steps),
+            "axes, starts, ends, steps differ in length",
+        )
         for axis, start, end, step in zip(axes, self.starts, self.ends, self.steps, strict=True):
             self.require(step != 0, "a step of 0")
             shape[axis] = slice_length(x.shape[axis], start, end, step)
@@ -235,7 +238,9 @@ class Concat(Op):
             self.require(operand.rank == len(shape), f"{present[0]} and {operand} differ in rank")
             for other, (known, dim) in enumerate(zip(shape, operand.shape, strict=True)):
                 if other != axis and isinstance(dim, int):
-                    self.require(isinstance(known, Sym) or known == dim, f"{present[0]} and {operand} differ at axis {other}")
+                    self.require(
+                        isinstance(known, Sym) or known == dim, f"{present[0]} and {operand} differ at axis {other}"
+                    )
                     shape[other] = dim
         shape[axis] = sum((operand.shape[axis] for operand in present), start=0)
         return (TensorType(dtype, tuple(shape)),)
@@ -316,7 +321,8 @@ class DepthToSpace(Op):
     """Channels to blocks of pixels.
 
     Shapes: x (N, C * s * s, H, W) in `layout`, s = `blocksize`; y (N, C, H * s, W * s).
-    Channels are read as (s, s, C) in mode "DCR", as (C, s, s) in mode "CRD" (torch.nn.PixelShuffle). See: ONNX DepthToSpace-13.
+    Channels are read as (s, s, C) in mode "DCR", as (C, s, s) in mode "CRD" (torch.nn.PixelShuffle).
+    See: ONNX DepthToSpace-13.
     """
 
     blocksize: int

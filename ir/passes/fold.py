@@ -1,8 +1,8 @@
 """Constant folding: nodes whose operands are all literals of the graph become literals themselves.
 
-    Add(constant 2, constant 3)      ->  constant 5
-    Range(0, 1, 4, int64)            ->  constant [0, 1, 2, 3]
-    Gather(Dims((N, 768)), 1)        ->  as it is: N is not known
+Add(constant 2, constant 3)      ->  constant 5
+Range(0, 1, 4, int64)            ->  constant [0, 1, 2, 3]
+Gather(Dims((N, 768)), 1)        ->  as it is: N is not known
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ BUDGET = 2**20
 def fold(model: Model, budget: int = BUDGET, roles: Collection[str] = ("constant",)) -> Model:
     """The model with constant subgraphs evaluated.
 
-    Only parameters whose role is in `roles` count as constant: weights and buffers stay what the source stated. An output
-    of more than `budget` elements, known from its type before anything is computed, stays a node. So does a node whose
-    evaluation fails (an index out of range, say): that is for the runtime to report, with the user's own message.
+    Only parameters whose role is in `roles` count as constant: weights and buffers stay what the source stated. A node
+    with an output of more than `budget` elements, known from its type before anything is computed, stays. So does a
+    node whose evaluation fails (an index out of range, say): that is for the runtime to report.
     """
     folded = _folded(model.graph, budget, roles)
     if not folded:

@@ -98,7 +98,7 @@ def test_decompose_computes_what_evaluate_computes(case: OpCase, symbolic: bool)
 
 
 def _data_operands(case: OpCase, arrays: list[Any], rank: int) -> list[Any]:
-    """The operands that the law permutes: all of an element-by-element op or a Concat, under one rank; else the first."""
+    """The operands: those of an element-by-element op or a Concat, all of which the law permutes, under one rank."""
     if case.op.layout_rule is LayoutRule.ELEMENTWISE or isinstance(case.op, ops.Concat):
         return [array.reshape((1,) * (rank - array.ndim) + array.shape) for array in arrays]
     return arrays
@@ -143,7 +143,9 @@ def test_permuted_op_on_permuted_data_gives_the_permuted_result(case: OpCase) ->
     for perm in perms:
         op = case.op.permuted(perm)
         if op is None and perm[0] != 0:
-            assert isinstance(case.op, ops.InstanceNormalization | ops.GroupNormalization), "only these name the batch axis"
+            assert isinstance(case.op, ops.InstanceNormalization | ops.GroupNormalization), (
+                "only these name the batch axis"
+            )
             continue
         assert op is not None
         count = len(operands) if elementwise else 1
@@ -182,6 +184,8 @@ def test_adaptive_pool_says_why_it_has_no_decomposition() -> None:
     case = replace(next(case for case in CASES if case.id == "adaptive_average_pool_uneven"))
     (kind,) = case.op.infer(TensorType(DType.FLOAT32, (2, 4, 700, 900)))
     assert kind.shape == (2, 4, 3, 4)
-    wide = replace(case, op=ops.AdaptiveAveragePool((65, 4)), operands=(replace(case.operands[0], shape=(1, 1, 100, 8)),))  # type: ignore[type-var]
+    wide = replace(
+        case, op=ops.AdaptiveAveragePool((65, 4)), operands=(replace(case.operands[0], shape=(1, 1, 100, 8)),)
+    )  # type: ignore[type-var]
     with pytest.raises(GraphError, match="65 uneven windows"):
         _decomposed(wide.model())

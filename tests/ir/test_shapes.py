@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +21,19 @@ N, H = Sym("N"), Sym("H")
 SIZES = st.fixed_dictionaries({"N": st.integers(1, 40), "H": st.integers(1, 40)})
 
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "//": lambda a, b: a // b, "%": lambda a, b: a % b,
-    "min": dim_min, "max": dim_max,
-}  # fmt: skip
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "min": dim_min,
+    "max": dim_max,
+}
 
 _LEAVES = st.one_of(st.integers(-9, 9), st.sampled_from(["N", "H"]))
-EXPRESSIONS = st.recursive(_LEAVES, lambda inner: st.tuples(st.sampled_from(sorted(_BINARY)), inner, inner), max_leaves=8)
+EXPRESSIONS = st.recursive(
+    _LEAVES, lambda inner: st.tuples(st.sampled_from(sorted(_BINARY)), inner, inner), max_leaves=8
+)
 
 
 def _compute(tree: Any, names: dict[str, Any]) -> Any:
@@ -97,10 +105,16 @@ SPATIAL = st.integers(1, 12)
 
 @settings(max_examples=300)
 @given(
-    size=SPATIAL, kernel=st.integers(1, 4), stride=st.integers(1, 5), dilation=st.integers(1, 3), begin=st.integers(0, 2),
-    end=st.integers(0, 2), ceil_mode=st.booleans(), layout=st.sampled_from(Layout),
-)  # fmt: skip
-def test_symbolic_windows_have_the_sizes_of_static_ones(
+    size=SPATIAL,
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 5),
+    dilation=st.integers(1, 3),
+    begin=st.integers(0, 2),
+    end=st.integers(0, 2),
+    ceil_mode=st.booleans(),
+    layout=st.sampled_from(Layout),
+)
+def test_symbolic_windows_have_the_sizes_of_static_ones(  # noqa: PLR0917
     size: int, kernel: int, stride: int, dilation: int, begin: int, end: int, ceil_mode: bool, layout: Layout
 ) -> None:
     op = ops.MaxPool((kernel,), (stride,), ((begin, end),), (dilation,), ceil_mode, layout)
@@ -117,7 +131,9 @@ BOUND = st.one_of(st.none(), st.integers(-7, 14))
 
 @settings(max_examples=300)
 @given(size=st.integers(7, 14), start=BOUND, end=BOUND, step=st.sampled_from([1, 2, 3, -1, -2]))
-def test_symbolic_slices_have_the_length_of_static_ones(size: int, start: int | None, end: int | None, step: int) -> None:
+def test_symbolic_slices_have_the_length_of_static_ones(
+    size: int, start: int | None, end: int | None, step: int
+) -> None:
     """Where the documented assumption holds: the start lies within the size, and begins before the end."""
     if start is not None and start >= size:
         return

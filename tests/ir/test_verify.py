@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 
 from isomorph.errors import GraphError
-from isomorph.ir import ArrayTensor, Builder, DimRange, DType, Model, Origin, Parameter, Scope, Sym, TensorType, Value, ops
+from isomorph.ir import (
+    ArrayTensor,
+    Builder,
+    DimRange,
+    DType,
+    Model,
+    Origin,
+    Parameter,
+    Scope,
+    Sym,
+    TensorType,
+    Value,
+    ops,
+)
 from isomorph.ir.verify import verify
 
 N = Sym("N")
