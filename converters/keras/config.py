@@ -162,7 +162,7 @@ def _parse_graph(data: Mapping[str, Any], cls: str, major: int, depth: int) -> G
     inputs = [_ref(item) for item in _ref_list(settings.get("input_layers"), known)]
     outputs = _outputs(settings.get("output_layers"), known)
     graph = GraphConfig(name, False, layers, inputs, outputs, trainable)
-    _renumber_nested(graph)
+    _renumber_nested(graph, major)
     return graph
 
 
@@ -203,8 +203,11 @@ def _implied_input(first: LayerConfig, settings: Mapping[str, Any]) -> LayerConf
     return LayerConfig(f"{first.name}_input", "InputLayer", config)
 
 
-def _renumber_nested(graph: GraphConfig) -> None:
-    """Count the calls of nested models from 0: Keras 2 counted the model's own construction as call 0."""
+def _renumber_nested(graph: GraphConfig, major: int) -> None:
+    """Count the calls of nested models from 0: their own construction is call 0 to Keras 2, and to Keras 3 among the outputs."""
+    if major >= 3:
+        graph.outputs = _moved(graph.outputs, {layer.name: 1 for layer in graph.layers if layer.cls in ("Functional", "Model")})
+        return
     used: dict[str, int] = {}
     for ref in _all_refs(graph):
         used[ref.layer] = max(used.get(ref.layer, 0), ref.call)
@@ -213,21 +216,19 @@ def _renumber_nested(graph: GraphConfig) -> None:
         for layer in graph.layers
         if layer.graph is not None and layer.name in used and used[layer.name] >= len(layer.calls)
     }
-    if not shift:
-        return
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, TensorRef):
-            return TensorRef(value.layer, value.call - shift.get(value.layer, 0), value.index)
-        if isinstance(value, (list, tuple)):
-            return type(value)(moved(item) for item in value)
-        if isinstance(value, dict):
-            return {key: moved(item) for key, item in value.items()}
-        return value
-
     for layer in graph.layers:
-        layer.calls = [Call(moved(call.args), moved(call.kwargs)) for call in layer.calls]
-    graph.outputs = moved(graph.outputs)
+        layer.calls = [Call(_moved(call.args, shift), _moved(call.kwargs, shift)) for call in layer.calls]
+    graph.outputs = _moved(graph.outputs, shift)
+
+
+def _moved(value: Any, shift: Mapping[str, int]) -> Any:
+    if isinstance(value, TensorRef):
+        return TensorRef(value.layer, max(value.call - shift.get(value.layer, 0), 0), value.index)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(item, shift) for item in value)
+    if isinstance(value, dict):
+        return {key: _moved(item, shift) for key, item in value.items()}
+    return value
 
 
 def _all_refs(graph: GraphConfig) -> Iterator[TensorRef]:

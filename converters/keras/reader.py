@@ -77,7 +77,8 @@ def _read_archive(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
     graph = parse_model(data, major=major)
     _refuse_unknown(graph)
     root = stack.enter_context(file).root
-    return _Reading(path, version, major, False, archive_weights(graph, root), notes, inputs).model(graph)
+    same = canonical(graph)
+    return _Reading(version, major, False, archive_weights(graph, root, same), same, notes, inputs).model(graph)
 
 
 def _read_hdf5(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
@@ -92,7 +93,8 @@ def _read_hdf5(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
     graph = parse_model(_json(text.encode(), "model_config"), major=major)
     _refuse_unknown(graph)
     backend = root.text("backend") or weights.text("backend") or _backend(weights)
-    model = _Reading(path, version, major, backend == "theano", legacy_weights(graph, weights), {}, inputs).model(graph)
+    tensors, same = legacy_weights(graph, weights), canonical(graph)
+    model = _Reading(version, major, backend == "theano", tensors, same, {}, inputs).model(graph)
     model.metadata["keras.backend"] = backend
     return model
 
@@ -138,15 +140,14 @@ def _refuse_unknown(graph: GraphConfig) -> None:
 class _Reading:
     """The state of reading one file."""
 
-    path: Path
     version: str
     major: int
     mirrored: bool
     weights: LayerWeights
+    same: Mapping[LayerConfig, LayerConfig]
     notes: Any
     overrides: Inputs
     builder: Builder = field(init=False)
-    same: dict[LayerConfig, LayerConfig] = field(init=False)
     instances: dict[LayerConfig, Instance] = field(default_factory=dict)
     prefixes: set[str] = field(default_factory=set)
     refused: list[Unsupported] = field(default_factory=list)
@@ -154,7 +155,6 @@ class _Reading:
     def model(self, graph: GraphConfig) -> Model:
         """The IR of the outermost model."""
         self.builder = Builder(graph.name)
-        self.same = canonical(graph)
         names = [ref.layer for ref in graph.inputs]
         for name in self.overrides:
             if name not in names:

@@ -7,7 +7,7 @@ the weights of each outermost layer, the trainable ones first.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -117,10 +117,15 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def archive_weights(graph: GraphConfig, root: Hdf5Group) -> dict[LayerConfig, dict[str, TensorSource]]:
-    """Weights of every layer from `model.weights.h5` of a `.keras` file. Raises MalformedError where one is missing."""
+def archive_weights(
+    graph: GraphConfig, root: Hdf5Group, same: dict[LayerConfig, LayerConfig]
+) -> dict[LayerConfig, dict[str, TensorSource]]:
+    """Weights of every layer from `model.weights.h5` of a `.keras` file. Raises MalformedError where one is missing.
+
+    Keras stores an object once, where it meets it first, but loses the mark of some shared layers: a layer without
+    weights whose name and configuration are those of an earlier one is that one, and `same` is told so.
+    """
     found: dict[LayerConfig, dict[str, TensorSource]] = {}
-    same = canonical(graph)
 
     def walk(layers: list[LayerConfig], group: Hdf5Group | None) -> None:
         used: dict[str, int] = {}
@@ -136,10 +141,25 @@ def archive_weights(graph: GraphConfig, root: Hdf5Group) -> dict[LayerConfig, di
             if layer.graph is not None:
                 walk(layer.graph.layers, _members(inside))
             elif slots(layer):
-                found[layer] = _numbered(layer, inside, root.file.label)
+                twin = None if inside is not None else _twin(layer, found)
+                if twin is None:
+                    found[layer] = _numbered(layer, inside, root.file.label)
+                else:
+                    same[layer] = twin
 
     walk(graph.layers, _members(root))
     return found
+
+
+def _twin(layer: LayerConfig, found: Iterable[LayerConfig]) -> LayerConfig | None:
+    """The only earlier layer of the same class, name and configuration."""
+    twins = [other for other in found if (other.cls, other.name) == (layer.cls, layer.name) and _plain(other) == _plain(layer)]
+    return twins[0] if len(twins) == 1 else None
+
+
+def _plain(layer: LayerConfig) -> str:
+    """The configuration without the marks of shared objects."""
+    return re.sub(r",? ?'shared_object_id': \d+", "", repr(sorted(layer.config.items())))
 
 
 def _members(group: Hdf5Group | None) -> Hdf5Group | None:
