@@ -1,7 +1,8 @@
 """A small ONNX network with one of everything, and the faults that converters make, as edits of it.
 
 `build(dtype)` makes the network in float32 or float64 from the same numbers. A fault edits the ModelProto in place. The
-truth (does this edit change the function?) comes from onnx.reference on the float64 build: no code of the judge takes part.
+truth (does this edit change the function?) comes from onnx.reference on the float64 build: no code of the judge takes
+part.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ def build(dtype: type = np.float32) -> ModelProto:
     same = {"pads": [1, 1, 1, 1]}
     nodes = [
         node("Conv", ["x", weight("w1", 8, 3, 3, 3), weight("b1", 8)], "conv1", pads=[1, 0, 0, 1]),
-        node("BatchNormalization", ["conv1", weight("gamma", 8, low=0.5), weight("beta", 8), weight("mean", 8), weight("var", 8, low=0.05)], "bn", epsilon=1e-3),
+        node(
+            "BatchNormalization",
+            ["conv1", weight("gamma", 8, low=0.5), weight("beta", 8), weight("mean", 8), weight("var", 8, low=0.05)],
+            "bn",
+            epsilon=1e-3,
+        ),
         node("Relu", ["bn"], "relu1"),
         node("Conv", ["relu1", weight("w2", 8, 8, 3, 3), weight("b2", 8)], "conv2", **same),
         node("Relu", ["conv2"], "relu2"),

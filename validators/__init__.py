@@ -11,12 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isomorph.validators.trial import judge, validate
     from isomorph.validators.report import Report
     from isomorph.validators.runner import Capture, ModelFile, Runner, Signature, TensorSpec, Worker
+    from isomorph.validators.trial import judge, validate
     from isomorph.validators.verdict import Verdict
 
-__all__ = ["Capture", "ModelFile", "Report", "Runner", "Signature", "TensorSpec", "Verdict", "Worker", "judge", "validate"]
+__all__ = [
+    "Capture",
+    "ModelFile",
+    "Report",
+    "Runner",
+    "Signature",
+    "TensorSpec",
+    "Verdict",
+    "Worker",
+    "judge",
+    "validate",
+]
 
 _HOMES = {
     "judge": "trial",

@@ -1,29 +1,31 @@
 """The numbers of one comparison: errors of S and T against the float64 reference R, and the budget they are held to.
 
 Notation, for one output in one case: R is the source framework in float64, S_0 the source in its own precision, S_k
-(k = 1..K) the source on inputs moved by one unit in the last place, T the target, u the unit roundoff of the output's dtype.
+(k = 1..K) the source on inputs moved by one unit in the last place, T the target, u the unit roundoff of the output's
+dtype.
 
     E_k = S_k - R     what rounding does to this model on this input, K + 1 samples: e_S
     e   = T - R       what is to be judged: e_T
 
-**Why samples of S are the budget.** Rounding of a sum of n products errs by about sqrt(n)·u·sum|a||b| (Higham & Mary 2019;
-Ipsen & Zhou 2020); through a network the constants are unknown, but S *is* a draw from that distribution, with this
-model's weights, depth and conditioning. The moved inputs give further draws along other rounding paths, and include the
-model's own amplification of an input's last bit. A correct T is one more draw, with another order of summation.
+**Why samples of S are the budget.** Rounding of a sum of n products errs by about sqrt(n)·u·sum|a||b| (Higham & Mary
+2019; Ipsen & Zhou 2020); through a network the constants are unknown, but S *is* a draw from that distribution, with
+this model's weights, depth and conditioning. The moved inputs give further draws along other rounding paths, and
+include the model's own amplification of an input's last bit. A correct T is one more draw, with another order of
+summation.
 
 **The floor.** S may be luckier than rounding theory lets T be: a copy, a power of two, a correctly rounded last
-operation. An implementation is allowed `FLOOR_ULPS` = 4 units of roundoff of the local magnitude: one each for the rounding of
-the result and of the last operation, two for the few-ulp functions (exp, tanh, erf) of today's runtimes. Magnitude is the
-RMS of R in the group (a channel, a border), plus 2^-10 of the RMS of the whole tensor, which covers values that should be zero
-(a ReLU at its kink) without letting a large channel excuse a small one: an error of 32·4·u·2^-10 of the tensor is the
-least that a group of zeros can hide.
+operation. An implementation is allowed `FLOOR_ULPS` = 4 units of roundoff of the local magnitude: one each for the
+rounding of the result and of the last operation, two for the few-ulp functions (exp, tanh, erf) of today's runtimes.
+Magnitude is the RMS of R in the group (a channel, a border), plus 2^-10 of the RMS of the whole tensor, which covers
+values that should be zero (a ReLU at its kink) without letting a large channel excuse a small one: an error of
+32·4·u·2^-10 of the tensor is the least that a group of zeros can hide.
 
 **The ratios.** Each is observed error over budget, so that 1 means "as good as S":
 
     rms      rms(e) / b,  b = max(rms(E), floor)                                 over the whole tensor
     extreme  max|e| / max(max|E|, z(n)·b),  z(n) = sqrt(2 ln 2n) + 1             Gaussian maximum of n draws, plus one
-    group    rms_g(e) / b_g,  b_g = max(rms_g(E), rho·rms_g(R), floor_g)         each slice along each axis: a channel, a border
-             rho = rms(E) / rms(R): the error that the tensor's accuracy predicts for the slice
+    group    rms_g(e) / b_g,  b_g = max(rms_g(E), rho·rms_g(R), floor_g)         each slice along each axis: a channel,
+             a border rho = rms(E) / rms(R): the error that the tensor's accuracy predicts for the slice
 
 A few draws estimate a scale badly: rms(E) of v = (K + 1)·n draws is multiplied by the inflation
 q(v) = t_v(1 - 1e-6) / z(1 - 1e-6) of Student's t, 1 for v >= 256 (table below). The floor is not: it is not estimated.
@@ -86,12 +88,15 @@ def unit_roundoff(dtype: np.dtype) -> float:
 
 
 def compare_float(reference: np.ndarray, samples: Sequence[np.ndarray], target: np.ndarray, unit: float) -> Comparison:
-    """Compare a float output. Shapes are equal (the caller checked). `samples` is S_0, S_1, …; it may be empty: then only the floor counts."""
+    """Compare a float output. Shapes are equal (the caller checked). `samples` is S_0, S_1, …; it may be empty: then
+    only the floor counts."""
     r = _wide(reference)
     s = [_wide(sample) for sample in samples]
     t = _wide(target)
     mask, explained = _compare_masks(r, s, t)
-    usable = np.isfinite(r) & np.isfinite(t) & np.logical_and.reduce([np.isfinite(x) for x in s] or [np.ones(r.shape, bool)])
+    usable = (
+        np.isfinite(r) & np.isfinite(t) & np.logical_and.reduce([np.isfinite(x) for x in s] or [np.ones(r.shape, bool)])
+    )
     if not usable.any():
         return Comparison({}, 0.0, 0.0, 0.0, (), math.nan, math.nan, mask=mask, mask_explained=explained, finite=False)
     errors = np.stack([np.where(usable, x - r, 0.0) for x in s]) if s else np.zeros((1, *r.shape))
@@ -105,7 +110,8 @@ def compare_float(reference: np.ndarray, samples: Sequence[np.ndarray], target: 
     gaussian = (math.sqrt(2 * math.log(2 * count)) + 1) * budget
     index = np.unravel_index(int(np.abs(e).argmax()), e.shape)
     ratios["extreme"] = float(np.abs(e[index])) / max(float(np.abs(errors).max()) * factor, gaussian)
-    ratios["group"], group = _worst_group(clean, errors, e, unit, scale, spread)
+    relative = spread / scale if scale else 0.0
+    ratios["group"], group = _worst_group(clean, errors, e, FLOOR_ULPS * unit, relative)
     return Comparison(
         ratios,
         accuracy=spread / scale if scale else 0.0,
@@ -146,19 +152,21 @@ def inflation(draws: int) -> float:
 
 
 def _worst_group(
-    r: np.ndarray, errors: np.ndarray, e: np.ndarray, unit: float, scale: float, spread: float
+    r: np.ndarray, errors: np.ndarray, e: np.ndarray, floor_unit: float, relative: float
 ) -> tuple[float, str | None]:
     """The largest ratio among the slices along each axis, and its name."""
     worst, name = 0.0, None
-    relative = spread / scale if scale else 0.0
+    scale = _rms(r, r.size)
     for axis in range(r.ndim):
         length = r.shape[axis]
         if r.ndim < 2 or length < 2 or length > GROUP_LIMIT or r.size == length:
             continue
         rest = tuple(a for a in range(r.ndim) if a != axis)
         magnitude = np.sqrt(np.mean(np.abs(r) ** 2, axis=rest))
-        drawn = np.sqrt(np.mean(np.mean(np.abs(errors) ** 2, axis=0), axis=rest)) * inflation(len(errors) * r.size // length)
-        floor = FLOOR_ULPS * unit * (magnitude + TENSOR_SHARE * scale)
+        drawn = np.sqrt(np.mean(np.mean(np.abs(errors) ** 2, axis=0), axis=rest)) * inflation(
+            len(errors) * r.size // length
+        )
+        floor = floor_unit * (magnitude + TENSOR_SHARE * scale)
         budget = np.maximum(np.maximum(drawn, relative * magnitude), np.maximum(floor, np.finfo(np.float64).tiny))
         ratio = np.sqrt(np.mean(np.abs(e) ** 2, axis=rest)) / budget
         place = int(ratio.argmax())
@@ -168,7 +176,7 @@ def _worst_group(
 
 
 def _compare_masks(r: np.ndarray, s: Sequence[np.ndarray], t: np.ndarray) -> tuple[str | None, bool]:
-    """A sentence if NaN or Inf patterns of T differ from S's, and whether R or the samples' own disagreement explains it."""
+    """A sentence if NaN or Inf patterns of T differ from S's, and whether R or wavering samples explain it."""
     anchor = s[0] if s else r
     for kind, test in (("NaN", np.isnan), ("+Inf", np.isposinf), ("-Inf", np.isneginf)):
         here, there = test(anchor), test(t)

@@ -11,16 +11,17 @@ A *case* is a family of values and a size for each symbolic dimension. Families 
     small     normal times 1e-3                   epsilons: eps = 1e-3 against 1e-5 shows where variances are small
     edges     0, 1, -1, 0.5, 255 and their kin    constants: biases alone, exact ties in pools
 
-Integer inputs are uniform on the bounds that the model itself states (rows of the table they index), else the whole range
-for 8-bit types (images, quantized data), else {0, 1}, which every table and mask accepts. Booleans are coin flips.
+Integer inputs are uniform on the bounds that the model itself states (rows of the table they index), else the whole
+range for 8-bit types (images, quantized data), else {0, 1}, which every table and mask accepts. Booleans are coin
+flips.
 
-Sizes: a symbolic dimension that is axis 0 of an input is a batch: 2, 1, 3 in turn. The others take distinct odd and even
-sizes inside their range, so that swapped axes cannot hide; several cases, several sizes.
+Sizes: a symbolic dimension that is axis 0 of an input is a batch: 2, 1, 3 in turn. The others take distinct odd and
+even sizes inside their range, so that swapped axes cannot hide; several cases, several sizes.
 
-Work is capped by a count of multiply-adds that is estimated from the signature alone, never by a clock: the same model is
-always judged on the same cases. Estimate for one sample: parameters x positions, where positions is the number of spatial or
-time positions of the largest input, divided by 256 where there are two or more such axes (networks on images downsample).
-It is right within a factor of ten, which is enough to choose between 2 and 9 cases.
+Work is capped by a count of multiply-adds that is estimated from the signature alone, never by a clock: the same model
+is always judged on the same cases. Estimate for one sample: parameters x positions, where positions is the number of
+spatial or time positions of the largest input, divided by 256 where there are two or more such axes (networks on
+images downsample). It is right within a factor of ten, which is enough to choose between 2 and 9 cases.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def plan(signature: Signature, seed: int) -> list[Case]:
 
 
 def load_data(path_or_arrays: Mapping[str, np.ndarray], signature: Signature) -> Case:
-    """The user's own inputs as a case: names, ranks, fixed sizes and dtypes must be those of the signature. Raises UsageError."""
+    """The user's own inputs as a case: names, ranks, fixed sizes and dtypes must be those of the signature. Raises
+    UsageError."""
     arrays: dict[str, np.ndarray] = {}
     dims: dict[str, int] = {}
     for spec in signature.inputs:
@@ -93,7 +95,9 @@ def load_data(path_or_arrays: Mapping[str, np.ndarray], signature: Signature) ->
             isinstance(want, str) or want == have for want, have in zip(spec.shape, array.shape, strict=True)
         )
         if not fits:
-            raise UsageError(f"`{spec.name}` of the data has shape {list(array.shape)}, the model takes {list(spec.shape)}")
+            raise UsageError(
+                f"`{spec.name}` of the data has shape {list(array.shape)}, the model takes {list(spec.shape)}"
+            )
         wanted = DType.of(spec.dtype)
         if DType.of(array.dtype) is not wanted and not (np.issubdtype(array.dtype, np.floating) and wanted.is_float):
             raise UsageError(f"`{spec.name}` of the data is {array.dtype}, the model takes {spec.dtype}")
@@ -159,7 +163,10 @@ def _concrete(spec: TensorSpec, dims: Mapping[str, int]) -> tuple[int, ...]:
         if value is None:
             expression = substitute(parse_dim(str(size)), dict(dims))
             if isinstance(expression, Sym):
-                raise UsageError(f"cannot choose a size for `{size}` of the input `{spec.name}`", advice="pass --data with real inputs")
+                raise UsageError(
+                    f"cannot choose a size for `{size}` of the input `{spec.name}`",
+                    advice="pass --data with real inputs",
+                )
             value = expression
         sizes.append(value)
     return tuple(sizes)
@@ -170,10 +177,14 @@ def _values(spec: TensorSpec, family: str, shape: Sequence[int], rng: np.random.
     if dtype is DType.BOOL:
         return rng.integers(0, 2, shape).astype(bool)
     if dtype.is_integer:
-        low, high = spec.bounds or ((-128, 127) if dtype is DType.INT8 else (0, 255) if dtype is DType.UINT8 else (0, 1))
+        low, high = spec.bounds or (
+            (-128, 127) if dtype is DType.INT8 else (0, 255) if dtype is DType.UINT8 else (0, 1)
+        )
         return rng.integers(low, high, shape, endpoint=True).astype(dtype.numpy)
     if not dtype.is_float:
-        raise UsageError(f"cannot make values for the input `{spec.name}` of type {dtype}", advice="pass --data with real inputs")
+        raise UsageError(
+            f"cannot make values for the input `{spec.name}` of type {dtype}", advice="pass --data with real inputs"
+        )
     return _floats(family, shape, rng).astype(dtype.numpy)
 
 

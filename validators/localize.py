@@ -1,37 +1,38 @@
-"""Which op is to blame: intermediate values of the target against the float64 values of the source, in topological order.
+"""Which op is to blame: the first value of the target, in topological order, that is beyond its budget.
 
-Our writers record in each node of the target the name that its value had in the source (`isomorph.origin`). Both sides
-are asked for these values, a chunk at a time; each is held to the budget of compare.py. The culprit is the first node
-whose value is beyond it and whose error reaches the nodes that read it (a node that our rules fused may hold another
-stage of the computation than its name says; its readers then agree and it is passed over).
-
-The axis order of an intermediate is not recorded: of the orders channels-first and channels-last that fit the shape, the one
-with the smaller error is taken. No verdict rests on that: localization starts when the verdict has fallen.
+Its error must reach the nodes that read it: a node that our rules fused may hold another stage of the computation than
+its name says; its readers then agree, and it is passed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from isomorph.converters.formats import by_name
-from isomorph.errors import IsomorphError, RunnerError
-from isomorph.ir import DType, Model, Node, Value
-from isomorph.validators.compare import Comparison, compare_float, unit_roundoff
+from isomorph.ir import Node, Value
 from isomorph.validators.inputs import Case
 from isomorph.validators.pairing import Pairing
-from isomorph.validators.runner import FLOAT64, Capture, Runner, Subject
-from isomorph.validators.verdict import EQUAL, UNEQUAL
+from isomorph.validators.runner import Runner, Subject
+from isomorph.validators.taps import NoTaps, Taps, compare_taps
+from isomorph.validators.verdict import EQUAL, UNEQUAL, CaseResult
 
 __all__ = ["Localization", "localize"]
 
-CHUNK = 32
-"""Values asked for in one run: bounds the memory of a deep network's intermediates."""
-_CURVES = ("Gelu", "Erf", "Tanh", "Sigmoid", "Swish", "Silu", "Mish", "Softplus", "Selu", "Elu", "HardSwish", "QuickGelu")
+_CURVES = (
+    "Gelu",
+    "Erf",
+    "Tanh",
+    "Sigmoid",
+    "Swish",
+    "Silu",
+    "Mish",
+    "Softplus",
+    "Selu",
+    "Elu",
+    "HardSwish",
+    "QuickGelu",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,95 +62,39 @@ class Localization:
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: list(value) if isinstance(value := getattr(self, name), tuple) else value for name in self.__slots__}
+        return {
+            name: list(value) if isinstance(value := getattr(self, name), tuple) else value for name in self.__slots__
+        }
 
 
-def localize(source: Subject, target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing) -> Localization:
-    """The first culprit on this case. Never raises for a model that cannot be localized: says so in `note`."""
-    if isinstance(target, Capture):
-        return Localization(note="not localized: the target is not a file")
+def localize(target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing) -> Localization:
+    """The first culprit on this case. A model that cannot be localized is no error: `note` says why."""
     try:
-        model = by_name(target.format).load_reader()(Path(target.path))
-    except (IsomorphError, ImportError) as error:
-        return Localization(note=f"not localized: the target cannot be read ({error})".splitlines()[0])
-    named = list(_named(model, target.format))
-    feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
-    judged: dict[str, Comparison] = {}
-    try:
-        for start in range(0, len(named), CHUNK):
-            judged.update(_judge_chunk(named[start : start + CHUNK], left, right, case.inputs, feeds))
-    except (RunnerError, NotImplementedError) as error:
-        return Localization(note=f"not localized: intermediate values cannot be had ({error})".splitlines()[0])
-    if not judged:
-        return Localization(note="not localized: no value of the target is recorded as a value of the source")
-    guilty = _first_guilty(model, {name: node for node, name, _ in named}, judged)
+        taps = compare_taps(target, left, right, case, pairing)
+    except NoTaps as reason:
+        return Localization(note=f"not localized: {reason.what}")
+    guilty = _first_guilty(taps)
     if guilty is None:
-        return Localization(checked=len(judged), note="not localized: every intermediate value that could be compared is within its budget")
-    node, name, origin = next(entry for entry in named if entry[1] == guilty)
-    return _describe(node, name, origin, judged[guilty], len(judged))
+        note = "not localized: every intermediate value that could be compared is within its budget"
+        return Localization(checked=len(taps.results), note=note)
+    return _describe(guilty, taps)
 
 
-def _named(model: Model, format: str) -> Iterator[tuple[Node, str, str]]:
-    """Node, name of its value in the target, name of the same value in the source; of nodes with one origin, the last."""
-    last: dict[str, Node] = {}
-    for node in model.graph.nodes:
-        if node.origin.name:
-            last[node.origin.name] = node
-    for node in model.graph.nodes:
-        if last.get(node.origin.name) is node:
-            yield node, (node.outputs[0].name if format == "onnx" else node.name), node.origin.name
-
-
-def _judge_chunk(
-    chunk: Sequence[tuple[Node, str, str]], left: Runner, right: Runner, inputs: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray]
-) -> Iterator[tuple[str, Comparison]]:
-    here, there = [name for _, name, _ in chunk], [origin for _, _, origin in chunk]
-    reference = left.run(inputs, taps=there, precision=FLOAT64).taps
-    if not reference:
-        return
-    plain = left.run(inputs, taps=there).taps
-    target = right.run(feeds, taps=here).taps
-    for name, origin in zip(here, there, strict=True):
-        if name not in target or origin not in reference or origin not in plain:
+def _first_guilty(taps: Taps) -> Node | None:
+    users = taps.model.graph.users()
+    for node in taps.names:
+        result = taps.result(node)
+        if result is None or result.comparison.worst < UNEQUAL:
             continue
-        comparison = _compare(reference[origin], plain[origin], target[name])
-        if comparison is not None:
-            yield name, comparison
-
-
-def _compare(reference: np.ndarray, plain: np.ndarray, target: np.ndarray) -> Comparison | None:
-    """None where the two are not the same kind of thing (integers, shapes that no axis order explains)."""
-    if not (DType.of(plain.dtype).is_float and DType.of(target.dtype).is_float) or not reference.size:
-        return None
-    unit = unit_roundoff(plain.dtype)
-    orders = [view for view in _orders(target) if view.shape == reference.shape]
-    return min((compare_float(reference, [plain], view, unit) for view in orders), key=lambda c: c.worst, default=None)
-
-
-def _orders(array: np.ndarray) -> Iterator[np.ndarray]:
-    yield array
-    if array.ndim >= 3:
-        yield np.moveaxis(array, -1, 1)
-        yield np.moveaxis(array, 1, -1)
-
-
-def _first_guilty(model: Model, nodes: Mapping[str, Node], judged: Mapping[str, Comparison]) -> str | None:
-    names = {node: name for name, node in nodes.items()}
-    users = model.graph.users()
-    for name, node in nodes.items():
-        if name not in judged or judged[name].worst < UNEQUAL:
-            continue
-        readers = _judged_readers(node, users, names, judged)
-        if not readers or any(judged[reader].worst > EQUAL for reader in readers):
-            return name
+        readers = _compared_readers(node, users, taps)
+        if not readers or any(reader.comparison.worst > EQUAL for reader in readers):
+            return node
     return None
 
 
-def _judged_readers(
-    node: Node, users: Mapping[Value, list[Node]], names: Mapping[Node, str], judged: Mapping[str, Comparison]
-) -> list[str]:
-    """The nearest nodes downstream whose values were compared."""
-    found: list[str] = []
+def _compared_readers(node: Node, users: Mapping[Value, list[Node]], taps: Taps) -> list[CaseResult]:
+    """The results of the nearest nodes downstream that were compared."""
+    found: list[CaseResult] = []
     pending, seen = [node], {node}
     while pending:
         for output in pending.pop().outputs:
@@ -157,20 +102,23 @@ def _judged_readers(
                 if user in seen:
                     continue
                 seen.add(user)
-                if names.get(user) in judged:
-                    found.append(names[user])
+                result = taps.result(user)
+                if result is not None:
+                    found.append(result)
                 else:
                     pending.append(user)
     return found
 
 
-def _describe(node: Node, name: str, origin: str, comparison: Comparison, checked: int) -> Localization:
+def _describe(node: Node, taps: Taps) -> Localization:
+    name = taps.names[node]
+    comparison = taps.results[name].comparison
     op = type(node.op).__name__
     small = comparison.error < 1e-2 and op in _CURVES
     return Localization(
         op=op,
         target=name,
-        source=origin,
+        source=taps.origins[name],
         path=node.scope.path,
         cls=node.scope.cls,
         file=node.origin.file,
@@ -181,6 +129,6 @@ def _describe(node: Node, name: str, origin: str, comparison: Comparison, checke
         got=comparison.got,
         expected=comparison.expected,
         index=comparison.index,
-        checked=checked,
+        checked=len(taps.results),
         note=f"looks like an approximation of {op}" if small else "",
     )

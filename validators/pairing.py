@@ -1,4 +1,5 @@
-"""Which input of the target is which input of the source, and in which axis order. Nothing is permuted or matched silently.
+"""Which input of the target is which input of the source, and in which axis order. Nothing is permuted or matched
+silently.
 
 In this order: a pairing that the caller gives; the pairing that our writers record in the target (metadata
 `isomorph.pairing`); equal names; position. What was done is stated in the report.
@@ -25,7 +26,8 @@ _RECORD_LIMIT = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One tensor on both sides: target = numpy.transpose(source, perm). `how`: "given", "recorded", "name" or "position"."""
+    """One tensor on both sides: target = numpy.transpose(source, perm). `how`: "given", "recorded", "name" or
+    "position"."""
 
     source: str
     target: str
@@ -39,12 +41,18 @@ class Pair:
         return array if self.perm is None else np.ascontiguousarray(array.transpose(np.argsort(self.perm)))
 
     def as_dict(self) -> dict[str, Any]:
-        return {"source": self.source, "target": self.target, "perm": list(self.perm) if self.perm else None, "how": self.how}
+        return {
+            "source": self.source,
+            "target": self.target,
+            "perm": list(self.perm) if self.perm else None,
+            "how": self.how,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Pairs of inputs and outputs, and in words what does not fit (`problems`): each is a difference between the models."""
+    """Pairs of inputs and outputs, and in words what does not fit (`problems`): each is a difference between the
+    models."""
 
     inputs: tuple[Pair, ...]
     outputs: tuple[Pair, ...]
@@ -106,9 +114,17 @@ def _pair_side(
         if {p.source for p in pairs} == names[0] and {p.target for p in pairs} == names[1]:
             return pairs
         if how == "given":
-            raise UsageError(f"the pairing of {what} does not name every tensor", because=f"{sorted(names[0])} and {sorted(names[1])}")
-        if len(pairs) == len(sources) == len(targets):  # runtimes may rename; the record's order is the order of both signatures
-            return [Pair(s.name, t.name, p.perm, "recorded, by position") for s, t, p in zip(sources, targets, pairs, strict=True)]
+            raise UsageError(
+                f"the pairing of {what} does not name every tensor",
+                because=f"{sorted(names[0])} and {sorted(names[1])}",
+            )
+        if (
+            len(pairs) == len(sources) == len(targets)
+        ):  # runtimes may rename; the record's order is the order of both signatures
+            return [
+                Pair(s.name, t.name, p.perm, "recorded, by position")
+                for s, t, p in zip(sources, targets, pairs, strict=True)
+            ]
     if names[0] == names[1]:
         return [Pair(name.name, name.name, None, "name") for name in sources]
     return [Pair(s.name, t.name, None, "position") for s, t in zip(sources, targets, strict=False)]

@@ -8,7 +8,8 @@ A message is a JSON header followed by raw tensors; nothing is ever unpickled or
     8       n      header: a JSON object in UTF-8 with `kind` and `tensors`
     8 + n          the tensors in the order of `tensors`, C order, little-endian, without padding
 
-`tensors` is a list of {"name", "dtype", "shape", "role"}; dtype is a name of `isomorph.ir.DType`. Requests and their answers:
+`tensors` is a list of {"name", "dtype", "shape", "role"}; dtype is a name of `isomorph.ir.DType`. Requests and their
+answers:
 
     open {model, role}                 -> signature {inputs, outputs, dims, parameters, environment, notes}
     run {precision, taps} + inputs     -> result {order} + outputs (role "output") and taps (role "tap")
@@ -86,7 +87,8 @@ class Channel:
         """Write one message. Raises ProtocolError (kind "closed" or "timeout")."""
         arrays = [(tensor, _little_endian(tensor.array)) for tensor in message.tensors]
         described = [
-            {"name": t.name, "dtype": DType.of(a.dtype).value, "shape": list(a.shape), "role": t.role} for t, a in arrays
+            {"name": t.name, "dtype": DType.of(a.dtype).value, "shape": list(a.shape), "role": t.role}
+            for t, a in arrays
         ]
         header = json.dumps({**message.body, "kind": message.kind, "tensors": described}).encode()
         deadline = _deadline(timeout)
@@ -165,7 +167,11 @@ def _parse_header(data: bytes) -> dict[str, Any]:
         header = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"sent a header that is not JSON: {error}", kind="garbage") from error
-    if not isinstance(header, dict) or not isinstance(header.get("kind"), str) or not isinstance(header.get("tensors"), list):
+    if (
+        not isinstance(header, dict)
+        or not isinstance(header.get("kind"), str)
+        or not isinstance(header.get("tensors"), list)
+    ):
         raise ProtocolError("sent a header without `kind` and `tensors`", kind="garbage")
     return header
 

@@ -48,7 +48,8 @@ class Report:
         return self.verdict.exit_code
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-safe, the same for the same models and seed apart from `seconds`; keys are described in docs/validation.md."""
+        """JSON-safe, the same for the same models and seed apart from `seconds`; keys are described in
+        docs/validation.md."""
         source, target = self.subjects
         return {
             "format": FORMAT,
@@ -72,7 +73,10 @@ class Report:
 
     def render(self, console: Console) -> None:
         """Print for a person: two lines and one for each output on success, the evidence otherwise."""
-        print_ = lambda text, style=None: console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)  # noqa: E731
+
+        def print_(text: str, style: str | None = None) -> None:
+            console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
         print_(self.verdict.value, _COLOURS[self.verdict])
         for output in self.outputs:
             print_(f"  {_summary(output)}")
@@ -89,12 +93,18 @@ class Report:
         guilty = next((output for output in self.outputs if output.verdict is Verdict.DIFFERENT and output.worst), None)
         if guilty is not None and guilty.worst is not None and guilty.worst.comparison.index:
             c = guilty.worst.comparison
-            print_(f"  worst    {guilty.source}{list(c.index)}: got {c.got:.9g}, expected {c.expected:.9g} ({guilty.worst.case})")
+            print_(
+                f"  worst    {guilty.source}{list(c.index)}: got {c.got:.9g}, expected {c.expected:.9g}"
+                f" ({guilty.worst.case})"
+            )
             if resembles := _resembles(guilty):
                 print_(f"  looks    {resembles}")
         if self.culprit is not None and self.culprit.op:
             found = self.culprit
-            print_(f"  culprit  {found.op} `{found.target}`: {found.ratio:.3g} times its budget, its inputs are right", "bold")
+            print_(
+                f"  culprit  {found.op} `{found.target}`: {found.ratio:.3g} times its budget, its inputs are right",
+                "bold",
+            )
             print_(f"  at       {found.where}")
             if found.note:
                 print_(f"  note     {found.note}")
@@ -102,14 +112,18 @@ class Report:
             print_(f"  culprit  {self.culprit.note}")
         else:
             print_("  culprit  not looked for: the signatures or shapes differ, or there is no float64 run")
-        print_("  try      compare the culprit's weights and attributes in both models (`isomorph inspect`), or report it with this output")
+        print_("  try      compare the culprit's weights and attributes in both models (`isomorph inspect`)")
 
 
 def _summary(output: OutputVerdict) -> str:
     if output.worst is None:
         return f"output {output.source}: {output.verdict.value}"
     c = output.worst.comparison
-    numbers = "exact" if "mismatches" in c.ratios else f"error {c.error:.1e} of the float64 run, the source's own {c.accuracy:.1e}"
+    numbers = (
+        "exact"
+        if "mismatches" in c.ratios
+        else f"error {c.error:.1e} of the float64 run, the source's own {c.accuracy:.1e}"
+    )
     label = f"{output.source}" if output.source == output.target else f"{output.source} -> {output.target}"
     return f"output {label}: {output.verdict.value}  {numbers} (ratio {c.worst:.3g})"
 
@@ -148,7 +162,13 @@ def _output_dict(output: OutputVerdict) -> dict[str, Any]:
     }
     if worst is not None:
         c = worst.comparison
-        evidence["worst"] = {"case": worst.case, "index": list(c.index), "got": c.got, "expected": c.expected, "group": c.group}
+        evidence["worst"] = {
+            "case": worst.case,
+            "index": list(c.index),
+            "got": c.got,
+            "expected": c.expected,
+            "group": c.group,
+        }
     return dict(_safe(evidence))
 
 

@@ -1,8 +1,9 @@
 """What the judge asks of a framework (`Runner`), and how it asks: in a worker process (`Worker`).
 
 A model to be judged is described, never loaded, on the judge's side: `ModelFile` or `Capture`. The framework runs in a
-process of its own (`python -P -m isomorph.validators.worker`), because frameworks disturb each other (tensorflow followed
-by torch.export in one process is a SIGSEGV), crash, hang and leak. Whatever happens to a worker becomes a `RunnerError`.
+process of its own (`python -P -m isomorph.validators.worker`), because frameworks disturb each other (tensorflow
+followed by torch.export in one process is a SIGSEGV), crash, hang and leak. Whatever happens to a worker becomes a
+`RunnerError`.
 
 This file imports no framework.
 """
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, Union
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -31,6 +32,9 @@ Arrays: TypeAlias = Mapping[str, np.ndarray]
 
 NATIVE = "native"
 FLOAT64 = "float64"
+LINEAR = "/linear"
+"""Suffix of a tap: the value of a Keras layer before the layer's own activation."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
@@ -53,7 +57,7 @@ class Capture:
         return f"python:{self.reference}"
 
 
-Subject: TypeAlias = Union[ModelFile, Capture]
+Subject: TypeAlias = ModelFile | Capture
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ class TensorSpec:
     """One input or output of a model.
 
     shape   sizes; a symbolic size is a name or an expression over names ("N", "2*H")
-    bounds  inclusive range of the values of an integer input, where the model itself states it (rows of the table it indexes)
+    bounds  inclusive range of the values of an integer input, where the model itself states it (rows of the table it
+            indexes)
     """
 
     name: str
@@ -135,7 +140,8 @@ class Runner(Protocol):
     def run(self, inputs: Arrays, *, taps: Sequence[str] = (), precision: str = NATIVE) -> Result:
         """Run once. `precision` is "native" (as the model declares) or "float64" (every float widened).
 
-        taps   the framework's own names of intermediate values (fx nodes, ONNX values, Keras layers); unknown ones are left out
+        taps   the framework's own names of intermediate values (fx nodes, ONNX values, Keras layers); unknown ones are
+               left out
         Raises RunnerError if the framework refuses, NotImplementedError if this model has no float64 form.
         """
 

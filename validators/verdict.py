@@ -2,18 +2,22 @@
 
 Thresholds on the ratios of compare.py (observed error of T over the budget that S's own error and the floor give):
 
-    EQUAL = 8        up to here: equivalent. Two correct float32 implementations differ by their order of summation: a sequential
-                     sum of n terms errs by about sqrt(n)·u, a blocked one (8 to 64 lanes) by sqrt(n / lanes)·u, hence up to
-                     sqrt(64) = 8 times in the RMS for the same model; measured clean pairs stay below 3 (docs/validation.md)
-    UNEQUAL = 32     from here: different. Four times more than the above: no order of summation explains it. Between the two
-                     the verdict is INCONCLUSIVE.
-    CHAOS            when S itself is worse than this against R (relative RMS), rounding decides the output, not the model: a case
-                     in which nothing can be proven. 2^-7 for float32 and float64, 2^-3 for 16-bit floats (their u is 2^-11, 2^-8)
-    RESOLUTION       the tolerance EQUAL·budget must be at most this share of the signal, the RMS by which R changes with the input;
-                     else the case cannot tell models apart (a constant, saturated or all-zero output). 2^-5, or 2^-1 for 16-bit
+    EQUAL = 8        up to here: equivalent. Two correct float32 implementations differ by their order of summation: a
+                     sequential sum of n terms errs by about sqrt(n)·u, a blocked one (8 to 64 lanes) by sqrt(n /
+                     lanes)·u, hence up to sqrt(64) = 8 times in the RMS for the same model; measured clean pairs stay
+                     below 3 (docs/validation.md)
+    UNEQUAL = 32     from here: different. Four times more than the above: no order of summation explains it. Between
+                     the two the verdict is INCONCLUSIVE.
+    CHAOS            when S itself is worse than this against R (relative RMS), rounding decides the output, not the
+                     model: a case in which nothing can be proven. 2^-7 for float32 and float64, 2^-3 for 16-bit floats
+                     (their u is 2^-11, 2^-8)
+    RESOLUTION       the tolerance EQUAL·budget must be at most this share of the signal, the RMS by which R changes
+                     with the input; else the case cannot tell models apart (a constant, saturated or all-zero output).
+                     2^-5, or 2^-1 for 16-bit
     at least a quarter of the cases must be informative in this sense, else INCONCLUSIVE
 
-Integers and bools must be equal except where S itself wavers (ties); more than TIES = 2 % of wavering elements is INCONCLUSIVE.
+Integers and bools must be equal except where S itself wavers (ties); more than TIES = 2 % of wavering elements is
+INCONCLUSIVE.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -40,7 +44,7 @@ _NARROW_UNIT = 2.0**-12
 INFORMATIVE_SHARE = 0.25
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """What is proven. The value is the word in reports."""
 
     EQUIVALENT = "EQUIVALENT"
@@ -84,6 +88,16 @@ class OutputVerdict:
     worst: CaseResult | None
     results: tuple[CaseResult, ...] = field(default=())
 
+    @property
+    def mute(self) -> bool:
+        """True if nothing speaks against equivalence but that the output is uninformative."""
+        if self.verdict is not Verdict.INCONCLUSIVE or not self.results:
+            return False
+        clean = all(
+            r.comparison.worst <= EQUAL and r.comparison.mask is None and r.comparison.finite for r in self.results
+        )
+        return clean and not any(r.comparison.undecided for r in self.results)
+
 
 def decide(source: str, target: str, results: Sequence[CaseResult], *, exact: bool) -> OutputVerdict:
     """Judge one output from all its cases."""
@@ -107,9 +121,9 @@ def overall(outputs: Sequence[OutputVerdict], blockers: Sequence[str]) -> Verdic
 def signal(references: Sequence[np.ndarray], batches: Sequence[int]) -> list[float]:
     """For each case, the RMS by which R changes with the input.
 
-    A sample is a slice along axis 0 where its length is the batch of the case, else the whole array. With several samples:
-    their standard deviation, averaged over elements. With one: the distance to the nearest sample of another case that has
-    its shape, or, where there is none, the variation inside the sample.
+    A sample is a slice along axis 0 where its length is the batch of the case, else the whole array. With several
+    samples: their standard deviation, averaged over elements. With one: the distance to the nearest sample of another
+    case that has its shape, or, where there is none, the variation inside the sample.
     """
     split = [_samples(r, batch) for r, batch in zip(references, batches, strict=True)]
     strengths = []
@@ -130,7 +144,9 @@ def _samples(reference: np.ndarray, batch: int) -> list[np.ndarray]:
 
 def _nearest(sample: np.ndarray, others: Sequence[np.ndarray]) -> float:
     comparable = [other for other in others if other.shape == sample.shape]
-    return min((math.sqrt(float(np.mean((sample - other) ** 2))) for other in comparable), default=float(np.std(sample)))
+    return min(
+        (math.sqrt(float(np.mean((sample - other) ** 2))) for other in comparable), default=float(np.std(sample))
+    )
 
 
 def _severity(result: CaseResult) -> tuple[bool, float]:
@@ -146,7 +162,8 @@ def _decide_float(results: Sequence[CaseResult], worst: CaseResult) -> tuple[Ver
     different = [result for result in results if result.comparison.worst >= UNEQUAL and not result.chaotic]
     if different:
         top = max(different, key=_severity)
-        return Verdict.DIFFERENT, [f"the target's error is {top.comparison.worst:.3g} times the budget ({top.case}); {UNEQUAL:g} proves a difference"]
+        over = f"the target's error is {top.comparison.worst:.3g} times the budget ({top.case})"
+        return Verdict.DIFFERENT, [f"{over}; {UNEQUAL:g} proves a difference"]
     reasons = [f"{result.comparison.mask}, as in the float64 run ({result.case})" for result in masked]
     if worst.comparison.worst > EQUAL:
         over = f"the target's error is {worst.comparison.worst:.3g} times the budget ({worst.case})"
@@ -162,7 +179,9 @@ def _why_uninformative(results: Sequence[CaseResult]) -> str:
         return "the output is NaN or infinite everywhere"
     if all(result.chaotic or not result.comparison.finite for result in results):
         accuracy = max(result.comparison.accuracy for result in results)
-        return f"the source itself is only accurate to {accuracy:.1%} here: rounding, not the model, decides this output"
+        return (
+            f"the source itself is only accurate to {accuracy:.1%} here: rounding, not the model, decides this output"
+        )
     if not any(result.signal for result in results):
         return "the output does not depend on the inputs (constant or all zero)"
     return "the output hardly changes with the inputs: less than rounding could hide"
@@ -172,7 +191,9 @@ def _decide_exact(results: Sequence[CaseResult]) -> tuple[Verdict, list[str]]:
     wrong = [result for result in results if result.comparison.worst > 0]
     if wrong:
         top = max(wrong, key=lambda result: result.comparison.error)
-        return Verdict.DIFFERENT, [f"{top.comparison.error:.2%} of the elements differ where the source is certain ({top.case})"]
+        return Verdict.DIFFERENT, [
+            f"{top.comparison.error:.2%} of the elements differ where the source is certain ({top.case})"
+        ]
     elements = [(result.comparison.undecided, result) for result in results]
     for undecided, result in elements:
         if undecided > 0 and result.comparison.tolerance > TIES:

@@ -80,7 +80,10 @@ def _describe_error(error: Exception) -> Message:
         return Message("error", {"what": error.what, "because": error.because, "exception": type(error).__name__})
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     what = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:600]
-    return Message("error", {"what": what, "because": lines[-1][:400] if len(lines) > 1 else None, "exception": type(error).__name__})
+    return Message(
+        "error",
+        {"what": what, "because": lines[-1][:400] if len(lines) > 1 else None, "exception": type(error).__name__},
+    )
 
 
 def _own_standard_streams() -> Channel:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import faults
 import numpy as np
 import onnx
 import pytest
 
 from isomorph.validators import Verdict, judge
 from isomorph.validators.runners.onnxruntime import OnnxRunner
-
-import faults
 
 
 def save(model: onnx.ModelProto, path: Path) -> Path:

@@ -1,8 +1,8 @@
 """Keras models: `.keras` files and HDF5 files of Keras 1 to 3, loaded by Keras with `safe_mode` on and no compilation.
 
-The backend is KERAS_BACKEND where set, else tensorflow where installed, else jax. Float64 is made from the loaded model's
-configuration: each dtype and dtype policy that names a narrower float becomes float64, the model is built again from
-it, and the weights are copied.
+The backend is KERAS_BACKEND where set, else tensorflow where installed, else jax. Float64 is made from the loaded
+model's configuration: each dtype and dtype policy that names a narrower float becomes float64, the model is built
+again from it, and the weights are copied.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow" if importlib.util.find_spec(
 import keras
 
 from isomorph.errors import RunnerError
-from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
+from isomorph.validators.runner import FLOAT64, LINEAR, Result, Signature, TensorSpec
 
 __all__ = ["KerasRunner", "open_model"]
 
@@ -39,7 +39,8 @@ def open_model(model: Mapping[str, Any], *, role: str) -> KerasRunner:
 
 
 class KerasRunner:
-    """A Functional or Sequential model. Taps are layer names; a layer called more than once is `name`, `name:1`, ….
+    """A Functional or Sequential model. Taps are layer names; a layer called more than once is `name`, `name:1`, …;
+    the value of a layer before its own activation is `name/linear`.
 
     Names of inputs and outputs are those of the InputLayers and of the layers that make the outputs (a second output of
     the same layer gets a suffix). The network is evaluated through a Functional model with flat lists at both ends.
@@ -56,8 +57,12 @@ class KerasRunner:
         dims: dict[str, tuple[int, int | None]] = {}
         network = self._native
         bounds = _table_bounds(self._model)
-        inputs = [_spec(name, tensor, dims, bounds) for name, tensor in zip(network.input_names, network.inputs, strict=True)]
-        outputs = [_spec(name, tensor, {}, None) for name, tensor in zip(network.output_names, network.outputs, strict=True)]
+        inputs = [
+            _spec(name, tensor, dims, bounds) for name, tensor in zip(network.input_names, network.inputs, strict=True)
+        ]
+        outputs = [
+            _spec(name, tensor, {}, None) for name, tensor in zip(network.output_names, network.outputs, strict=True)
+        ]
         return Signature(tuple(inputs), tuple(outputs), dims, int(self._model.count_params()), _environment())
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
@@ -66,12 +71,15 @@ class KerasRunner:
         with _wide_backend():
             if self._double is None:
                 self._double = _Network(_doubled(self._model))
-            wide = {name: array.astype(np.float64) if array.dtype.name in _NARROW else array for name, array in inputs.items()}
+            wide = {
+                name: array.astype(np.float64) if array.dtype.name in _NARROW else array
+                for name, array in inputs.items()
+            }
             return self._double.run(wide, taps)
 
 
 class _Network:
-    """A model between flat lists of named inputs and outputs."""
+    """A model between flat lists of named inputs and outputs; taps as in KerasRunner."""
 
     def __init__(self, model: Any) -> None:
         self.inputs = list(model.inputs)
@@ -82,16 +90,37 @@ class _Network:
         self._functional = keras.Model(self.inputs, self.outputs)
 
     def run(self, inputs: Mapping[str, np.ndarray], taps: Sequence[str]) -> Result:
+        feeds = [_tensor(inputs[name]) for name in self.input_names]
         found = [tap for tap in taps if tap in self._layers]
         functional = self._functional
         if found:
             functional = keras.Model(self.inputs, [*self.outputs, *(self._layers[tap] for tap in found)])
-        values = functional([_tensor(inputs[name]) for name in self.input_names], training=False)
-        values = values if isinstance(values, (list, tuple)) else [values]
-        arrays = [_as_numpy(value) for value in values]
+        arrays = _evaluate(functional, feeds)
         count = len(self.outputs)
         outputs = dict(zip(self.output_names, arrays[:count], strict=True))
-        return Result(outputs, dict(zip(found, arrays[count:], strict=True)))
+        values = dict(zip(found, arrays[count:], strict=True))
+        for tap in taps:
+            name = tap.removesuffix(LINEAR)
+            if tap != name and name in self._layers and _has_activation(_maker(self._layers[name])):
+                values[tap] = self._before_activation(self._layers[name], feeds)
+        return Result(outputs, values)
+
+    def _before_activation(self, tensor: Any, feeds: list[Any]) -> np.ndarray:
+        layer = _maker(tensor)
+        activation, layer.activation = layer.activation, keras.activations.linear
+        try:
+            return _evaluate(keras.Model(self.inputs, [tensor]), feeds)[0]
+        finally:
+            layer.activation = activation
+
+
+def _evaluate(functional: Any, feeds: list[Any]) -> list[np.ndarray]:
+    values = functional(feeds, training=False)
+    return [_as_numpy(value) for value in (values if isinstance(values, (list, tuple)) else [values])]
+
+
+def _has_activation(layer: Any) -> bool:
+    return callable(getattr(layer, "activation", None)) and layer.activation is not keras.activations.linear
 
 
 def _calls(model: Any) -> Iterator[tuple[str, Any]]:
@@ -113,7 +142,9 @@ def _doubled(model: Any) -> Any:
     """
     try:
         double = type(model).from_config(_widened(model.get_config()))
-        double.set_weights([np.asarray(keras.ops.convert_to_numpy(w), np.float64) if _is_narrow(w) else w for w in model.weights])
+        double.set_weights(
+            [np.asarray(keras.ops.convert_to_numpy(w), np.float64) if _is_narrow(w) else w for w in model.weights]
+        )
     except (TypeError, ValueError, AttributeError) as error:
         raise NotImplementedError(f"the model cannot be built again in float64: {error}") from error
     narrow = [weight.path for weight in double.weights if _is_narrow(weight)]
@@ -128,10 +159,13 @@ def _is_narrow(variable: Any) -> bool:
 
 
 def _widened(config: Any, key: str = "") -> Any:
-    """The configuration with each dtype, and each name of a dtype policy, that is a narrower float replaced by float64."""
+    """The configuration with each dtype, and each name of a dtype policy, that is a narrower float replaced by
+    float64."""
     if isinstance(config, dict):
         policy = "DTypePolicy" in str(config.get("class_name", ""))
-        return {k: _widened(v, "dtype" if policy and k == "config" or key == "dtype" else k) for k, v in config.items()}
+        return {
+            k: _widened(v, "dtype" if (policy and k == "config") or key == "dtype" else k) for k, v in config.items()
+        }
     if isinstance(config, (list, tuple)):
         return type(config)(_widened(item, key) for item in config)
     if isinstance(config, str) and config in _NARROW and (key.endswith("dtype") or key in ("name", "args", "kwargs")):
@@ -169,7 +203,9 @@ def _as_numpy(value: Any) -> np.ndarray:
     return np.array(keras.ops.convert_to_numpy(value))
 
 
-def _spec(name: str, tensor: Any, dims: dict[str, tuple[int, int | None]], bounds: tuple[int, int] | None) -> TensorSpec:
+def _spec(
+    name: str, tensor: Any, dims: dict[str, tuple[int, int | None]], bounds: tuple[int, int] | None
+) -> TensorSpec:
     shape: list[int | str] = []
     for axis, size in enumerate(tensor.shape):
         if size is None:
@@ -200,5 +236,9 @@ def _unique(names: Sequence[str]) -> list[str]:
 def _environment() -> dict[str, Any]:
     backend = keras.backend.backend()
     module = importlib.import_module(backend)
-    settings: dict[str, Any] = {"runtime": f"keras {keras.__version__} ({backend} {module.__version__})", "device": "cpu", "threads": 1}
+    settings: dict[str, Any] = {
+        "runtime": f"keras {keras.__version__} ({backend} {module.__version__})",
+        "device": "cpu",
+        "threads": 1,
+    }
     return {**settings, "onednn_rewrites": False} if backend == "tensorflow" else settings

@@ -1,8 +1,8 @@
 """An ONNX model in float64: every float type widened, run by `onnx.reference` with fast kernels for windowed ops.
 
 onnxruntime has no double kernels for convolutions, so it cannot be the float64 reference. `onnx.reference` is the
-specification in NumPy, and independent of our own IR; where it loops in Python, onnx_kernels.py replaces it by sums over
-kernel offsets and BLAS.
+specification in NumPy, and independent of our own IR; where it loops in Python, onnx_kernels.py replaces it by sums
+over kernel offsets and BLAS.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _NARROW = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _NARROW_NAMES = ("float32", "float16", "bfloat16")
 # Attributes that hold an element type, by op.
 _DTYPE_ATTRIBUTES = {
-    "Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype", "RandomNormalLike": "dtype",
-    "RandomUniformLike": "dtype", "SequenceEmpty": "dtype", "HannWindow": "output_datatype", "HammingWindow": "output_datatype",
-    "BlackmanWindow": "output_datatype", "MelWeightMatrix": "output_datatype", "Multinomial": "dtype", "Bernoulli": "dtype",
-}  # fmt: skip
+    "Cast": "to",
+    **dict.fromkeys(("EyeLike", "SequenceEmpty", "Multinomial", "Bernoulli"), "dtype"),
+    **dict.fromkeys(("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"), "dtype"),
+    **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"), "output_datatype"),
+}
 
 
 class DoubleModel:
@@ -40,11 +41,16 @@ class DoubleModel:
 
     def run(self, inputs: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
         """The values of these names that exist. Raises NotImplementedError for an op that has no reference."""
-        feeds = {name: array.astype(np.float64) if array.dtype.name in _NARROW_NAMES else array for name, array in inputs.items()}
+        feeds = {
+            name: array.astype(np.float64) if array.dtype.name in _NARROW_NAMES else array
+            for name, array in inputs.items()
+        }
         outputs = [value.name for value in self._proto.graph.output]
         with np.errstate(all="ignore"):
-            values = self._runner.run(None, feeds, intermediate=True) if set(names) - set(outputs) else dict(
-                zip(outputs, self._runner.run(None, feeds), strict=True)
+            values = (
+                self._runner.run(None, feeds, intermediate=True)
+                if set(names) - set(outputs)
+                else dict(zip(outputs, self._runner.run(None, feeds), strict=True))
             )
         found = {name: np.asarray(values[name]) for name in names if values.get(name) is not None}
         for name, array in found.items():
@@ -54,7 +60,8 @@ class DoubleModel:
 
 
 def widen(proto: ModelProto) -> ModelProto:
-    """A copy of the model in which every float16, bfloat16 and float32 is a float64 (initializers, types, attributes, bodies)."""
+    """A copy of the model in which every float16, bfloat16 and float32 is a float64 (initializers, types, attributes,
+    bodies)."""
     wide = ModelProto()
     wide.CopyFrom(proto)
     for graph in _graphs(wide.graph):
@@ -69,7 +76,7 @@ def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
-            for body in ([attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs):
+            for body in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
                 yield from _graphs(body)
 
 
@@ -109,7 +116,14 @@ def _widen_type(type_: TypeProto) -> None:
 
 
 def _refuse_what_cannot_be_widened(proto: ModelProto) -> None:
-    foreign = sorted({f"{n.domain}::{n.op_type}" for g in _graphs(proto.graph) for n in g.node if n.domain not in ("", "ai.onnx", "ai.onnx.ml")})
+    foreign = sorted(
+        {
+            f"{n.domain}::{n.op_type}"
+            for g in _graphs(proto.graph)
+            for n in g.node
+            if n.domain not in ("", "ai.onnx", "ai.onnx.ml")
+        }
+    )
     known = {f"{f.domain}::{f.name}" for f in proto.functions}
     if missing := [name for name in foreign if name not in known]:
         raise NotImplementedError(f"no float64 reference for {', '.join(missing)}")

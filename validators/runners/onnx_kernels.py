@@ -4,7 +4,8 @@ A window op is a loop over kernel offsets (a few dozen) whose body is a strided 
 
     y[n, o, p] = b[o] + sum_k sum_c w[o, c, k] * x_padded[n, c, p * stride + k * dilation]
 
-ResNet-50 at (2, 3, 224, 224) takes seconds instead of many minutes. Layout is ONNX's: x (N, C, *D), w (O, C / group, *K).
+ResNet-50 at (2, 3, 224, 224) takes seconds instead of many minutes. Layout is ONNX's: x (N, C, *D), w (O, C / group,
+*K).
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class _Window(OpRun):
         value = getattr(self, name, None)
         return default if value is None else int(value)
 
-    def _pads(self, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[tuple[int, int]]:
+    def _pads(
+        self, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+    ) -> list[tuple[int, int]]:
         auto = getattr(self, "auto_pad", None) or "NOTSET"
         auto = auto.decode() if isinstance(auto, bytes) else auto
         rank = len(sizes)
@@ -57,7 +60,9 @@ class Conv(_Window):
         pads = self._pads(x.shape[2:], kernel, strides, dilations)
         groups = self._flag("group", 1)
         x = np.pad(x, [(0, 0), (0, 0), *pads])
-        sizes = [(d - (k - 1) * e - 1) // s + 1 for d, k, s, e in zip(x.shape[2:], kernel, strides, dilations, strict=True)]
+        sizes = [
+            (d - (k - 1) * e - 1) // s + 1 for d, k, s, e in zip(x.shape[2:], kernel, strides, dilations, strict=True)
+        ]
         y = np.zeros((x.shape[0], groups, w.shape[0] // groups, int(np.prod(sizes))))
         weights = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
         for offset in itertools.product(*map(range, kernel)):
@@ -78,7 +83,9 @@ class ConvTranspose(_Window):
         strides, dilations = self._ints("strides", ones), self._ints("dilations", ones)
         extra = self._ints("output_padding", [0] * rank)
         groups = self._flag("group", 1)
-        full = [(d - 1) * s + (k - 1) * e + 1 for d, k, s, e in zip(x.shape[2:], kernel, strides, dilations, strict=True)]
+        full = [
+            (d - 1) * s + (k - 1) * e + 1 for d, k, s, e in zip(x.shape[2:], kernel, strides, dilations, strict=True)
+        ]
         pads = self._output_pads(x.shape[2:], full, strides, extra)
         channels = w.shape[1] * groups
         y = np.zeros((x.shape[0], channels, *(f + o for f, o in zip(full, extra, strict=True))))
@@ -86,7 +93,9 @@ class ConvTranspose(_Window):
         weights = w.reshape(groups, x.shape[1] // groups, *w.shape[1:])
         for offset in itertools.product(*map(range, kernel)):
             part = np.matmul(weights[(..., *offset)].swapaxes(1, 2)[None], columns)
-            y[(..., *_steps(offset, x.shape[2:], strides, dilations))] += part.reshape(x.shape[0], channels, *x.shape[2:])
+            y[(..., *_steps(offset, x.shape[2:], strides, dilations))] += part.reshape(
+                x.shape[0], channels, *x.shape[2:]
+            )
         y = y[(..., *(slice(begin, size - end) for (begin, end), size in zip(pads, y.shape[2:], strict=True)))]
         return (y if b is None else y + b.reshape(-1, *ones),)
 
@@ -170,7 +179,9 @@ class GlobalAveragePool(_Window):
         return (x.mean(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
-def _steps(offset: Sequence[int], sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[slice]:
+def _steps(
+    offset: Sequence[int], sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[slice]:
     """The positions that the kernel element at `offset` touches, one slice for each spatial axis."""
     starts = [k * dilation for k, dilation in zip(offset, dilations, strict=True)]
     return [slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, sizes, strides, strict=True)]

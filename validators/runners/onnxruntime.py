@@ -51,7 +51,12 @@ class OnnxRunner:
 
     def _environment(self) -> dict[str, Any]:
         level = "disabled" if self._role == "reference" else "all (the default)"
-        return {"runtime": f"onnxruntime {onnxruntime.__version__}", "device": "cpu", "threads": 1, "graph_optimizations": level}
+        return {
+            "runtime": f"onnxruntime {onnxruntime.__version__}",
+            "device": "cpu",
+            "threads": 1,
+            "graph_optimizations": level,
+        }
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         names = [node.name for node in self._session.get_outputs()]
@@ -102,7 +107,10 @@ _ORT_TYPES = {
     "tensor(double)": "float64",
     "tensor(float16)": "float16",
     "tensor(bfloat16)": "bfloat16",
-    **{f"tensor({name})": name for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string")},
+    **{
+        f"tensor({name})": name
+        for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string")
+    },
 }
 
 
@@ -123,7 +131,8 @@ def _with_outputs(path: Path, names: Sequence[str]) -> bytes:
 
 
 def _index_bounds(graph: GraphProto) -> dict[str, tuple[int, int]]:
-    """Integer inputs that index a constant table, directly or through Casts and reshapes: the rows of the smallest table."""
+    """Integer inputs that index a constant table, directly or through Casts and reshapes: the rows of the smallest
+    table."""
     rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
     for node in graph.node:
         if node.op_type == "Constant":
@@ -132,7 +141,10 @@ def _index_bounds(graph: GraphProto) -> dict[str, tuple[int, int]]:
     alias = {value.name: value.name for value in graph.input}
     bounds: dict[str, tuple[int, int]] = {}
     for node in graph.node:
-        if node.op_type in ("Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Transpose") and node.input[0] in alias:
+        if (
+            node.op_type in ("Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Transpose")
+            and node.input[0] in alias
+        ):
             alias[node.output[0]] = alias[node.input[0]]
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         if node.op_type == "Gather" and axis == 0 and node.input[0] in rows and node.input[1] in alias:

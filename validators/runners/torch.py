@@ -72,7 +72,9 @@ class _Widening(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = tree_map(_widened, (args, kwargs or {}))
         result = func(*args, **kwargs)
-        if self.narrow is None and any(isinstance(r, torch.Tensor) and r.dtype in _NARROW for r in tree_flatten(result)[0]):
+        if self.narrow is None and any(
+            isinstance(r, torch.Tensor) and r.dtype in _NARROW for r in tree_flatten(result)[0]
+        ):
             self.narrow = str(func)
         return result
 
@@ -98,7 +100,9 @@ def _doubled(module: torch.nn.Module) -> torch.nn.Module:
 class _GraphRunner:
     """Runs a flat fx graph module: arguments in the order of `input_names`, results in the order of `output_names`."""
 
-    def __init__(self, module: torch.fx.GraphModule, input_names: Sequence[str], output_names: Sequence[str | None]) -> None:
+    def __init__(
+        self, module: torch.fx.GraphModule, input_names: Sequence[str], output_names: Sequence[str | None]
+    ) -> None:
         self._module = flat(module)
         self._double: torch.fx.GraphModule | None = None
         self.input_names = tuple(input_names)
@@ -119,7 +123,8 @@ class _GraphRunner:
 
 
 def in_double(call: Any) -> Any:
-    """Call under the widening mode with float64 as the default dtype. Raises NotImplementedError if a value stayed narrow."""
+    """Call under the widening mode with float64 as the default dtype. Raises NotImplementedError if a value stayed
+    narrow."""
     mode = _Widening()
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
@@ -178,17 +183,24 @@ class ProgramRunner:
         self._program = program
         signature = program.graph_signature
         graph_inputs = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-        self._inputs = [graph_inputs[name] for name in signature.user_inputs if isinstance(name, str) and name in graph_inputs]
+        self._inputs = [
+            graph_inputs[name] for name in signature.user_inputs if isinstance(name, str) and name in graph_inputs
+        ]
         output_node = next(node for node in program.graph.nodes if node.op == "output")
         kinds = signature.output_specs
         self._outputs = [
             node for node, spec in zip(output_node.args[0], kinds, strict=True) if spec.kind.name == "USER_OUTPUT"
         ]
         names = [node.name if isinstance(node, torch.fx.Node) else None for node in self._outputs]
-        self._runner = _GraphRunner(program.module(check_guards=False), [node.name for node in self._inputs], _unique(names))
+        self._runner = _GraphRunner(
+            program.module(check_guards=False), [node.name for node in self._inputs], _unique(names)
+        )
 
     def signature(self) -> Signature:
-        dims = {str(symbol): (max(1, int(bounds.lower)), _upper(bounds.upper)) for symbol, bounds in self._program.range_constraints.items()}
+        dims = {
+            str(symbol): (_lower(bounds.lower), _upper(bounds.upper))
+            for symbol, bounds in self._program.range_constraints.items()
+        }
         inputs = tuple(_spec(node.name, node.meta["val"], _table_rows(node, self._program)) for node in self._inputs)
         outputs = tuple(
             _spec(name, node.meta["val"], None)
@@ -206,7 +218,9 @@ class CallableRunner:
 
     def __init__(self, module: torch.nn.Module, arguments: tuple[Any, ...] | None) -> None:
         if arguments is None:
-            raise UsageError("the judge needs example arguments", advice="return (module, (example, ...)) from the callable")
+            raise UsageError(
+                "the judge needs example arguments", advice="return (module, (example, ...)) from the callable"
+            )
         self._module = module
         self._arguments = arguments
         leaves, self._structure = tree_flatten(arguments)
@@ -217,7 +231,10 @@ class CallableRunner:
         self._double: torch.nn.Module | None = None
 
     def signature(self) -> Signature:
-        inputs = tuple(_spec(name, leaf, _embedding_rows(self._module)) for name, leaf in zip(self._names, self._leaves, strict=True))
+        inputs = tuple(
+            _spec(name, leaf, _embedding_rows(self._module))
+            for name, leaf in zip(self._names, self._leaves, strict=True)
+        )
         with torch.no_grad():
             values, _ = tree_flatten(copy.deepcopy(self._module)(*self._arguments))
         outputs = tuple(_spec(f"output_{i}" if i else "output", value, None) for i, value in enumerate(values))
@@ -287,6 +304,11 @@ def _unique(names: Sequence[str | None]) -> list[str | None]:
     return unique
 
 
+def _lower(bound: Any) -> int:
+    """torch.export writes 2 for a dimension without a stated minimum; such programs run with 1."""
+    return int(bound) if getattr(bound, "is_Integer", False) and int(bound) > 2 else 1
+
+
 def _upper(bound: Any) -> int | None:
     """An int, or None for a bound that is infinite or symbolic."""
     return int(bound) if getattr(bound, "is_Integer", False) and int(bound) < (1 << 62) else None
@@ -305,7 +327,10 @@ def _table_rows(placeholder: torch.fx.Node, program: Any) -> int | None:
             name = str(user.target)
             if "embedding" in name and isinstance(user.args[0], torch.fx.Node) and user.args[1] in seen:
                 rows.append(int(user.args[0].meta["val"].shape[0]))
-            elif any(part in name for part in (".to.", "_to_copy", "view", "reshape", "unsqueeze", "flatten")) and user not in seen:
+            elif (
+                any(part in name for part in (".to.", "_to_copy", "view", "reshape", "unsqueeze", "flatten"))
+                and user not in seen
+            ):
                 seen.add(user)
                 pending.append(user)
     return min(rows, default=None)

@@ -1,0 +1,135 @@
+"""Intermediate values of both sides, paired by what our writers record and held to the budget of compare.py.
+
+Each node of a target that isomorph wrote carries the name that its value had in the source (`isomorph.origin`). Both
+sides are asked for these values, a chunk at a time.
+
+The axis order of an intermediate is not recorded: of the orders channels-first and channels-last that fit the shape,
+the one with the smaller error is taken. Intermediate values never turn a verdict to DIFFERENT; they name culprits, and
+they are asked for more where an output alone says too little (witness.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from isomorph.converters.formats import by_name
+from isomorph.errors import IsomorphError, RunnerError
+from isomorph.ir import DType, Model, Node
+from isomorph.validators.compare import Comparison, compare_float, unit_roundoff
+from isomorph.validators.inputs import Case
+from isomorph.validators.pairing import Pairing
+from isomorph.validators.runner import FLOAT64, LINEAR, Capture, Runner, Subject
+from isomorph.validators.verdict import CaseResult, signal
+
+__all__ = ["NoTaps", "Taps", "compare_taps"]
+
+CHUNK = 32
+"""Values asked for in one run: bounds the memory of a deep network's intermediates."""
+
+
+class NoTaps(IsomorphError):
+    """Intermediate values cannot be had or paired; `what` says why."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """The target's nodes that have a counterpart, and the result for each value that was compared.
+
+    names    node -> name of its value in the target
+    origins  name of the value in the target -> name in the source
+    results  name of the value in the target -> its comparison, with the signal it is measured against
+    """
+
+    model: Model
+    names: Mapping[Node, str]
+    origins: Mapping[str, str]
+    results: Mapping[str, CaseResult]
+
+    def result(self, node: Node | None) -> CaseResult | None:
+        name = self.names.get(node) if node is not None else None
+        return self.results.get(name) if name is not None else None
+
+
+def compare_taps(target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing) -> Taps:
+    """Compare every value that both sides have on this case. Raises NoTaps."""
+    if isinstance(target, Capture):
+        raise NoTaps("the target is not a file")
+    try:
+        model = by_name(target.format).load_reader()(Path(target.path))
+    except (IsomorphError, ImportError) as error:
+        raise NoTaps(f"the target cannot be read ({error})".splitlines()[0]) from error
+    named = list(_named(model, target.format))
+    feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
+    results: dict[str, CaseResult] = {}
+    try:
+        for start in range(0, len(named), CHUNK):
+            results.update(_compare_chunk(named[start : start + CHUNK], left, right, case, feeds))
+    except (RunnerError, NotImplementedError) as error:
+        raise NoTaps(f"intermediate values cannot be had ({error})".splitlines()[0]) from error
+    if not results:
+        raise NoTaps("no value of the target is recorded as a value of the source")
+    return Taps(model, {node: name for node, name, _ in named}, {name: origin for _, name, origin in named}, results)
+
+
+def _named(model: Model, format: str) -> Iterator[tuple[Node, str, str]]:
+    """Node, name of its value in the target, name of the same value in the source.
+
+    Of several nodes with one origin the last has its value; the one that feeds it alone may be a layer before its
+    activation.
+    """
+    last: dict[str, Node] = {}
+    for node in model.graph.nodes:
+        if node.origin.name:
+            last[node.origin.name] = node
+    feeders = {_only_feeder(node): node for node in last.values()}
+    for node in model.graph.nodes:
+        name = node.outputs[0].name if format == "onnx" else node.name
+        if last.get(node.origin.name) is node:
+            yield node, name, node.origin.name
+        elif node in feeders and feeders[node].origin.name == node.origin.name:
+            yield node, name, node.origin.name + LINEAR
+
+
+def _only_feeder(node: Node) -> Node | None:
+    producers = [value.producer for value in node.operands() if value.producer is not None]
+    return producers[0] if len(producers) == 1 and not any(value.is_parameter for value in node.operands()) else None
+
+
+def _compare_chunk(
+    chunk: Sequence[tuple[Node, str, str]], left: Runner, right: Runner, case: Case, feeds: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, CaseResult]]:
+    here, there = [name for _, name, _ in chunk], [origin for _, _, origin in chunk]
+    reference = left.run(case.inputs, taps=there, precision=FLOAT64).taps
+    if not reference:
+        return
+    plain = left.run(case.inputs, taps=there).taps
+    target = right.run(feeds, taps=here).taps
+    for name, origin in zip(here, there, strict=True):
+        if name not in target or origin not in reference or origin not in plain:
+            continue
+        comparison = _compare(reference[origin], plain[origin], target[name])
+        if comparison is not None:
+            (strength,) = signal([reference[origin]], [case.batch])
+            yield name, CaseResult(case.describe(), comparison, strength, unit_roundoff(plain[origin].dtype))
+
+
+def _compare(reference: np.ndarray, plain: np.ndarray, target: np.ndarray) -> Comparison | None:
+    """None where the two are not the same kind of thing (integers, shapes that no axis order explains)."""
+    if not (DType.of(plain.dtype).is_float and DType.of(target.dtype).is_float) or not reference.size:
+        return None
+    unit = unit_roundoff(plain.dtype)
+    orders = [view for view in _orders(target) if view.shape == reference.shape]
+    return min((compare_float(reference, [plain], view, unit) for view in orders), key=lambda c: c.worst, default=None)
+
+
+def _orders(array: np.ndarray) -> Iterator[np.ndarray]:
+    yield array
+    if array.ndim >= 3:
+        yield np.moveaxis(array, -1, 1)
+        yield np.moveaxis(array, 1, -1)
