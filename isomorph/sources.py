@@ -112,7 +112,10 @@ def _refuse_missing(path: Path) -> None:
 
 
 def call(reference: str) -> tuple[Any, tuple[Any, ...] | None, dict[str, Any]]:
-    """Import MODULE, call CALLABLE: (module, arguments or None, keyword arguments). Raises UsageError, MissingExtraError."""
+    """Import MODULE, call CALLABLE: (module, arguments or None, keyword arguments).
+
+    Raises UsageError if there is no such thing or it returns no module, MissingExtraError without torch.
+    """
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "torch", purpose="capturing a live module")
     name, _, attribute = reference.partition(":")

@@ -57,7 +57,7 @@ def command(  # noqa: PLR0917 (click passes by name)
 ) -> int:
     """Convert SOURCE to TARGET.
 
-    SOURCE is a path, zoo:NAME, or python:MODULE:CALLABLE (your own code: it is called, and what it returns is captured).
+    SOURCE is a path, zoo:NAME, or python:MODULE:CALLABLE (your own code: it is called, what it returns is captured).
     Nothing of a model file is run unless --validate asks for it.
     """
     from isomorph import screen
@@ -138,6 +138,7 @@ def _show(done: Conversion, target: Path, seconds: float, report: Report | None)
     from isomorph import screen
     from isomorph.converters.formats import by_name
 
+    nodes = [len(model.graph.nodes) for model in (done.source_model, done.model)]
     steps = ", ".join(f"{name} {spent:.2f}" for name, spent in done.steps)
     rows: list[tuple[str, str | Text]] = [
         ("format", f"{_title(done.source_format)} -> {by_name(done.target_format).title}"),
@@ -145,7 +146,7 @@ def _show(done: Conversion, target: Path, seconds: float, report: Report | None)
         ("parameters", f"{done.parameters:,}"),
         (
             "nodes",
-            f"{len(done.source_model.graph.nodes)} -> {len(done.model.graph.nodes)}, {_count(done.transposes, 'transpose')}",
+            f"{nodes[0]} -> {nodes[1]}, {_count(done.transposes, 'transpose')}",
         ),
         *((kind, str(text)) for kind, text in _signature(done.model)),
         ("size", f"{target.stat().st_size / 1e6:,.2f} MB"),

@@ -23,7 +23,7 @@ _PACKAGES = {
 }
 
 _DEVICES = {
-    "onnxruntime": "import onnxruntime as o; d = [n.replace('ExecutionProvider', '') for n in o.get_available_providers()]",
+    "onnxruntime": "import onnxruntime as o; d = [p.split('Exec')[0] for p in o.get_available_providers()]",
     "torch": "import torch as t; d = ['CPU', *(t.cuda.get_device_name(i) for i in range(t.cuda.device_count()))]",
     "jax": "import jax; d = [str(device) for device in jax.devices()]",
     "tensorflow": "import tensorflow as t; d = [p.name.split(':', 1)[1] for p in t.config.list_physical_devices()]",
