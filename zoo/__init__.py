@@ -2,7 +2,7 @@
 
 from isomorph.zoo.answers import AnswerResult, Run, check_answers
 from isomorph.zoo.catalogue import Verification, entries, find, local_path, pull, resolve, verify
-from isomorph.zoo.manifest import Answer, Embedded, Entry, File, Manifest, NpmPackage, Signature, Source, Wheel
+from isomorph.zoo.manifest import Answer, Embedded, Entry, File, Manifest, NpmPackage, Source, TensorInfo, Wheel
 
 __all__ = [
     "Answer",
@@ -13,8 +13,8 @@ __all__ = [
     "Manifest",
     "NpmPackage",
     "Run",
-    "Signature",
     "Source",
+    "TensorInfo",
     "Verification",
     "Wheel",
     "check_answers",

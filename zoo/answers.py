@@ -11,7 +11,7 @@ import numpy as np
 from isomorph.errors import MalformedError
 from isomorph.ir import DType
 from isomorph.zoo.expectations import Expectation, Finding
-from isomorph.zoo.manifest import Answer, Binding, Entry, File, Signature
+from isomorph.zoo.manifest import Answer, Binding, Entry, File, TensorInfo
 from isomorph.zoo.recipes import Array, evaluate
 
 __all__ = ["AnswerResult", "Run", "check_answers", "known_inputs"]
@@ -53,15 +53,15 @@ def check_answers(entry: Entry, run: Run, file: File | None = None) -> list[Answ
     results: list[AnswerResult] = []
     for answer in entry.answers:
         given, sizes = {}, dict[str, int]()
-        for signature, array in zip(entry.inputs, known_inputs(entry, answer).values(), strict=True):
-            _fits(array.shape, signature, sizes)
-            binding = inputs.get(signature.name, Binding(signature.name))
+        for info, array in zip(entry.inputs, known_inputs(entry, answer).values(), strict=True):
+            _fits(array.shape, info, sizes)  # learns the symbolic sizes of this answer
+            binding = inputs.get(info.name, Binding(info.name))
             given[binding.name] = array if binding.perm is None else np.transpose(array, binding.perm)
         received = dict(run(given))
-        signatures = {signature.name: signature for signature in entry.outputs}
+        infos = {info.name: info for info in entry.outputs}
         for expectation in answer.expectations:
             binding = outputs.get(expectation.output, Binding(expectation.output))
-            finding = _judge(expectation, received, binding, signatures[expectation.output], dict(sizes))
+            finding = _judge(expectation, received, binding, infos[expectation.output], dict(sizes))
             results.append(_result(answer, expectation, finding))
     return results
 
@@ -72,20 +72,20 @@ def known_inputs(entry: Entry, answer: Answer) -> dict[str, Array]:
     Raises MalformedError if a recipe makes another shape than is declared.
     """
     arrays = {}
-    for signature in entry.inputs:
-        array = evaluate(answer.inputs[signature.name]).astype(DType.of(signature.dtype).numpy)
-        if not _fits(array.shape, signature, {}):
-            what = f"the recipe of {signature.name!r} makes {array.shape}, not {signature.shape}"
+    for info in entry.inputs:
+        array = evaluate(answer.inputs[info.name]).astype(DType.of(info.dtype).numpy)
+        if not _fits(array.shape, info, {}):
+            what = f"the recipe of {info.name!r} makes {array.shape}, not {info.shape}"
             raise MalformedError(f"the zoo's manifest is wrong: {what}", at=f"{entry.name}, answer {answer.name}")
-        arrays[signature.name] = np.ascontiguousarray(array)
+        arrays[info.name] = np.ascontiguousarray(array)
     return arrays
 
 
-def _fits(shape: tuple[int, ...], signature: Signature, sizes: dict[str, int]) -> bool:
+def _fits(shape: tuple[int, ...], info: TensorInfo, sizes: dict[str, int]) -> bool:
     """Whether a shape is as declared; `sizes` has the symbolic sizes that are known, and learns the others."""
-    if len(shape) != len(signature.shape):
+    if len(shape) != len(info.shape):
         return False
-    pairs = zip(shape, signature.shape, strict=True)
+    pairs = zip(shape, info.shape, strict=True)
     return all(size == (sizes.setdefault(dim, size) if isinstance(dim, str) else dim) for size, dim in pairs)
 
 
@@ -93,7 +93,7 @@ def _judge(
     expectation: Expectation,
     received: Mapping[str, Array],
     binding: Binding,
-    signature: Signature,
+    info: TensorInfo,
     sizes: dict[str, int],
 ) -> Finding:
     if binding.name not in received:
@@ -102,8 +102,8 @@ def _judge(
     array = np.asarray(received[binding.name])
     if binding.perm is not None and array.ndim == len(binding.perm):
         array = np.transpose(array, np.argsort(binding.perm))
-    if array.size == 0 or not _fits(array.shape, signature, sizes):
-        declared = ", ".join(str(sizes.get(str(dim), dim)) for dim in signature.shape)
+    if array.size == 0 or not _fits(array.shape, info, sizes):
+        declared = ", ".join(str(sizes.get(str(dim), dim)) for dim in info.shape)
         return Finding(f"an array of shape ({declared})", f"an array of shape {array.shape}", float("inf"), False)
     return expectation.judge(array)
 

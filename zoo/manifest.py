@@ -31,8 +31,8 @@ __all__ = [
     "File",
     "Manifest",
     "NpmPackage",
-    "Signature",
     "Source",
+    "TensorInfo",
     "Wheel",
     "load_manifest",
     "parse_manifest",
@@ -115,7 +115,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class TensorInfo:
     """An input or output: shape with names for symbolic sizes, element type, and what it means."""
 
     name: str
@@ -145,8 +145,8 @@ class Entry:
     credit: str
     source: Source
     files: tuple[File, ...]
-    inputs: tuple[Signature, ...]
-    outputs: tuple[Signature, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     answers: tuple[Answer, ...]
 
     def file(self, suffix: str | None = None) -> File:
@@ -201,8 +201,8 @@ def _entry(table: Table) -> Entry:
         name = _matching(table, "name", _NAME)
         table.where = f"{table.where} ({name})"
         source = _source(table.table("source"))
-        inputs = tuple(_signature(entry) for entry in table.tables("input", least=1))
-        outputs = tuple(_signature(entry) for entry in table.tables("output", least=1))
+        inputs = tuple(_tensor_info(entry) for entry in table.tables("input", least=1))
+        outputs = tuple(_tensor_info(entry) for entry in table.tables("output", least=1))
         ends = (_names(table, "input", inputs), _names(table, "output", outputs))
         files = tuple(_file(entry, *ends) for entry in table.tables("file", least=1))
         _distinct(table, "file", [file.suffix for file in files])
@@ -254,10 +254,10 @@ def _binding(table: Table, key: str) -> Binding:
         return Binding(name, inner.integers("perm") if inner.has("perm") else None)
 
 
-def _signature(table: Table) -> Signature:
+def _tensor_info(table: Table) -> TensorInfo:
     with table.closed():
         dtype = _checked(table, "dtype", lambda name: str(DType.of(name)))
-        return Signature(table.text("name"), table.sizes("shape"), dtype, table.text("meaning"))
+        return TensorInfo(table.text("name"), table.sizes("shape"), dtype, table.text("meaning"))
 
 
 def _answer(table: Table, inputs: set[str], outputs: set[str]) -> Answer:
@@ -293,8 +293,8 @@ def _checked(table: Table, key: str, check: Callable[[str], str]) -> str:
         raise table.error(f"`{key}` is {text!r}, which isomorph does not know") from None
 
 
-def _names(table: Table, kind: str, signatures: tuple[Signature, ...]) -> set[str]:
-    names = [signature.name for signature in signatures]
+def _names(table: Table, kind: str, infos: tuple[TensorInfo, ...]) -> set[str]:
+    names = [info.name for info in infos]
     _distinct(table, kind, names)
     return set(names)
 
