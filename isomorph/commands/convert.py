@@ -101,7 +101,9 @@ def _convert(
     from isomorph.converters.files import check_target
 
     if located.path is not None:
-        return convert(located.path, target, source_format=located.format, inputs=shapes, progress=progress, **options)
+        done = convert(located.path, target, source_format=located.format, inputs=shapes, progress=progress, **options)
+        done.source = located.given
+        return done
     check_target(target, force=options["force"])
     screen.note(f"calling your code: {located.reference}")
     progress("capture")
