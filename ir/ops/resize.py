@@ -61,15 +61,18 @@ class Resize(Op):
     def coordinates_of(self, index: int, size: int) -> Array:
         """The input coordinate, float64, of each output cell along spatial axis `index` of input size `size`."""
         count = int(self.sizes[index])  # type: ignore[arg-type]
-        scale = self._scale(index, size)
         cells = np.arange(count, dtype=np.float64)
-        if self.coordinates == "asymmetric":
-            return cells / scale
         if self.coordinates == "align_corners":
             return cells * (size - 1) / max(count - 1, 1)
         if self.coordinates == "pytorch_half_pixel" and count == 1:
             return np.zeros(1)
-        return (cells + 0.5) / scale - 0.5
+        if self.scales is not None:
+            scale = self.scales[index]
+            return cells / scale if self.coordinates == "asymmetric" else (cells + 0.5) / scale - 0.5
+        # exact integers, divided once: a coordinate that is whole comes out whole, and is not rounded to its neighbor
+        if self.coordinates == "asymmetric":
+            return cells * size / count
+        return ((2 * cells + 1) * size - count) / (2 * count)
 
     def _scale(self, index: int, size: int) -> float:
         return int(self.sizes[index]) / size if self.scales is None else self.scales[index]  # type: ignore[arg-type]
