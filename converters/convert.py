@@ -111,7 +111,7 @@ def prepare(model: Model, target: Target, *, layout: LayoutChoice = "keep") -> M
     Raises UnsupportedError that lists every node that the target cannot have.
     """
     laid_out = assign_layout(canonicalize(model), target.layout, target.refuse, native=layout == "native")
-    return canonicalize(legalize(laid_out, target.refuse, target.name))
+    return canonicalize(legalize(laid_out, target.refuse, target.name), raise_layers=False)
 
 
 def convert(

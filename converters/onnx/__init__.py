@@ -1,1 +1,1 @@
-"""."""
+"""ONNX: reader and writer. See docs/formats/onnx.md."""

@@ -6,10 +6,13 @@
     Transpose(x) that moves nothing        ->  x
     Transpose(Transpose(x))                ->  Transpose(x), or x
     Cast(x) to the type of x               ->  x
+
+and nodes and parameters that no output needs; and, when layers are to be raised,
+
     MatMul(x, Transpose(w))                ->  Linear(x, w)            w a parameter of rank 2
     Add(Linear(x, w), b)                   ->  Linear(x, w, b)         b a parameter (O,), the Linear read once
 
-and nodes and parameters that no output needs. Every rule is exact, to the bit.
+Every rule is exact.
 """
 
 from __future__ import annotations
@@ -29,11 +32,16 @@ __all__ = ["canonicalize", "prune"]
 Rule = Callable[[Rewriter, Node], Value | None]
 
 
-def canonicalize(model: Model) -> Model:
-    """The model under the rules above. Inputs, outputs and their names stay."""
+def canonicalize(model: Model, *, raise_layers: bool = True) -> Model:
+    """The model under the rules above. Inputs, outputs and their names stay.
+
+    raise_layers   False after a model was legalized: then products stay as the target has them
+    """
     single = _read_once(model.graph)
 
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
+        if isinstance(node.op, Add | MatMul) and not raise_layers:
+            return None
         if isinstance(node.op, Add):
             value = _add_bias(b, node, single)
         else:

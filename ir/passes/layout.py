@@ -175,10 +175,13 @@ class _Plan:
 
     def order_free(self, node: Node) -> bool:
         """Whether a reshape reads the same elements in the same order from the permuted operand."""
-        x = next(node.operands())
-        if x.rank < 3:
+        return self.is_still(next(node.operands()))
+
+    def is_still(self, value: Value) -> bool:
+        """Whether the permutation moves no element: all that moves are axes of size 1."""
+        if value.rank < 3:
             return False
-        moving = [axis for axis in self.perm(x.rank) if x.shape[axis] != 1]
+        moving = [axis for axis in self.perm(value.rank) if value.shape[axis] != 1]
         return moving == sorted(moving)
 
     def absorbers(self, node: Node) -> list[Node]:
@@ -211,7 +214,9 @@ class _Plan:
         return not (isinstance(user.op, Gemm) and user.op.trans_a)
 
     def cost(self, value: Value) -> int:
-        """Bytes moved by transposing a value; a symbolic size counts as 8."""
+        """Bytes moved by transposing a value; a symbolic size counts as 8. Where nothing moves a Reshape serves, for 1."""
+        if self.is_still(value):
+            return 1
         size = elements([_assumed(dim) for dim in value.shape])
         return max(int(size) * value.dtype.itemsize, 1)  # type: ignore[arg-type]
 
@@ -403,7 +408,9 @@ class _Apply:
     def _emit_transpose(self, old: Value, new: Value, perm: Perm, layout: Layout) -> Value:
         node = old.producer or next(user for user in self.plan.users[old])
         with self.b.at(node.scope if old.producer else replace(node.scope, entries=()), node.origin.changed_by("layout")):
-            return self.b.emit(Transpose(perm), new, name=f"{old.name}_{layout}")
+            still = self.plan.is_still(old)
+            op = Reshape(tuple(new.shape[axis] for axis in perm)) if still else Transpose(perm)
+            return self.b.emit(op, new, name=f"{old.name}_{layout}")
 
     def _other_layout(self) -> Layout:
         return Layout.CHANNELS_FIRST if self.plan.layout is Layout.CHANNELS_LAST else Layout.CHANNELS_LAST

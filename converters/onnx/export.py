@@ -1,0 +1,209 @@
+"""What export rules write with: nodes, constants, and sizes that are computed from the shapes of the inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from isomorph.converters.onnx.codec import element_type
+from isomorph.errors import Unsupported, UnsupportedError
+from isomorph.ir import ArrayTensor, Dim, DType, Model, Node, Sym, Value
+from isomorph.ir.layout import Perm
+from isomorph.ir.ops.shape import Transpose
+from isomorph.ir.shapes import Atom
+
+__all__ = ["Export"]
+
+
+class Export:
+    """The ONNX graph being written. `emit` appends nodes; the node at hand gives them name, scope and origin."""
+
+    def __init__(self, model: Model, opset: int) -> None:
+        self.model = model
+        self.opset = opset
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, ArrayTensor] = {}
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._sizes: dict[Dim, str] = {}
+        self._taken = {value.name for value in model.graph.values()} | set(model.graph.outputs)
+        self._node_names: set[str] = set()
+        self._node: Node | None = None
+        self.names = _output_names(model)
+        self.stored_perms = _stored_perms(model)
+        self._taken |= set(self.names.values())
+        self._where: dict[str, tuple[Value, int]] = {}
+        for value in model.graph.inputs:
+            for axis, dim in enumerate(value.shape):
+                if isinstance(dim, Sym) and dim.name is not None:
+                    self._where.setdefault(dim.name, (value, axis))
+
+    def name(self, value: Value | str | None) -> str:
+        """The name of a value in the file; "" for an absent operand."""
+        if value is None:
+            return ""
+        return value if isinstance(value, str) else self.names.get(value, value.name)
+
+    def begin(self, node: Node) -> None:
+        """From here on, nodes belong to this IR node."""
+        self._node = node
+
+    def fresh(self, hint: str) -> str:
+        """An unused value name."""
+        name, count = hint, 0
+        while name in self._taken:
+            count += 1
+            name = f"{hint}_{count}"
+        self._taken.add(name)
+        return name
+
+    def emit(
+        self,
+        kind: str,
+        inputs: Sequence[Value | str | None],
+        outputs: Sequence[Value | str] | None = None,
+        *,
+        domain: str = "",
+        **attributes: Any,
+    ) -> str:
+        """Append an ONNX node and return its first output's name. Without `outputs` it makes one new value.
+
+        Attributes that are None are left out.
+        """
+        named = [self.name(value) for value in inputs]
+        while named and not named[-1]:
+            named.pop()
+        made = [self.name(value) for value in outputs] if outputs is not None else [self.fresh(f"{self._title()}.{kind.lower()}")]
+        given = {key: value for key, value in attributes.items() if value is not None}
+        proto = helper.make_node(kind, named, made, name=self._unique_node(kind), domain=domain, **given)
+        self._annotate(proto)
+        self.nodes.append(proto)
+        return made[0]
+
+    def replace(self, kind: str, node: Node, *, inputs: Sequence[Value | str | None] | None = None, **attributes: Any) -> None:
+        """The IR node as one ONNX node with the same outputs (and operands, unless given)."""
+        self.emit(kind, node.inputs if inputs is None else inputs, node.outputs, **attributes)
+
+    def constant(self, array: np.ndarray, hint: str = "constant") -> str:
+        """An initializer; equal ones are shared."""
+        key = (array.dtype.name, array.shape, array.tobytes())
+        if key not in self._shared:
+            name = self.fresh(hint)
+            self._shared[key] = name
+            self.constants[name] = ArrayTensor(array)
+        return self._shared[key]
+
+    def ints(self, values: Iterable[int], hint: str = "ints") -> str:
+        """A 1-d int64 initializer."""
+        return self.constant(np.asarray(list(values), np.int64), hint)
+
+    def sizes(self, dims: Sequence[Dim], hint: str = "sizes") -> str:
+        """A 1-d int64 value with these sizes: an initializer, or computed where some are symbolic."""
+        if not any(isinstance(dim, Sym) for dim in dims):
+            return self.ints((int(dim) for dim in dims), hint)  # type: ignore[arg-type]
+        pieces: list[str] = []
+        run: list[int] = []
+        for dim in dims:
+            if isinstance(dim, Sym):
+                if run:
+                    pieces.append(self.ints(run))
+                    run = []
+                pieces.append(self.size(dim))
+            else:
+                run.append(dim)
+        if run:
+            pieces.append(self.ints(run))
+        return pieces[0] if len(pieces) == 1 else self.emit("Concat", pieces, axis=0)
+
+    def size(self, dim: Dim) -> str:
+        """A value of shape (1,), int64: the size computed from the shapes of the inputs, once for each expression."""
+        if not isinstance(dim, Sym):
+            return self.ints([dim])
+        if dim not in self._sizes:
+            self._sizes[dim] = self._compute(dim)
+        return self._sizes[dim]
+
+    def _compute(self, dim: Sym) -> str:
+        total: str | None = None
+        for monomial, factor in dim.terms:
+            product: str | None = None
+            for atom in monomial:
+                value = self._atom(atom)
+                product = value if product is None else self.emit("Mul", [product, value])
+            if product is None:
+                product = self.ints([factor])
+            elif factor != 1:
+                product = self.emit("Mul", [product, self.ints([factor])])
+            total = product if total is None else self.emit("Add", [total, product])
+        assert total is not None
+        return total
+
+    def _atom(self, atom: Atom) -> str:
+        if atom.op == "dim":
+            if atom.name not in self._where:
+                assert self._node is not None
+                item = Unsupported(self._node.op.name, f"the size {atom.name} is no axis of an input", self._node.describe())
+                raise UnsupportedError("write this model to onnx", [item])
+            value, axis = self._where[atom.name]
+            return self.emit("Shape", [value], start=axis, end=axis + 1) if self.opset >= 15 else self._shape_13(value, axis)
+        left, right = (self.size(arg) for arg in atom.args)
+        if atom.op in ("min", "max"):
+            return self.emit(atom.op.capitalize(), [left, right])
+        if atom.op == "%":
+            return self.emit("Mod", [left, right])
+        remainder = self.emit("Mod", [left, right])  # Div truncates; sizes may be negative on the way, so floor exactly
+        return self.emit("Div", [self.emit("Sub", [left, remainder]), right])
+
+    def _shape_13(self, value: Value, axis: int) -> str:
+        return self.emit("Gather", [self.emit("Shape", [value]), self.ints([axis])], axis=0)
+
+    def _title(self) -> str:
+        return self._node.outputs[0].name if self._node is not None else "graph"
+
+    def _unique_node(self, kind: str) -> str:
+        base = self._node.name if self._node is not None else kind
+        name = base if base not in self._node_names else f"{base}.{kind.lower()}"
+        count, candidate = 0, name
+        while candidate in self._node_names:
+            count += 1
+            candidate = f"{name}_{count}"
+        self._node_names.add(candidate)
+        return candidate
+
+    def _annotate(self, proto: onnx.NodeProto) -> None:
+        if self._node is None:
+            return
+        scope, origin = self._node.scope, self._node.origin
+        entries = [[entry.path, entry.cls, entry.call] for entry in scope.entries]
+        about = {"framework": origin.framework, "op": origin.op, "name": origin.name, "file": origin.file, "line": origin.line, "code": origin.code}
+        for key, data in (("isomorph.scope", entries), ("isomorph.origin", {k: v for k, v in about.items() if v})):
+            proto.metadata_props.add(key=key, value=json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+
+    def cast(self, value: Value | str, dtype: DType) -> str:
+        return self.emit("Cast", [value], to=element_type(dtype))
+
+
+def _stored_perms(model: Model) -> dict[Value, Perm]:
+    """Parameters that only Transposes by one permutation read: they are stored in that order, without the node."""
+    users = model.graph.users()
+    shown = set(model.graph.outputs.values())
+    perms: dict[Value, Perm] = {}
+    for value in model.graph.parameters:
+        found = {user.op.perm if isinstance(user.op, Transpose) else None for user in users.get(value, [])}
+        results = [user.output for user in users.get(value, []) if isinstance(user.op, Transpose)]
+        if len(found) == 1 and None not in found and value not in shown and not shown.intersection(results):
+            perms[value] = found.pop()  # type: ignore[assignment]
+    return perms
+
+
+def _output_names(model: Model) -> dict[Value, str]:
+    """Node outputs that bear the name of a graph output instead of their own."""
+    names: dict[Value, str] = {}
+    for name, value in model.graph.outputs.items():
+        if value.producer is not None and value not in names:
+            names[value] = name
+    return names

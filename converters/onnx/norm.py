@@ -1,0 +1,62 @@
+"""Normalization in ONNX. What ONNX demands and the IR leaves out (a scale of ones) is written as a constant."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.rules import rules
+from isomorph.ir import Node, Value, ops
+
+
+def _vector(export: Export, value: Value | None, like: Value, size: int, fill: float) -> Value | str:
+    return value if value is not None else export.constant(np.full(size, fill, like.dtype.numpy), "ones" if fill else "zeros")
+
+
+@rules.exports(ops.BatchNormalization)
+def write_batch_normalization(export: Export, node: Node) -> None:
+    assert isinstance(node.op, ops.BatchNormalization)
+    x, scale, bias, mean, var = node.inputs
+    assert x is not None and mean is not None
+    size = int(mean.shape[0])  # type: ignore[arg-type]
+    operands = [x, _vector(export, scale, x, size, 1.0), _vector(export, bias, x, size, 0.0), mean, var]
+    export.replace("BatchNormalization", node, inputs=operands, epsilon=node.op.epsilon)
+
+
+@rules.exports(ops.InstanceNormalization, ops.GroupNormalization)
+def write_instance_normalization(export: Export, node: Node) -> None:
+    op = node.op
+    assert isinstance(op, ops.InstanceNormalization | ops.GroupNormalization)
+    x, scale, bias, *_ = (*node.inputs, None, None)
+    assert x is not None
+    size = int(x.shape[1])  # type: ignore[arg-type]
+    operands = [x, _vector(export, scale, x, size, 1.0), _vector(export, bias, x, size, 0.0)]
+    groups = op.num_groups if isinstance(op, ops.GroupNormalization) else None
+    export.replace(op.name, node, inputs=operands, epsilon=op.epsilon, num_groups=groups)
+
+
+@rules.exports(ops.LayerNormalization, ops.RMSNormalization)
+def write_layer_normalization(export: Export, node: Node) -> None:
+    op = node.op
+    assert isinstance(op, ops.LayerNormalization | ops.RMSNormalization)
+    x, scale, *rest = (*node.inputs, None)
+    assert x is not None
+    if scale is None:
+        shape = tuple(int(size) for size in x.shape[op.axis :])  # type: ignore[arg-type]
+        ones = export.constant(np.ones(shape, x.dtype.numpy), "ones")
+        export.replace(op.name, node, inputs=[x, ones, *rest[:1]], axis=op.axis, epsilon=op.epsilon)
+    else:
+        export.replace(op.name, node, axis=op.axis, epsilon=op.epsilon)
+
+
+@rules.exports(ops.LpNormalization)
+def write_lp_normalization(export: Export, node: Node) -> None:
+    assert isinstance(node.op, ops.LpNormalization)
+    export.replace("LpNormalization", node, axis=node.op.axes[0], p=node.op.p)
+
+
+@rules.exports(ops.LocalResponseNormalization)
+def write_lrn(export: Export, node: Node) -> None:
+    op = node.op
+    assert isinstance(op, ops.LocalResponseNormalization)
+    export.replace("LRN", node, size=op.size, alpha=op.alpha, beta=op.beta, bias=op.bias)

@@ -1,0 +1,215 @@
+"""Writes ONNX files: deterministic bytes, readable names, provenance as structured metadata.
+
+Node metadata `isomorph.scope` is a JSON list of [path, class, call], `isomorph.origin` a JSON object; the model's metadata
+keeps what the source carried. See: onnx.proto (NodeProto.metadata_props, since IR version 10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from isomorph.converters.files import atomic_path
+from isomorph.converters.onnx import (  # noqa: F401  (the family files register their rules)
+    activation,
+    attention,
+    conv,
+    elementwise,
+    index,
+    linear,
+    norm,
+    pool,
+    reduce,
+    resize,
+    shape,
+)
+from isomorph.converters.onnx.codec import element_type, tensor_proto
+from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.rules import rules
+from isomorph.converters.rules import Target
+from isomorph.errors import UsageError
+from isomorph.ir import Dim, DType, Layout, Model, Node, Op, Shape, Sym, TensorSource, ops
+
+__all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "target", "write"]
+
+OLDEST_OPSET = 13
+NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
+DEFAULT_OPSET = 23
+"""Every op of the families runs here on onnxruntime 1.32; it loads newer opsets, but has no kernels for their new ops."""
+EXTERNAL_DATA_FROM = 1 << 30
+"""Weights of more bytes than this in total go to `NAME.onnx.data` (protobuf ends at 2 GiB)."""
+_ALIGNMENT = 4096
+
+_SINCE: dict[type[Op], int] = {
+    ops.LayerNormalization: 17,
+    ops.GroupNormalization: 21,
+    ops.RMSNormalization: 23,
+    ops.Gelu: 20,
+    ops.HardSwish: 14,
+    ops.Mish: 18,
+    ops.Swish: 24,
+    ops.Trilu: 14,
+    ops.BitwiseAnd: 18,
+    ops.BitwiseOr: 18,
+    ops.BitwiseXor: 18,
+    ops.BitwiseNot: 18,
+}
+"""The opset that introduced an op in the form that the IR follows. See: the operator changelog of ONNX."""
+
+
+def target(opset: int | None = None) -> Target:
+    """What ONNX of this opset can take. Raises UsageError for an opset that cannot be written."""
+    chosen = _checked(opset)
+    return Target("onnx", Layout.CHANNELS_FIRST, lambda node: _refuse(node, chosen))
+
+
+def write(model: Model, path: Path, *, opset: int | None = None) -> None:
+    """Write a prepared model to `path`; weights of more than 1 GB in all to `path` + ".data" beside it."""
+    chosen = _checked(opset)
+    export = Export(model, chosen)
+    for node in model.graph.nodes:
+        rule = rules.exporter(type(node.op))
+        assert rule is not None, node.op
+        export.begin(node)
+        rule(export, node)
+    sources: dict[str, TensorSource] = {}
+    for value in model.graph.parameters:
+        if value.parameter is not None:
+            perm = export.stored_perms.get(value)
+            sources[value.name] = value.parameter.data if perm is None else value.parameter.data.permuted(perm)
+    sources.update(export.constants)
+    graph = _graph(export)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", chosen)], ir_version=helper.find_min_ir_version_for(
+        [helper.make_opsetid("", chosen)]) if chosen >= 21 else 10)  # fmt: skip
+    proto.producer_name, proto.producer_version = "isomorph", version("isomorph")
+    for key in sorted(model.metadata):
+        proto.metadata_props.add(key=key, value=model.metadata[key])
+    if sum(source.nbytes for source in sources.values()) > EXTERNAL_DATA_FROM:
+        _write_external(proto, sources, path)
+    else:
+        proto.graph.initializer.extend(tensor_proto(name, source) for name, source in sources.items())
+    _annotate_weights(proto, export)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _annotate_weights(proto: onnx.ModelProto, export: Export) -> None:
+    """Say of each weight what a reader cannot see: the order it is stored in (JSON list), that it is a buffer or frozen."""
+    known = {value.name: value for value in export.model.graph.parameters}
+    for tensor in proto.graph.initializer:
+        value = known.get(tensor.name)
+        if value is None or value.parameter is None:
+            continue
+        if value in export.stored_perms:
+            tensor.metadata_props.add(key="isomorph.perm", value=str(list(export.stored_perms[value])))
+        if value.parameter.role != "weight":
+            tensor.metadata_props.add(key="isomorph.role", value=value.parameter.role)
+        elif not value.parameter.trainable:
+            tensor.metadata_props.add(key="isomorph.trainable", value="false")
+
+
+def _checked(opset: int | None) -> int:
+    chosen = DEFAULT_OPSET if opset is None else opset
+    if not OLDEST_OPSET <= chosen <= NEWEST_OPSET:
+        raise UsageError(f"cannot write opset {chosen}", advice=f"choose --opset {OLDEST_OPSET} to {NEWEST_OPSET}")
+    return chosen
+
+
+def _refuse(node: Node, opset: int) -> str | None:
+    op = node.op
+    if rules.exporter(type(op)) is None:
+        return "ONNX has no such operator"
+    if opset < _SINCE.get(type(op), 0):
+        return f"opset {opset} has it only from {_SINCE[type(op)]} on"
+    if getattr(op, "layout", Layout.CHANNELS_FIRST) is not Layout.CHANNELS_FIRST:
+        return "ONNX has windowed operators for channels-first data only"
+    if isinstance(op, ops.BatchNormalization | ops.InstanceNormalization | ops.GroupNormalization | ops.LocalResponseNormalization) and op.axis != 1:
+        return f"ONNX has it for channels on axis 1, not {op.axis}"
+    check = _CHECKS.get(type(op))
+    return check(node, opset) if check is not None else None
+
+
+def _refuse_linear(node: Node, opset: int) -> str | None:
+    x = node.inputs[0]
+    return None if x is not None and x.rank == 2 else "Gemm takes matrices only"
+
+
+def _refuse_lp(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.LpNormalization)
+    return "LpNormalization has one axis and no epsilon" if len(node.op.axes) != 1 or node.op.epsilon else None
+
+
+def _refuse_global(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.GlobalAveragePool | ops.GlobalMaxPool)
+    return None if node.op.keepdims else "ONNX's global pools keep the reduced axes"
+
+
+def _refuse_average(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.AveragePool)
+    dilated = any(step != 1 for step in node.op.dilations)
+    return f"opset {opset} has no dilations here" if dilated and opset < 19 else None
+
+
+def _refuse_mod(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.Mod)
+    x = node.inputs[0]
+    return "Mod of floating-point numbers needs fmod" if x is not None and x.dtype.is_float and not node.op.fmod else None
+
+
+
+
+_CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
+    ops.Linear: _refuse_linear,
+    ops.LpNormalization: _refuse_lp,
+    ops.GlobalAveragePool: _refuse_global,
+    ops.GlobalMaxPool: _refuse_global,
+    ops.AveragePool: _refuse_average,
+    ops.Mod: _refuse_mod,
+}
+
+
+def _graph(export: Export) -> onnx.GraphProto:
+    model = export.model
+    inputs = [_value_info(value.name, value.dtype, value.shape) for value in model.graph.inputs]
+    outputs, seen = [], set()
+    for name, value in model.graph.outputs.items():
+        if export.name(value) != name:
+            export.nodes.append(helper.make_node("Identity", [export.name(value)], [name], name=export.fresh(f"{name}.identity")))
+        outputs.append(_value_info(name, value.dtype, value.shape))
+        seen.add(name)
+    infos = [
+        _value_info(export.name(value), value.dtype, value.shape)
+        for node in model.graph.nodes
+        for value in node.outputs
+        if export.name(value) not in seen and not (node.inputs and node.inputs[0] in export.stored_perms)
+    ]
+    return helper.make_graph(export.nodes, model.name or "model", inputs, outputs, value_info=infos)
+
+
+def _value_info(name: str, dtype: DType, shape: Shape) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, element_type(dtype), [_dim(dim) for dim in shape])
+
+
+def _dim(dim: Dim) -> int | str:
+    return str(dim) if isinstance(dim, Sym) else dim
+
+
+def _write_external(proto: onnx.ModelProto, sources: dict[str, TensorSource], path: Path) -> None:
+    """Stream the weights to the data file; the small .onnx that is renamed afterwards is the commit point."""
+    data_path = path.with_name(f"{path.name}.data")
+    with atomic_path(data_path) as temporary, temporary.open("wb") as file:
+        for name, source in sources.items():
+            if source.nbytes < 1024 or source.dtype in (DType.STRING, DType.INT4, DType.UINT4):
+                proto.graph.initializer.append(tensor_proto(name, source))
+                continue
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            tensor = onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype), data_location=TensorProto.EXTERNAL)
+            entries = {"location": data_path.name, "offset": str(file.tell()), "length": str(source.nbytes)}
+            for key, value in entries.items():
+                tensor.external_data.add(key=key, value=value)
+            source.numpy().tofile(file) if source.nbytes else None
+            proto.graph.initializer.append(tensor)
