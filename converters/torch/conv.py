@@ -1,0 +1,108 @@
+"""Convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from isomorph.converters.torch.lowering import Lowering
+from isomorph.converters.torch.rules import rules
+from isomorph.ir import Value, ops
+
+__all__ = ["batched", "per_axis"]
+
+Ints = Sequence[int]
+T = TypeVar("T")
+
+
+def per_axis(values: Sequence[T] | T, rank: int) -> tuple[T, ...]:
+    """One entry for each spatial axis; a single one counts for all."""
+    listed = tuple(values) if isinstance(values, tuple | list) else (values,)
+    return listed * rank if len(listed) == 1 else listed  # type: ignore[return-value]
+
+
+def batched(b: Lowering, x: Value, rank: int, compute: Callable[[Value], Value]) -> Value:
+    """compute(x) for x (N, C, *D) of `rank` spatial axes; x without the batch axis gets one for the time being."""
+    b.require(x.rank in (rank + 1, rank + 2), f"data of rank {rank + 1} or {rank + 2} is needed, not {x.type}")
+    if x.rank == rank + 2:
+        return compute(x)
+    return b.emit(ops.Squeeze((0,)), compute(b.emit(ops.Unsqueeze((0,)), x)))
+
+
+def _conv(
+    b: Lowering, x: Value, w: Value, bias: Value | None, stride: Ints, padding: Ints | str, dilation: Ints, groups: int
+) -> Value:
+    rank = w.rank - 2
+    dilations = per_axis(dilation, rank)
+    if padding == "same":
+        # the odd cell goes to the end, at stride 1 (torch allows no other)
+        totals = [step * (int(size) - 1) for step, size in zip(dilations, w.shape[2:], strict=True)]  # type: ignore[arg-type]
+        pads = tuple((total // 2, total - total // 2) for total in totals)
+    elif padding == "valid":
+        pads = ((0, 0),) * rank
+    else:
+        pads = tuple((size, size) for size in per_axis(padding, rank))  # type: ignore[misc]
+    op = ops.Conv(per_axis(stride, rank), pads, dilations, groups)
+    return batched(b, x, rank, lambda data: b.emit(op, data, w, bias))
+
+
+@rules.imports(
+    "aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default",
+    "aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding",
+)  # fmt: skip
+def conv(
+    b: Lowering,
+    input: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Ints = (1,),
+    padding: Ints | str = (0,),
+    dilation: Ints = (1,),
+    groups: int = 1,
+) -> Value:
+    """conv2d(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride=1, SymInt[2] padding=0 | str, dilation=1, groups=1)"""
+    return _conv(b, input, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv_transpose(
+    b: Lowering, x: Value, w: Value, bias: Value | None, stride: Ints, padding: Ints, output_padding: Ints, dilation: Ints, groups: int
+) -> Value:
+    rank = w.rank - 2
+    pads = tuple((size, size) for size in per_axis(padding, rank))
+    op = ops.ConvTranspose(per_axis(stride, rank), pads, per_axis(dilation, rank), per_axis(output_padding, rank), groups)
+    return batched(b, x, rank, lambda data: b.emit(op, data, w, bias))
+
+
+@rules.imports("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
+def conv_transpose(
+    b: Lowering,
+    input: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Ints = (1,),
+    padding: Ints = (0,),
+    output_padding: Ints = (0,),
+    groups: int = 1,
+    dilation: Ints = (1,),
+) -> Value:
+    """conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias, stride, padding, output_padding, groups, dilation)"""
+    return _conv_transpose(b, input, weight, bias, stride, padding, output_padding, dilation, groups)
+
+
+@rules.imports("aten.convolution.default")
+def convolution(
+    b: Lowering,
+    input: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    transposed: bool,
+    output_padding: Ints,
+    groups: int,
+) -> Value:
+    """convolution(input, weight, bias, stride, padding, dilation, bool transposed, output_padding, groups), as decomposed"""
+    if transposed:
+        return _conv_transpose(b, input, weight, bias, stride, padding, output_padding, dilation, groups)
+    return _conv(b, input, weight, bias, stride, padding, dilation, groups)

@@ -1,0 +1,242 @@
+"""Program -> Model, by the rules of the family files. The same for files and for captured modules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from isomorph.converters.torch import activation, attention, conv, elementwise, index, linear, norm, pool, reduce, resize, shape
+from isomorph.converters.torch.lowering import Lowering, Refusal
+from isomorph.converters.torch.program import Opaque, Program, ProgramNode, Ref, user_frame
+from isomorph.converters.torch.rules import ImportRule, rules
+from isomorph.converters.torch.storage import IDENTITIES, MAYBE_VIEWS, VIEWS, Cell, base_name, mutated_argument, mutates, write
+from isomorph.errors import GraphError, MalformedError, Unsupported, UnsupportedError
+from isomorph.ir import DType, Model, Origin, Scope, Sym, TensorType, Value, ops
+
+__all__ = ["FAMILIES", "import_program"]
+
+FAMILIES = (activation, attention, conv, elementwise, index, linear, norm, pool, reduce, resize, shape)
+"""The modules whose import registers the rules."""
+
+_WITHOUT_EFFECT = frozenset({"aten._assert_async", "aten._assert_scalar", "aten._assert_tensor_metadata", "aten.sym_constrain_range",
+                             "aten.sym_constrain_range_for_size"})  # fmt: skip
+
+
+def import_program(program: Program) -> Model:
+    """The model of an exported program.
+
+    Raises UnsupportedError that lists every operation without a rule and everything that a rule refused, each with the
+    user's module and line; MalformedError where arguments do not fit an operation's schema.
+    """
+    return _Importer(program).run()
+
+
+class _Importer:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        reserved = {name for node in program.nodes for name in node.outputs if name} | {name for name, _ in program.inputs}
+        self.b = Lowering(program.name, reserved)
+        self.cells: dict[str, Cell] = {}
+        self.items: list[Unsupported] = list(program.refusals)
+        self.taken: set[str] = set()
+
+    def run(self) -> Model:
+        for name, kind in self.program.inputs:
+            value = self.b.input(f"{name}", kind.dtype, kind.shape)
+            self.b.claim(value, name)
+            self.taken.add(name)
+            self.cells[name] = Cell(value, root=f"input {name}")
+        for node in self.program.nodes:
+            if not node.symbolic and base_name(node.target) not in _WITHOUT_EFFECT:
+                self._import(node)
+        self._outputs()
+        if self.items:
+            raise UnsupportedError(f"import {self.program.name}", self.items)
+        return self.b.finish(dims=self.program.dims, source=self.program.source)
+
+    def _import(self, node: ProgramNode) -> None:
+        """Import one node; what cannot be expressed is noted, and its outputs are missing from then on."""
+        rule = rules.importer(node.target)
+        if rule is None:
+            self._note(node, "there is no rule for this operation")
+            self._miss(node)
+            return
+        try:
+            self._share(node, rule)
+        except Refusal as refusal:
+            self._note(node, str(refusal))
+            self._miss(node)
+        except _Missing:
+            self._miss(node)
+
+    def _share(self, node: ProgramNode, rule: ImportRule) -> None:
+        """Apply the rule, and keep track of the memory that the results share."""
+        target = base_name(node.target)
+        operand = self._operand_cell(node)
+        values = self._apply(node, rule)
+        if operand is not None and target in IDENTITIES:
+            self.cells[self._single(node)] = operand
+        elif operand is not None and mutates(node.target):
+            self._mutate(node, operand, values[0])
+        else:
+            view = operand is not None and (target in VIEWS or target in MAYBE_VIEWS)
+            for position, (name, value) in enumerate(zip(node.outputs, values, strict=True)):
+                if name is not None:
+                    base = operand if view else None
+                    self.cells[name] = Cell(value, base, node, position, certain=target in VIEWS)
+
+    def _single(self, node: ProgramNode) -> str:
+        if len(node.outputs) != 1 or node.outputs[0] is None:
+            raise MalformedError(f"`{node.target}` returns one tensor", at=node.name)
+        return node.outputs[0]
+
+    def _operand_cell(self, node: ProgramNode) -> Cell | None:
+        operand = mutated_argument(node)
+        return self.cells.get(operand.name) if isinstance(operand, Ref) else None
+
+    def _mutate(self, node: ProgramNode, cell: Cell, value: Value | None) -> None:
+        if cell.root.startswith("buffer") or cell.root.startswith("weight"):
+            raise Refusal(f"it changes the {cell.root}; models with state are not expressed yet")
+        if value is None or cell.value is None:
+            raise _Missing
+        kept = self.b.cast(value, cell.value.dtype)
+        if kept.shape != cell.value.shape:
+            with self._at(node):
+                kept = self.b.emit(ops.Expand(cell.value.shape), kept)
+        with self._at(node):
+            write(self.b, cell, kept)
+        if node.outputs and node.outputs[0] is not None:
+            self.cells[node.outputs[0]] = cell
+
+    def _apply(self, node: ProgramNode, rule: ImportRule) -> list[Value | None]:
+        """The values of the node's outputs, by its rule; named after the outputs, checked against the recorded types."""
+        arguments = {name: self._argument(value) for name, value in node.args.items()}
+        self.b.current = node.name
+        self.b.recorded = [self.program.types.get(name or "") for name in node.outputs]
+        known, needed = _parameters(rule)
+        if not known >= arguments.keys() or not needed <= arguments.keys():
+            self._misfit(node, f"it was given {', '.join(arguments)}", None)
+        with self._at(node):
+            try:
+                result = rule(self.b, **arguments)
+            except GraphError as error:
+                error.at = error.at or self._where(node)
+                raise
+            except (TypeError, ValueError, AttributeError, IndexError, KeyError, ZeroDivisionError) as error:
+                self._misfit(node, f"{type(error).__name__}: {error}", error)
+        values = [result] if isinstance(result, Value) else list(result)
+        if len(values) != len(node.outputs):
+            self._misfit(node, f"{len(node.outputs)} outputs are named, it has {len(values)}", None)
+        for name, value in zip(node.outputs, values, strict=True):
+            if name is not None and value is not None:
+                self._settle(node, name, value)
+        return values
+
+    def _misfit(self, node: ProgramNode, because: str, error: Exception | None) -> None:
+        raise MalformedError(f"the arguments of `{node.target}` do not fit it", at=self._where(node), because=because) from error
+
+    def _settle(self, node: ProgramNode, name: str, value: Value) -> None:
+        """Name the value as the program does, and compare its type with the recorded one."""
+        made_here = value.producer is not None and value.producer.origin.name == node.name
+        if made_here and name not in self.taken and value.name not in self.taken:
+            self.b.claim(value, name)
+            self.taken.add(name)
+        recorded = self.program.types.get(name)
+        if recorded is None:
+            return
+        if not _agrees(recorded, value.type):
+            raise GraphError(
+                f"`{node.target}` gives {value.type}, the program records {recorded}", at=self._where(node), because=f"tensor {name}"
+            )
+        if value.producer is not None and recorded.shape != value.shape:
+            dims = (known if isinstance(known, int) else dim for known, dim in zip(recorded.shape, value.shape, strict=True))
+            value.type = TensorType(value.dtype, tuple(dims))
+
+    def _argument(self, argument: Any) -> Any:
+        if isinstance(argument, Ref):
+            return self._read(argument.name)
+        if isinstance(argument, tuple):
+            return tuple(self._argument(item) for item in argument)
+        if isinstance(argument, Opaque):
+            raise Refusal(argument.reason)
+        if isinstance(argument, Sym) and not argument.names() <= self.program.dims.keys():
+            raise Refusal(f"it depends on {argument}, which the data decide")
+        return argument
+
+    def _read(self, name: str) -> Value:
+        cell = self.cells.get(name)
+        if cell is None:
+            parameter = self.program.parameters.get(name)
+            if parameter is None:
+                raise MalformedError(f"the tensor {name} is read before it is made")
+            title = f"{'weight' if parameter.role == 'weight' else 'buffer'} {parameter.name}"
+            cell = self.cells[name] = Cell(self.b.parameter(parameter), root=title)
+        value = cell.read(self._remake)
+        if value is None:
+            raise _Missing
+        return value
+
+    def _remake(self, node: ProgramNode, position: int) -> Value:
+        """An output of a view, computed again from what its base is now."""
+        rule = rules.importer(node.target)
+        assert rule is not None
+        saved = self.b.current, self.b.recorded
+        value = self._apply(node, rule)[position]
+        self.b.current, self.b.recorded = saved
+        if value is None:
+            raise _Missing
+        return value
+
+    def _outputs(self) -> None:
+        for name, given in self.program.outputs:
+            try:
+                value = self._argument(given)
+            except (Refusal, _Missing) as refusal:
+                if str(refusal):
+                    self.items.append(Unsupported("output", str(refusal), name))
+                continue
+            if not isinstance(value, Value):
+                origin = Origin("torch", "output", name)
+                self.b.current = name
+                with self.b.at(Scope(), origin):
+                    kind = DType.BOOL if isinstance(value, bool) else DType.FLOAT32 if isinstance(value, float) else DType.INT64
+                    value = self.b.emit(ops.Identity(), self.b.number(value, kind))
+            self.b.output(name, value)
+
+    def _at(self, node: ProgramNode) -> Any:
+        file, line, code = user_frame(node.trace)
+        return self.b.at(node.scope, Origin("torch", node.target, node.name, file, line, code))
+
+    def _where(self, node: ProgramNode) -> str:
+        file, line, code = user_frame(node.trace)
+        return Origin("torch", node.target, node.name, file, line, code).describe(node.scope)
+
+    def _note(self, node: ProgramNode, reason: str) -> None:
+        self.items.append(Unsupported(node.target, reason, self._where(node)))
+
+    def _miss(self, node: ProgramNode) -> None:
+        for name in node.outputs:
+            if name is not None:
+                self.cells[name] = Cell(None)
+
+
+class _Missing(Exception):  # noqa: N818 - ends the import of a node whose operand could not be imported
+    pass
+
+
+@cache
+def _parameters(rule: ImportRule) -> tuple[frozenset[str], frozenset[str]]:
+    """(all, required) names of the arguments that a rule takes."""
+    listed = list(inspect.signature(rule).parameters.values())[1:]
+    needed = (each.name for each in listed if each.default is inspect.Parameter.empty)
+    return frozenset(each.name for each in listed), frozenset(needed)
+
+
+def _agrees(recorded: TensorType, made: TensorType) -> bool:
+    """Whether two types can be the same; symbolic sizes may be written differently."""
+    if recorded.dtype is not made.dtype or recorded.rank != made.rank:
+        return False
+    pairs: Sequence[Any] = list(zip(recorded.shape, made.shape, strict=True))
+    return all(isinstance(left, Sym) or isinstance(right, Sym) or left == right for left, right in pairs)

@@ -1,0 +1,83 @@
+"""Reading elements at computed places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from isomorph.converters.torch.lowering import Lowering, axis_of
+from isomorph.converters.torch.rules import rules
+from isomorph.ir import DType, Value, ops
+from isomorph.ir.op import broadcast
+
+
+@rules.imports("aten.gather.default")
+def gather(b: Lowering, self: Value, dim: int, index: Value, sparse_grad: bool = False) -> Value:
+    """gather(Tensor self, int dim, Tensor index): index may be smaller than self along the other axes"""
+    axis = axis_of(dim, self)
+    data = self
+    for other, (size, wanted) in enumerate(zip(self.shape, index.shape, strict=True)):
+        if other != axis and size != wanted:
+            data = b.emit(ops.Slice((other,), (0,), (wanted,), (1,)), data)
+    return b.emit(ops.GatherElements(axis), data, index)
+
+
+@rules.imports("aten.index_select.default")
+def index_select(b: Lowering, self: Value, dim: int, index: Value) -> Value:
+    """index_select(Tensor self, int dim, Tensor index)"""
+    return b.emit(ops.Gather(axis_of(dim, self)), self, index)
+
+
+@rules.imports("aten.index.Tensor")
+def index(b: Lowering, self: Value, indices: Sequence[Value | None]) -> Value:
+    """index.Tensor(Tensor self, Tensor?[] indices), integer indices: one anywhere, or several for neighbouring axes"""
+    places = [axis for axis, chosen in enumerate(indices) if chosen is not None]
+    chosen = [each for each in indices if each is not None]
+    b.require(bool(chosen), "it has no index")
+    b.require(all(each.dtype.is_integer for each in chosen), "an index of bools gives a size that the data decide")
+    if len(chosen) == 1:
+        return b.emit(ops.Gather(places[0]), self, chosen[0])
+    first, count = places[0], len(places)
+    b.require(places == list(range(first, first + count)), "indices for axes that are not neighbours")
+    shape = broadcast(*(each.shape for each in chosen))
+    columns = [b.reshape(_spread(b, b.cast(each, DType.INT64), shape), (*shape, 1)) for each in chosen]
+    tuples = b.emit(ops.Concat(len(shape)), *columns)
+    order = (*range(first, first + count), *range(first), *range(first + count, self.rank))
+    data = self if first == 0 else b.emit(ops.Transpose(order), self)
+    found = b.emit(ops.GatherND(), data, tuples)
+    if first == 0:
+        return found
+    extra = len(shape)
+    back = (*range(extra, extra + first), *range(extra), *range(extra + first, found.rank))
+    return b.emit(ops.Transpose(back), found)
+
+
+def _spread(b: Lowering, x: Value, shape: tuple[object, ...]) -> Value:
+    return x if x.shape == shape else b.emit(ops.Expand(shape), x)  # type: ignore[arg-type]
+
+
+@rules.imports("aten.topk.default")
+def topk(b: Lowering, self: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sequence[Value]:
+    """topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (values, indices)"""
+    return b.emit_many(ops.TopK(b.static(k, "k"), axis_of(dim, self), largest, sorted), self)
+
+
+@rules.imports("aten.one_hot.default")
+def one_hot(b: Lowering, self: Value, num_classes: int = -1) -> Value:
+    """one_hot(Tensor self, int num_classes=-1)"""
+    b.require(num_classes > 0, "the number of classes is taken from the data; pass num_classes")
+    values = b.constant(np.asarray([0, 1], np.int64), "off_on")
+    return b.emit(ops.OneHot(num_classes, self.rank), self, values)
+
+
+@rules.imports("aten.triu.default", "aten.triu_.default")
+def triu(b: Lowering, self: Value, diagonal: int = 0) -> Value:
+    """triu(Tensor self, SymInt diagonal=0)"""
+    return b.emit(ops.Trilu(diagonal, upper=True), self)
+
+
+@rules.imports("aten.tril.default", "aten.tril_.default")
+def tril(b: Lowering, self: Value, diagonal: int = 0) -> Value:
+    """tril(Tensor self, SymInt diagonal=0)"""
+    return b.emit(ops.Trilu(diagonal, upper=False), self)

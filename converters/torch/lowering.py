@@ -1,0 +1,136 @@
+"""The builder that ATen rules emit through: `Builder`, and what PyTorch's conventions need."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+
+from isomorph.converters.torch.promotion import Number, Operand, result_type
+from isomorph.ir import Builder, Dim, DType, Op, Parameter, Region, Shape, Sym, TensorType, Value, ops
+from isomorph.ir.op import normalize_axis
+from isomorph.ir.shapes import elements
+
+__all__ = ["Lowering", "Refusal", "axes_of", "axis_of"]
+
+
+class Refusal(Exception):  # noqa: N818 - becomes an `Unsupported` item of one UnsupportedError
+    """What the current node asks for cannot be expressed; the text is the reason."""
+
+
+class Lowering(Builder):
+    """Builds the graph of one program. `current` is the name of the program node that is being lowered.
+
+    `reserved` names belong to tensors of the program: what a rule emits on the way is called `<current>.<op>`.
+    `recorded` has the types that torch recorded for the outputs of the current node, where known.
+    """
+
+    def __init__(self, name: str, reserved: Collection[str]) -> None:
+        super().__init__(name)
+        self._reserved = frozenset(reserved)
+        self._numbers: dict[tuple[DType, str], Value] = {}
+        self._reshaped: dict[tuple[Parameter, Shape], Parameter] = {}
+        self.current = ""
+        self.recorded: list[TensorType | None] = []
+
+    def is_taken(self, name: str) -> bool:
+        return name in self._reserved or super().is_taken(name)
+
+    def claim(self, value: Value, name: str) -> None:
+        """Give the value the name of a tensor of the program, which is reserved for it."""
+        self._names.discard(value.name)
+        self._names.add(name)
+        value.name = name
+        if value.producer is not None and value.producer.outputs[0] is value:
+            value.producer.name = name
+
+    def emit_many(
+        self,
+        op: Op,
+        *operands: Value | None,
+        names: Sequence[str] | None = None,
+        regions: Sequence[Region] = (),
+        node_name: str | None = None,
+    ) -> tuple[Value, ...]:
+        if names is None:
+            count = len(op.sizes) if isinstance(op, ops.Split) else 2 if isinstance(op, ops.TopK) else 1
+            names = [f"{self.current}.{op.name}"] * count
+        return super().emit_many(op, *operands, names=names, regions=regions, node_name=node_name)
+
+    def refusal(self, reason: str) -> Refusal:
+        """The error to raise where the current node cannot be expressed."""
+        return Refusal(reason)
+
+    def require(self, condition: bool, reason: str) -> None:
+        """Refuse the current node unless the condition holds."""
+        if not condition:
+            raise Refusal(reason)
+
+    def number(self, value: Number, dtype: DType) -> Value:
+        """A number as a tensor of shape (); equal numbers are one constant."""
+        if isinstance(value, Sym):
+            return self.cast(self.emit(ops.Dims((value,), scalar=True)), dtype)
+        key = (dtype, repr(value))
+        if key not in self._numbers:
+            self._numbers[key] = self.constant(np.asarray(value).astype(dtype.numpy), "scalar")
+        return self._numbers[key]
+
+    def cast(self, value: Value, dtype: DType) -> Value:
+        """The value in this element type; itself if it has it."""
+        return value if value.dtype is dtype else self.emit(ops.Cast(dtype), value)
+
+    def operand(self, value: Operand, dtype: DType) -> Value:
+        """A tensor or a number as a tensor of this element type."""
+        return self.cast(value, dtype) if isinstance(value, Value) else self.number(value, dtype)
+
+    def promoted(self, *operands: Operand) -> tuple[Value, ...]:
+        """All operands in their common element type."""
+        dtype = result_type(*operands)
+        return tuple(self.operand(operand, dtype) for operand in operands)
+
+    def floating(self, value: Value) -> Value:
+        """The value as torch's floating-point functions take it: integers and bools become float32."""
+        return value if value.dtype.is_float or value.dtype.is_complex else self.cast(value, DType.FLOAT32)
+
+    def reshape(self, value: Value, shape: Iterable[Dim]) -> Value:
+        """The value under another shape; a weight of the model is viewed, not computed."""
+        target = tuple(shape)
+        if target == value.shape:
+            return value
+        if value.parameter is not None and all(isinstance(dim, int) for dim in target):
+            return self.parameter(self._view(value.parameter, target))
+        return self.emit(ops.Reshape(target), value)
+
+    def _view(self, parameter: Parameter, shape: Shape) -> Parameter:
+        key = (parameter, shape)
+        if key not in self._reshaped:
+            data = parameter.data.reshaped([int(dim) for dim in shape if isinstance(dim, int)])
+            self._reshaped[key] = Parameter(parameter.name, data, parameter.trainable, parameter.role)
+        return self._reshaped[key]
+
+    def size(self, sizes: Sequence[Dim], source: Shape) -> Shape:
+        """A target shape with -1 resolved against the elements of `source`."""
+        if -1 not in sizes:
+            return tuple(sizes)
+        rest = elements(size for size in sizes if size != -1)
+        missing = elements(source) // rest if rest != 0 else 0
+        return tuple(missing if size == -1 else size for size in sizes)
+
+    def static(self, dim: Dim, what: str) -> int:
+        """The dimension as an int; refuses a symbolic one."""
+        if isinstance(dim, Sym):
+            raise Refusal(f"{what} is the symbolic size {dim}; a static one is needed")
+        return dim
+
+
+def axis_of(dim: int, value: Value) -> int:
+    """A nonnegative axis; 0 and -1 are allowed for a scalar, as in PyTorch."""
+    return normalize_axis(dim, max(value.rank, 1), "dim")
+
+
+def axes_of(dims: Sequence[int] | int | None, value: Value) -> tuple[int, ...]:
+    """Sorted nonnegative axes; None and an empty list mean all."""
+    if dims is None or dims == ():
+        return tuple(range(value.rank))
+    listed = (dims,) if isinstance(dims, int) else dims
+    return tuple(sorted({axis_of(dim, value) for dim in listed})) if value.rank else ()

@@ -1,0 +1,99 @@
+"""Normalization layers, outside of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from isomorph.converters.torch.lowering import Lowering
+from isomorph.converters.torch.rules import rules
+from isomorph.ir import Value, ops
+
+_TRAINING = "it is in training mode; call model.eval() before torch.export.export"
+
+
+@rules.imports("aten.batch_norm.default")
+def batch_norm(
+    b: Lowering,
+    input: Value,
+    weight: Value | None,
+    bias: Value | None,
+    running_mean: Value | None,
+    running_var: Value | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,
+) -> Value:
+    """batch_norm(input, weight?, bias?, running_mean?, running_var?, bool training, float momentum, float eps, bool cudnn_enabled)"""
+    b.require(not training and running_mean is not None and running_var is not None, _TRAINING)
+    return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var)
+
+
+@rules.imports("aten._native_batch_norm_legit_no_training.default")
+def native_batch_norm(
+    b: Lowering, input: Value, weight: Value | None, bias: Value | None, running_mean: Value, running_var: Value, momentum: float, eps: float
+) -> tuple[Value | None, ...]:
+    """_native_batch_norm_legit_no_training(…) -> (Tensor, empty, empty), as decomposed"""
+    return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var), None, None
+
+
+@rules.imports("aten.layer_norm.default")
+def layer_norm(
+    b: Lowering,
+    input: Value,
+    normalized_shape: Sequence[int],
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Value:
+    """layer_norm(input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps=1e-05, bool cudnn_enable=True)"""
+    return b.emit(ops.LayerNormalization(eps, input.rank - len(normalized_shape)), input, weight, bias)
+
+
+@rules.imports("aten.native_layer_norm.default")
+def native_layer_norm(
+    b: Lowering, input: Value, normalized_shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
+) -> tuple[Value | None, ...]:
+    """native_layer_norm(…) -> (Tensor, mean, rstd), as decomposed; the statistics are not expressed"""
+    return layer_norm(b, input, normalized_shape, weight, bias, eps), None, None
+
+
+@rules.imports("aten.group_norm.default")
+def group_norm(
+    b: Lowering, input: Value, num_groups: int, weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Value:  # fmt: skip
+    """group_norm(input, int num_groups, Tensor? weight, Tensor? bias, float eps=1e-05, bool cudnn_enabled=True)"""
+    return b.emit(ops.GroupNormalization(epsilon=eps, axis=1, num_groups=num_groups), input, weight, bias)
+
+
+@rules.imports("aten.instance_norm.default")
+def instance_norm(
+    b: Lowering,
+    input: Value,
+    weight: Value | None,
+    bias: Value | None,
+    running_mean: Value | None,
+    running_var: Value | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,
+) -> Value:
+    """instance_norm(input, weight?, bias?, running_mean?, running_var?, bool use_input_stats, momentum, eps, cudnn_enabled)"""
+    if not use_input_stats:
+        return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var)
+    return b.emit(ops.InstanceNormalization(eps, 1), input, weight, bias)
+
+
+@rules.imports("aten.rms_norm.default")
+def rms_norm(
+    b: Lowering, input: Value, normalized_shape: Sequence[int], weight: Value | None = None, eps: float | None = None
+) -> Value:
+    """rms_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, float? eps=None); the default is the type's epsilon"""
+    wide = np.finfo(np.float64 if input.dtype.itemsize == 8 else np.float32)
+    chosen = float(wide.eps) if eps is None else eps
+    return b.emit(ops.RMSNormalization(chosen, input.rank - len(normalized_shape)), input, weight)

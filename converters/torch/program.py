@@ -1,0 +1,150 @@
+"""An exported PyTorch program as plain data, whether it was read from a file or captured from a live module.
+
+The two producers (reader.py parses a `.pt2`, capture.py walks a `torch.export.ExportedProgram`) make the same
+`Program`; importer.py turns it into a `Model`. Nothing here knows torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from isomorph.errors import Unsupported
+from isomorph.ir import DimRange, Parameter, Scope, ScopeEntry, TensorType
+
+__all__ = ["Opaque", "Program", "ProgramNode", "Ref", "output_names", "range_of", "read_scope", "user_frame"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A tensor of the program, by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """An argument that has no plain value; reading it is refused with this reason."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class ProgramNode:
+    """One operation.
+
+    name      as in the FX graph
+    target    "aten.conv2d.default", "_operator.mul" …
+    args      by the names of the operator's schema; arguments left at their defaults are absent. Values are Ref, None,
+              bool, int, float, Sym, str, DType, Opaque, and tuples of these
+    outputs   names of the tensors that it returns, lists of tensors unrolled; None where one is not returned
+    symbolic  whether it returns sizes and no tensors: its value is known already, in the arguments that use it
+    scope     the module that called it
+    trace     the recorded stack trace, innermost frame last
+    """
+
+    name: str
+    target: str
+    args: dict[str, Any]
+    outputs: tuple[str | None, ...]
+    scope: Scope
+    trace: str = ""
+    symbolic: bool = False
+
+
+@dataclass(slots=True)
+class Program:
+    """inputs and outputs in the order of the signature; `types` as torch recorded them, for all tensors where expressible.
+
+    parameters  by the name of the tensor in the graph; tied weights are one `Parameter` under several names
+    outputs     (name, value); a value is a Ref or a plain number
+    refusals    what the signature asks for and the IR cannot express (buffers that change)
+    """
+
+    name: str
+    inputs: list[tuple[str, TensorType]]
+    parameters: dict[str, Parameter]
+    nodes: list[ProgramNode]
+    outputs: list[tuple[str, Any]]
+    types: dict[str, TensorType]
+    dims: dict[str, DimRange] = field(default_factory=dict)
+    refusals: list[Unsupported] = field(default_factory=list)
+    source: tuple[str, str] = ("torch", "")
+
+
+_NN_MODULE = re.compile(r"torch\.nn\.modules\.\w+\.(\w+)")
+
+
+def read_scope(stack: Mapping[str, tuple[str, str]]) -> Scope:
+    """The Scope of torch's `nn_module_stack`, {key: (path, class)} from the root in; the root is left out.
+
+    The key of a repeated call ends in `@1`, `@2` …
+    """
+    entries = []
+    for key, (path, cls) in stack.items():
+        if not path or path == key:
+            continue
+        head, _, call = key.rpartition("@")
+        short = _NN_MODULE.sub(r"torch.nn.\1", cls)
+        entries.append(ScopeEntry(path.partition("@")[0], short, int(call) if head and call.isdigit() else 0))
+    return Scope(tuple(entries))
+
+
+_FRAME = re.compile(r'File "(?P<file>[^"\n]*)", line (?P<line>\d+)[^\n]*\n?(?P<code>[^\n]*)')
+_OF_TORCH = re.compile(r"(^|/)torch/(nn|utils|fx|export|_\w+|functional\.py)\b")
+
+
+def user_frame(trace: str) -> tuple[str, int, str]:
+    """(file, line, code) of the innermost frame that is not torch's own; the file relative to its package, or its name."""
+    for match in reversed(list(_FRAME.finditer(trace))):
+        file = match["file"].replace("\\", "/")
+        if not _OF_TORCH.search(file):
+            _, installed, below = file.rpartition("site-packages/")
+            short = below if installed else file if not file.startswith("/") else file.rpartition("/")[2]
+            code = match["code"].strip()
+            return short, int(match["line"]), "" if code.startswith("File ") else code
+    return "", 0, ""
+
+
+def range_of(low: int | None, high: int | None) -> DimRange:
+    """The range of a dimension as torch records it. A size of 0 is left out; a bound beyond 2^62 is none."""
+    return DimRange(max(1, low or 0), None if high is None or high >= 1 << 62 else high)
+
+
+def output_names(spec: str | None, count: int) -> list[str]:
+    """Names for the `count` leaves of the returned structure, from the text of its pytree.
+
+    "output" for a single tensor, "output_0" … for a tuple, the keys of a dict, joined by "_" where they are nested.
+    """
+    paths: list[tuple[str, ...]] = []
+    if spec:
+        _, root = json.loads(spec)
+        _leaves(root, (), paths)
+    if len(paths) != count:
+        paths = [(str(index),) for index in range(count)] if count > 1 else [()]
+    names = []
+    for path in paths:
+        parts = path if path and not path[0].isdigit() else ("output", *path)
+        name = "_".join(parts)
+        while name in names:
+            name += "_"
+        names.append(name)
+    return names
+
+
+def _leaves(spec: Mapping[str, Any], path: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
+    if spec["type"] is None:
+        found.append(path)
+        return
+    children = spec["children_spec"]
+    keys = [str(index) for index in range(len(children))]
+    context = spec["context"]
+    if isinstance(context, str) and spec["type"] not in ("builtins.tuple", "builtins.list"):
+        named = json.loads(context)
+        if isinstance(named, list) and len(named) == len(children):
+            keys = [re.sub(r"\W", "_", str(key)) for key in named]
+    for key, child in zip(keys, children, strict=True):
+        _leaves(child, (*path, key), found)

@@ -1,0 +1,196 @@
+"""Reductions, arg-reductions, running sums and norms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from isomorph.converters.torch.lowering import Lowering, axes_of, axis_of
+from isomorph.converters.torch.promotion import Number
+from isomorph.converters.torch.rules import rules
+from isomorph.ir import DType, Value, ops
+from isomorph.ir.op import Op
+from isomorph.ir.shapes import dim_max, elements
+
+Dims = Sequence[int] | int | None
+
+
+def _reduced(b: Lowering, kind: type[Op], x: Value, dim: Dims, keepdim: bool) -> Value:
+    """A reduction over `dim` (None and []: all axes); of a scalar the element itself."""
+    return b.emit(kind(axes_of(dim, x), keepdim), x)  # type: ignore[call-arg]
+
+
+@rules.imports("aten.mean.default", "aten.mean.dim")
+def mean(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Value:
+    """mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None)"""
+    return _reduced(b, ops.ReduceMean, b.cast(self, dtype or self.dtype), dim, keepdim)
+
+
+def _summable(b: Lowering, x: Value, dtype: DType | None) -> Value:
+    """Integers and bools are added up as int64 unless a type is asked for."""
+    if dtype is not None:
+        return b.cast(x, dtype)
+    return x if x.dtype.is_float or x.dtype.is_complex else b.cast(x, DType.INT64)
+
+
+@rules.imports("aten.sum.default", "aten.sum.dim_IntList")
+def total(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Value:
+    """sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None)"""
+    return _reduced(b, ops.ReduceSum, _summable(b, self, dtype), dim, keepdim)
+
+
+@rules.imports("aten.prod.default", "aten.prod.dim_int")
+def product(b: Lowering, self: Value, dim: int | None = None, keepdim: bool = False, dtype: DType | None = None) -> Value:
+    """prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None)"""
+    return _reduced(b, ops.ReduceProd, _summable(b, self, dtype), dim, keepdim)
+
+
+@rules.imports("aten.amax.default", "aten.max.default")
+def amax(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False) -> Value:
+    """amax(Tensor self, int[1] dim=[], bool keepdim=False)"""
+    return _reduced(b, ops.ReduceMax, self, dim, keepdim)
+
+
+@rules.imports("aten.amin.default", "aten.min.default")
+def amin(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False) -> Value:
+    """amin(Tensor self, int[1] dim=[], bool keepdim=False)"""
+    return _reduced(b, ops.ReduceMin, self, dim, keepdim)
+
+
+@rules.imports("aten.max.dim")
+def max_dim(b: Lowering, self: Value, dim: int, keepdim: bool = False) -> tuple[Value, ...]:
+    """max.dim(Tensor self, int dim, bool keepdim=False) -> (values, indices)"""
+    return amax(b, self, dim, keepdim), b.emit(ops.ArgMax(axis_of(dim, self), keepdim), self)
+
+
+@rules.imports("aten.min.dim")
+def min_dim(b: Lowering, self: Value, dim: int, keepdim: bool = False) -> tuple[Value, ...]:
+    """min.dim(Tensor self, int dim, bool keepdim=False) -> (values, indices)"""
+    return amin(b, self, dim, keepdim), b.emit(ops.ArgMin(axis_of(dim, self), keepdim), self)
+
+
+def _arg(b: Lowering, kind: type[ops.ArgMax] | type[ops.ArgMin], x: Value, dim: int | None, keepdim: bool) -> Value:
+    if dim is not None:
+        return b.emit(kind(axis_of(dim, x), keepdim), x)
+    found = b.emit(kind(0, keepdims=False), b.reshape(x, (elements(x.shape),)))
+    return b.reshape(found, (1,) * x.rank) if keepdim else found
+
+
+@rules.imports("aten.argmax.default")
+def argmax(b: Lowering, self: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    """argmax(Tensor self, int? dim=None, bool keepdim=False); without dim over all elements in C order"""
+    return _arg(b, ops.ArgMax, self, dim, keepdim)
+
+
+@rules.imports("aten.argmin.default")
+def argmin(b: Lowering, self: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    """argmin(Tensor self, int? dim=None, bool keepdim=False)"""
+    return _arg(b, ops.ArgMin, self, dim, keepdim)
+
+
+@rules.imports("aten.any.default", "aten.any.dim", "aten.any.dims")
+def any_of(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False) -> Value:
+    """any.dim(Tensor self, int dim, bool keepdim=False): whether an element is not 0"""
+    truth = b.cast(b.cast(self, DType.BOOL), DType.INT32)
+    return b.cast(_reduced(b, ops.ReduceMax, truth, dim, keepdim), DType.BOOL)
+
+
+@rules.imports("aten.all.default", "aten.all.dim", "aten.all.dims")
+def all_of(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False) -> Value:
+    """all.dim(Tensor self, int dim, bool keepdim=False): whether no element is 0"""
+    truth = b.cast(b.cast(self, DType.BOOL), DType.INT32)
+    return b.cast(_reduced(b, ops.ReduceMin, truth, dim, keepdim), DType.BOOL)
+
+
+def _variance(b: Lowering, x: Value, dim: Dims, correction: Number, keepdim: bool) -> tuple[Value, Value]:
+    """(variance, mean): sum((x - mean)^2) / max(0, n - correction)."""
+    axes = axes_of(dim, x)
+    center = b.emit(ops.ReduceMean(axes), x)
+    deviation = b.emit(ops.Sub(), x, center)
+    squares = b.emit(ops.ReduceSum(axes, keepdim), b.emit(ops.Mul(), deviation, deviation))
+    count = elements(x.shape[axis] for axis in axes)
+    if isinstance(count, int):
+        divisor = b.number(float(max(0, count - correction)), x.dtype)  # type: ignore[operator]
+    else:
+        b.require(isinstance(correction, int) or correction == int(correction), f"correction={correction} of a symbolic size")
+        divisor = b.number(dim_max(0, count - int(correction)), x.dtype)
+    mean_value = center if keepdim else b.emit(ops.ReduceMean(axes, keepdims=False), x)
+    return b.emit(ops.Div(), squares, divisor), mean_value
+
+
+def _correction(unbiased: bool | None, correction: Number | None) -> Number:
+    if unbiased is not None:
+        return 1 if unbiased else 0
+    return 1 if correction is None else correction
+
+
+@rules.imports("aten.var.default", "aten.var.dim", "aten.var.correction")
+def var(
+    b: Lowering, self: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, correction: Number | None = None
+) -> Value:
+    """var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False); the default is 1"""
+    return _variance(b, self, dim, _correction(unbiased, correction), keepdim)[0]
+
+
+@rules.imports("aten.std.default", "aten.std.dim", "aten.std.correction")
+def std(
+    b: Lowering, self: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, correction: Number | None = None
+) -> Value:
+    """std.correction(…): the square root of var"""
+    return b.emit(ops.Sqrt(), var(b, self, dim, unbiased, keepdim, correction))
+
+
+@rules.imports("aten.var_mean.default", "aten.var_mean.dim", "aten.var_mean.correction")
+def var_mean(
+    b: Lowering, self: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, correction: Number | None = None
+) -> tuple[Value, ...]:
+    """var_mean.correction(…) -> (variance, mean)"""
+    return _variance(b, self, dim, _correction(unbiased, correction), keepdim)
+
+
+@rules.imports("aten.std_mean.default", "aten.std_mean.dim", "aten.std_mean.correction")
+def std_mean(
+    b: Lowering, self: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, correction: Number | None = None
+) -> tuple[Value, ...]:
+    """std_mean.correction(…) -> (standard deviation, mean)"""
+    variance, center = _variance(b, self, dim, _correction(unbiased, correction), keepdim)
+    return b.emit(ops.Sqrt(), variance), center
+
+
+@rules.imports("aten.linalg_vector_norm.default")
+def vector_norm(
+    b: Lowering, self: Value, ord: float = 2, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None
+) -> Value:
+    """linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)"""
+    x = b.cast(self, dtype) if dtype else b.floating(self)
+    kinds: dict[float, type[Op]] = {1: ops.ReduceL1, 2: ops.ReduceL2}
+    if ord in kinds:
+        return _reduced(b, kinds[ord], x, dim, keepdim)
+    size = b.emit(ops.Abs(), x)
+    if ord == 0:
+        nonzero = b.cast(b.cast(x, DType.BOOL), x.dtype)
+        return _reduced(b, ops.ReduceSum, nonzero, dim, keepdim)
+    if math.isinf(ord):
+        return _reduced(b, ops.ReduceMax if ord > 0 else ops.ReduceMin, size, dim, keepdim)
+    powers = b.emit(ops.Pow(), size, b.number(float(ord), x.dtype))
+    return b.emit(ops.Pow(), _reduced(b, ops.ReduceSum, powers, dim, keepdim), b.number(1 / float(ord), x.dtype))
+
+
+@rules.imports("aten.norm.Scalar", "aten.norm.ScalarOpt_dim", "aten.norm.ScalarOpt_dim_dtype", "aten.norm.ScalarOpt_dtype")
+def norm(
+    b: Lowering, self: Value, p: float | None = 2, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None
+) -> Value:
+    """norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False)"""
+    return vector_norm(b, self, 2 if p is None else p, dim, keepdim, dtype)
+
+
+@rules.imports("aten.logsumexp.default")
+def logsumexp(b: Lowering, self: Value, dim: Dims, keepdim: bool = False) -> Value:
+    """logsumexp(Tensor self, int[1] dim, bool keepdim=False)"""
+    return _reduced(b, ops.ReduceLogSumExp, b.floating(self), dim, keepdim)
+
+
+@rules.imports("aten.cumsum.default")
+def cumsum(b: Lowering, self: Value, dim: int, dtype: DType | None = None) -> Value:
+    """cumsum(Tensor self, int dim, *, ScalarType? dtype=None)"""
+    return b.emit(ops.CumSum(axis_of(dim, self)), _summable(b, self, dtype))

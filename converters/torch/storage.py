@@ -1,0 +1,160 @@
+"""In-place operations made functional: which names of a program share memory, and what each of them is now.
+
+A tensor of the program is a `Cell`. Names that are the same tensor share a cell; views have cells of their own that know
+their base. After an in-place operation the cell holds the new value. Its bases get the new elements written back, where
+the view can be undone; other views of the same memory are stale, and are made again from their base when they are read.
+What cannot be followed is refused when, and only when, it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from isomorph.converters.torch.lowering import Lowering, Refusal, axis_of
+from isomorph.converters.torch.program import ProgramNode
+from isomorph.ir import Value, ops
+from isomorph.ir.layout import inverse
+
+__all__ = ["IDENTITIES", "MAYBE_VIEWS", "VIEWS", "Cell", "mutated_argument", "mutates", "write"]
+
+IDENTITIES = frozenset({"aten.alias", "aten.detach", "aten.detach_", "aten.lift_fresh", "aten.requires_grad_"})
+"""Return the tensor itself, or all of its memory."""
+
+_DROPOUTS = frozenset({"aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout"})
+
+VIEWS = _DROPOUTS | frozenset({"aten.view", "aten.unsqueeze", "aten.squeeze", "aten.transpose", "aten.permute", "aten.t", "aten.select",
+                   "aten.slice", "aten.expand", "aten.expand_as", "aten.view_as", "aten.split", "aten.split_with_sizes", "aten.chunk",
+                   "aten.unbind", "aten.narrow", "aten.unflatten", "aten.numpy_T", "aten.mT", "aten.swapaxes",
+                   "aten.movedim"})  # fmt: skip
+"""Always return a view of `self` (dropout: the tensor itself, outside of training)."""
+
+MAYBE_VIEWS = frozenset({"aten.reshape", "aten.flatten", "aten.contiguous", "aten.to", "aten.type_as", "aten._unsafe_view",
+                         "aten.reshape_as", "aten.pad", "aten.tensor_split"})  # fmt: skip
+"""Return a view of `self` or a copy, depending on strides or types."""
+
+
+@dataclass(eq=False, slots=True)
+class Cell:
+    """One tensor of the program.
+
+    value   what it holds; None where an operation could not be imported
+    base    the cell that this one is a view of; `node` and `index` say which output of which operation
+    root    "" for memory of the program's own, "input x" or "buffer running_mean" for memory from outside
+    stale   why the value is out of date, "" if it is not
+    family  all cells of the same memory
+    """
+
+    value: Value | None
+    base: Cell | None = None
+    node: ProgramNode | None = None
+    index: int = 0
+    certain: bool = True
+    root: str = ""
+    stale: str = ""
+    family: list[Cell] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.base is not None:
+            self.family = self.base.family
+            self.root = self.base.root
+        self.family.append(self)
+
+    def read(self, remake: Callable[[ProgramNode, int], Value]) -> Value | None:
+        """The current value; `remake` computes an output of a view again."""
+        if self.stale and self.base is not None and self.node is not None and self.certain and not self.base.stale_root():
+            self.base.read(remake)
+            self.value = remake(self.node, self.index)
+            self.stale = ""
+        if self.stale:
+            raise Refusal(self.stale)
+        return self.value
+
+    def stale_root(self) -> bool:
+        """Whether this cell can not be made again."""
+        cell: Cell = self
+        while cell.stale and cell.base is not None and cell.certain:
+            cell = cell.base
+        return bool(cell.stale)
+
+
+def base_name(target: str) -> str:
+    """The operator without its overload: "aten.add_" of "aten.add_.Tensor"."""
+    return target.rpartition(".")[0]
+
+
+def mutates(target: str) -> bool:
+    """Whether the operation changes its argument `self` in place."""
+    name = base_name(target)
+    return name.startswith("aten.") and name.endswith("_") and not name.endswith("__") and name not in IDENTITIES
+
+
+def mutated_argument(node: ProgramNode) -> Any:
+    return node.args.get("self", node.args.get("input"))
+
+
+def write(b: Lowering, cell: Cell, value: Value) -> None:
+    """Let the cell hold a new value, in place."""
+    reason = "it is read after an in-place operation changed its memory through another view"
+    cell.value, cell.stale = value, ""
+    fresh = [cell]
+    while cell.base is not None and cell.node is not None:
+        base = cell.base
+        current = None if base.stale or not cell.certain or base.value is None else base.value
+        made = None if current is None or cell.value is None else _write_back(b, cell.node, current, cell.value)
+        if made is None:
+            break
+        base.value = made
+        fresh.append(base)
+        cell = base
+    for other in cell.family:
+        if other not in fresh:
+            other.stale = reason
+
+
+def _write_back(b: Lowering, node: ProgramNode, base: Value, view: Value) -> Value | None:
+    """The base with the elements of its changed view, or None where the view cannot be undone."""
+    name = base_name(node.target)
+    if name in _DROPOUTS:
+        return view
+    if name in ("aten.view", "aten.unsqueeze", "aten.squeeze", "aten.unflatten", "aten.view_as"):
+        return b.emit(ops.Reshape(base.shape), view)
+    if name in ("aten.transpose", "aten.permute", "aten.t") and view.producer is not None:
+        perm = _permutation(name, node.args, base)
+        return b.emit(ops.Transpose(inverse(perm)), view)
+    if name in ("aten.select", "aten.slice"):
+        return _write_slice(b, name, node.args, base, view)
+    return None
+
+
+def _permutation(name: str, args: Mapping[str, Any], base: Value) -> tuple[int, ...]:
+    if name == "aten.permute":
+        return tuple(axis_of(dim, base) for dim in args["dims"])
+    first, second = (args["dim0"], args["dim1"]) if name == "aten.transpose" else (0, 1)
+    order = list(range(base.rank))
+    if len(order) > 1:
+        first, second = axis_of(first, base), axis_of(second, base)
+        order[first], order[second] = order[second], order[first]
+    return tuple(order)
+
+
+def _write_slice(b: Lowering, name: str, args: Mapping[str, Any], base: Value, view: Value) -> Value | None:
+    axis = axis_of(args.get("dim", 0), base)
+    size = base.shape[axis]
+    start = args.get("index") if name == "aten.select" else args.get("start") or 0
+    if args.get("step", 1) != 1 or not isinstance(start, int) or not isinstance(size, int):
+        whole = name == "aten.slice" and start == 0 and view.shape == base.shape
+        return view if whole else None
+    piece = b.emit(ops.Unsqueeze((axis,)), view) if name == "aten.select" else view
+    length = piece.shape[axis]
+    if not isinstance(length, int):
+        return None
+    begin = min(max(start + size if start < 0 else start, 0), size)
+    end = begin + length
+    parts = [piece]
+    if begin > 0:
+        parts.insert(0, b.emit(ops.Slice((axis,), (0,), (begin,), (1,)), base))
+    if end < size:
+        parts.append(b.emit(ops.Slice((axis,), (end,), (size,), (1,)), base))
+    return b.emit(ops.Concat(axis), *parts) if len(parts) > 1 else piece
