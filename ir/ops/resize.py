@@ -29,7 +29,7 @@ class Resize(Op):
 
     An output coordinate o maps to the input coordinate, with s = `scales` (default: out / in):
         half_pixel          (o + 0.5) / s - 0.5
-        pytorch_half_pixel  the same, but 0 where the output size is 1
+        pytorch_half_pixel  the same, but 0 where the output size is 1 (ONNX's name: today's PyTorch is half_pixel)
         align_corners       o * (in - 1) / (out - 1)
         asymmetric          o / s
     "nearest" rounds it by `nearest_mode`; "linear" and "cubic" (with coefficient `cubic_coeff_a`) interpolate, with

@@ -98,18 +98,12 @@ SAME_ATTRIBUTES = (
     "HardSigmoid HardSwish Mish Softplus Softsign Tanh ThresholdedRelu Shrink Softmax LogSoftmax Swish "
     "Add Sub Mul Div Max Min Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor BitwiseAnd "
     "BitwiseOr BitwiseXor Pow Where MatMul Einsum Flatten Transpose Concat Gather GatherElements GatherND "
-    "ScatterElements ScatterND ArgMax ArgMin "
+    "ScatterElements ScatterND ArgMax ArgMin"
 )
-REDUCTIONS = "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSumExp "
+REDUCTIONS = "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSumExp"
 SPELLINGS: dict[str, Callable[[Any], Spelling]] = {
-    **dict.fromkeys(
-        SAME_ATTRIBUTES.split(),
-        _same,
-    ),
-    **dict.fromkeys(
-        REDUCTIONS.split(),
-        _reduce,
-    ),
+    **dict.fromkeys(SAME_ATTRIBUTES.split(), _same),
+    **dict.fromkeys(REDUCTIONS.split(), _reduce),
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "MaxPool": _pool,
