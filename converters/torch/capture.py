@@ -1,0 +1,370 @@
+"""Live module -> Program -> Model: runs `torch.export.export` (without decompositions) and walks what it returns.
+
+The only file here that imports torch. Tensors are shared with the module, not copied.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from isomorph.converters.torch.importer import import_program
+from isomorph.converters.torch.program import Opaque, Program, ProgramNode, Ref, output_names, range_of, read_scope
+from isomorph.converters.torch.symbols import Inexpressible, Symbols, name_symbols
+from isomorph.errors import Unsupported, UnsupportedError, UsageError
+from isomorph.ir import ArrayTensor, DerivedTensor, Dim, DType, Model, Parameter, Sym, TensorSource, TensorType
+
+__all__ = ["capture", "capture_program"]
+
+
+def capture(
+    module: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    name: str | None = None,
+) -> Model:
+    """The model of a live `torch.nn.Module` in eval mode, or of a `torch.export.ExportedProgram`.
+
+    args, kwargs    example inputs for torch.export.export (not needed for an ExportedProgram)
+    dynamic_shapes  as for torch.export.export; the names of its `Dim`s become the names of the model's dimensions
+    name            name of the model, by default the class of the module
+    Raises          UsageError for a module in training mode or something that is no module; UnsupportedError if
+                    torch.export fails (its message is quoted) or operations have no rule.
+    """
+    return import_program(capture_program(module, args, kwargs, dynamic_shapes=dynamic_shapes, name=name))
+
+
+def capture_program(
+    module: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    name: str | None = None,
+) -> Program:
+    """The exported program of a live module, as plain data."""
+    exported = module
+    if isinstance(module, torch.nn.Module):
+        _require_eval(module)
+        exported = _export(module, args, kwargs, dynamic_shapes)
+    elif not isinstance(module, torch.export.ExportedProgram):
+        raise UsageError(f"a torch.nn.Module or an ExportedProgram can be captured, not {type(module).__name__}")
+    return _ProgramWalker(exported, dynamic_shapes, name).walk()
+
+
+def _require_eval(module: Any) -> None:
+    for path, each in module.named_modules():
+        if each.training:
+            raise UsageError(
+                "the module is in training mode",
+                at=f"{path or 'the root'} ({type(each).__name__})",
+                advice="call module.eval() before you capture it: dropout and batch norm act differently in training",
+            )
+
+
+def _export(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Any:
+    try:
+        return torch.export.export(module, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        item = Unsupported("torch.export.export", f"{type(error).__name__}: {reason}")
+        raise UnsupportedError(
+            f"capture {type(module).__name__}", [item], advice="the chained error has torch's whole message"
+        ) from error
+
+
+class _ProgramWalker:
+    def __init__(self, exported: Any, dynamic_shapes: Any, name: str | None) -> None:
+        self.exported = exported
+        self.dynamic_shapes = dynamic_shapes
+        self.name = name
+        self.symbols = Symbols()
+        self.expressions: dict[Any, Dim | Opaque] = {}
+        self.types: dict[str, TensorType] = {}
+        self.nodes: list[ProgramNode] = []
+        self.refusals: list[Unsupported] = []
+
+    def walk(self) -> Program:
+        exported = self.exported
+        graph = exported.graph_module.graph
+        placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+        specs = exported.graph_signature.input_specs
+        users = [
+            spec.arg.name for spec in specs
+            if spec.kind.name == "USER_INPUT" and isinstance(placeholders[spec.arg.name].meta.get("val"), torch.Tensor)
+        ]  # fmt: skip
+        ranges = {
+            str(symbol): range_of(_bound(span.lower), _bound(span.upper)) for symbol, span in exported.range_constraints.items()
+        }
+        raw = [(each, self._type(placeholders[each].meta["val"])) for each in users]
+        declared = _declared(self.dynamic_shapes, [kind.shape if kind else () for _, kind in raw])
+        names = name_symbols([(each, kind.shape) for each, kind in raw if kind], declared, ranges)
+        self.symbols = Symbols({symbol: Sym(title) for symbol, title in names.items()})
+        self.expressions.clear()
+        parameters = self._parameters(specs)
+        self._walk(exported.graph_module, "", {})
+        outputs = self._outputs(graph)
+        title = self.name or self._title(graph)
+        dims = {names[symbol]: span for symbol, span in ranges.items() if symbol in names}
+        inputs = [(each, self.types[each]) for each in users]
+        version = torch.__version__.partition("+")[0]
+        return Program(title, inputs, parameters, self.nodes, outputs, self.types, dims, self.refusals, ("torch", version))
+
+    def _title(self, graph: Any) -> str:
+        for node in graph.nodes:
+            for key, (path, cls) in (node.meta.get("nn_module_stack") or {}).items():
+                if key.startswith("L__self__") and not path:
+                    return str(cls if isinstance(cls, str) else cls.__qualname__).rpartition(".")[2]
+        return "model"
+
+    def _parameters(self, specs: Sequence[Any]) -> dict[str, Parameter]:
+        """Parameters by tensor name; those with the same memory under the same strides are one."""
+        shared: dict[Any, Parameter] = {}
+        found: dict[str, Parameter] = {}
+        for spec in specs:
+            role = {"PARAMETER": "weight", "BUFFER": "buffer", "CONSTANT_TENSOR": "constant"}.get(spec.kind.name)
+            if role is None:
+                if spec.kind.name not in ("USER_INPUT", "TOKEN"):
+                    self.refusals.append(Unsupported(spec.kind.name.lower(), "an input of this kind is not expressed"))
+                continue
+            tensor = self._tensor(spec.target)
+            kept = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+            key = kept if tensor.numel() and tensor.device.type != "meta" else (spec.target,)
+            if key not in shared:
+                trainable = role == "weight" and bool(tensor.requires_grad)
+                shared[key] = Parameter(spec.target, _source(tensor), trainable, role)
+            found[spec.arg.name] = shared[key]
+        return found
+
+    def _tensor(self, title: str) -> Any:
+        state = self.exported.state_dict
+        return state[title] if title in state else self.exported.constants[title]
+
+    def _walk(self, module: Any, prefix: str, bound: dict[str, Any]) -> None:
+        """Append the nodes of a graph, those of wrapped inner graphs in line."""
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                self._record(prefix + node.name, node.meta.get("val"))
+            if node.op != "call_function" or node.target is _GETITEM and _listed(node.args[0]):
+                continue
+            if getattr(node.target, "_name", "") in _WRAPPERS or str(node.target) in _WRAPPERS:
+                self._inline(module, node, prefix, bound)
+            else:
+                self.nodes.append(self._node(node, prefix, bound))
+
+    def _node(self, node: Any, prefix: str, bound: dict[str, Any]) -> ProgramNode:
+        outputs = tuple(None if each is None else prefix + each for each in _output_names(node))
+        values = node.meta.get("val")
+        symbolic = isinstance(values, torch.SymInt | torch.SymFloat | torch.SymBool | int | float | bool)
+        if isinstance(values, torch.Tensor):
+            self._record(outputs[0], values)
+        elif isinstance(values, list | tuple):
+            for name, value in zip(outputs, values, strict=False):
+                self._record(name, value)
+        args = {name: self._value(value, prefix, bound) for name, value in _arguments(node).items()}
+        stack = node.meta.get("nn_module_stack") or {}
+        return ProgramNode(
+            node.name if symbolic else prefix + node.name, _target(node.target), args, () if symbolic else outputs,
+            read_scope({key: (path, cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}") for key, (path, cls) in stack.items()}),
+            node.meta.get("stack_trace") or "", symbolic,
+        )  # fmt: skip
+
+    def _inline(self, module: Any, node: Any, prefix: str, bound: dict[str, Any]) -> None:
+        """A block under `torch.no_grad()` or autocast, whose nodes run as if they stood outside."""
+        where = next(index for index, arg in enumerate(node.args) if getattr(arg, "op", "") == "get_attr")
+        inner = getattr(module, node.args[where].target)
+        given = [self._value(each, prefix, bound) for each in node.args[where + 1 :]]
+        placeholders = [each.name for each in inner.graph.nodes if each.op == "placeholder"]
+        inside = dict(zip(placeholders, given, strict=True))
+        below = f"{prefix}{node.name}."
+        self._walk(inner, below, inside)
+        (results,) = next(each for each in inner.graph.nodes if each.op == "output").args
+        scope = read_scope(node.meta.get("nn_module_stack") or {})
+        for name, value in zip(_output_names(node), results, strict=True):
+            if name is not None:
+                self._record(prefix + name, value.meta.get("val"))
+                alias = {"self": self._value(value, below, inside)}
+                self.nodes.append(ProgramNode(prefix + name, "aten.alias.default", alias, (prefix + name,), scope))
+
+    def _record(self, name: str | None, value: Any) -> None:
+        kind = self._type(value) if isinstance(value, torch.Tensor) else None
+        if name is not None and kind is not None:
+            self.types[name] = kind
+
+    def _type(self, value: Any) -> TensorType | None:
+        """The type of a fake tensor, None where it is sparse or a size is inexpressible."""
+        dims = [self._dim(size) for size in value.shape]
+        if value.layout is not torch.strided or any(isinstance(dim, Opaque) for dim in dims):
+            return None
+        dtype = _dtype(value.dtype)
+        return None if dtype is None else TensorType(dtype, tuple(dims))  # type: ignore[arg-type]
+
+    def _dim(self, size: Any) -> Dim | Opaque:
+        if isinstance(size, int):
+            return size
+        expression = size.node.expr
+        if expression not in self.expressions:
+            import sympy
+
+            try:
+                self.expressions[expression] = self.symbols.dim(sympy.srepr(expression))
+            except Inexpressible as reason:
+                self.expressions[expression] = Opaque(f"{reason} is not expressed")
+        return self.expressions[expression]
+
+    def _value(self, value: Any, prefix: str, bound: Mapping[str, Any]) -> Any:
+        if isinstance(value, torch.fx.Node):
+            return self._reference(value, prefix, bound)
+        if isinstance(value, list | tuple):
+            items = tuple(self._value(each, prefix, bound) for each in value)
+            sizes = next((each for each in items if isinstance(each, Opaque)), None)
+            return items if sizes is None else sizes
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, torch.dtype):
+            return _dtype(value) or Opaque(f"the element type {value} is not expressed")
+        if isinstance(value, torch.memory_format | torch.layout | torch.device):
+            return type(value).__name__
+        return Opaque(f"an argument of the type {type(value).__name__} is not expressed")
+
+    def _reference(self, node: Any, prefix: str, bound: Mapping[str, Any]) -> Any:
+        if node.name in bound:
+            return bound[node.name]
+        known = node.meta.get("val")
+        if isinstance(known, torch.SymInt):
+            return self._dim(known)
+        if isinstance(known, torch.SymFloat | torch.SymBool):
+            return Opaque("a number computed from sizes is not expressed")
+        if isinstance(known, bool | int | float):
+            return known
+        return Ref(prefix + _own_name(node))
+
+    def _outputs(self, graph: Any) -> list[tuple[str, Any]]:
+        (results,) = next(node for node in graph.nodes if node.op == "output").args
+        values = []
+        for spec, result in zip(self.exported.graph_signature.output_specs, results, strict=True):
+            kind = spec.kind.name
+            if kind == "USER_OUTPUT":
+                values.append(self._value(result, "", {}))
+            elif kind in ("BUFFER_MUTATION", "PARAMETER_MUTATION"):
+                reason = f"it changes {spec.target}; models with state are not expressed yet"
+                self.refusals.append(Unsupported(kind.lower(), reason))
+            elif kind != "USER_INPUT_MUTATION":
+                self.refusals.append(Unsupported(kind.lower(), "an output of this kind is not expressed"))
+        signature = self.exported.module_call_graph[0].signature
+        text = None if signature is None else torch.utils._pytree.treespec_dumps(signature.out_spec)
+        names = output_names(text, len(values))
+        return [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
+
+
+_GETITEM = operator.getitem
+_WRAPPERS = frozenset({"wrap_with_set_grad_enabled", "wrap_with_autocast"})
+
+
+def _listed(node: Any) -> bool:
+    """Whether a node returns several tensors, so that its `getitem`s only name them."""
+    return isinstance(node.meta.get("val"), list | tuple) or getattr(node.target, "_name", "") in _WRAPPERS or str(node.target) in _WRAPPERS
+
+
+def _own_name(node: Any) -> str:
+    """The name of a tensor; of a second `getitem` of the same element the first one's."""
+    if node.op == "call_function" and node.target is _GETITEM:
+        names = _output_names(node.args[0])
+        return names[node.args[1]] or str(node.name)
+    return str(node.name)
+
+
+def _output_names(node: Any) -> list[str | None]:
+    """Names of what a node returns: its own, or those of the `getitem`s that take its elements."""
+    values = node.meta.get("val")
+    taken: dict[int, str] = {}
+    for user in node.users:
+        if user.target is _GETITEM:
+            taken.setdefault(user.args[1], user.name)
+    if not isinstance(values, list | tuple):
+        if taken and values is None:
+            return [taken.get(index) for index in range(max(taken) + 1)]
+        return [node.name]
+    return [None if value is None else taken.get(index, f"{node.name}_unused_{index}") for index, value in enumerate(values)]
+
+
+def _arguments(node: Any) -> dict[str, Any]:
+    """The arguments by the names of the operator's schema."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is not None:
+        names = [argument.name for argument in schema.arguments]
+    else:
+        try:
+            names = list(inspect.signature(node.target).parameters)
+        except (TypeError, ValueError):
+            names = [f"argument_{index}" for index in range(len(node.args))]
+    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+
+
+def _target(target: Any) -> str:
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target)
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return f"higher_order.{target.name()}"
+    return f"{target.__module__}.{target.__name__}"
+
+
+def _dtype(dtype: Any) -> DType | None:
+    name = str(dtype).removeprefix("torch.")
+    return DType(name) if name in DType._value2member_map_ else None
+
+
+def _bound(bound: Any) -> int | None:
+    """A bound of a range as an int, None for infinity."""
+    try:
+        return int(bound)
+    except (TypeError, ValueError, OverflowError, AttributeError):
+        return None
+
+
+def _declared(dynamic_shapes: Any, shapes: Sequence[tuple[Any, ...]]) -> dict[str, str]:
+    """{symbol: name} for the `Dim`s that the user named, where there is one entry for each input."""
+    if isinstance(dynamic_shapes, Mapping):
+        entries = list(dynamic_shapes.values())
+    else:
+        entries = list(dynamic_shapes or ())
+    declared: dict[str, str] = {}
+    if len(entries) != len(shapes):
+        return declared
+    for entry, shape in zip(entries, shapes, strict=True):
+        axes = entry.items() if isinstance(entry, Mapping) else enumerate(entry) if isinstance(entry, list | tuple) else ()
+        for axis, dim in axes:
+            title = getattr(dim, "__name__", None)
+            symbol = shape[axis].name if isinstance(axis, int) and axis < len(shape) and isinstance(shape[axis], Sym) else None
+            if title and symbol:
+                declared.setdefault(symbol, title)
+    return declared
+
+
+def _source(tensor: Any) -> TensorSource:
+    """A tensor's elements: NumPy's view of its memory; fetched to the CPU on demand where they lie elsewhere."""
+    dtype = _dtype(tensor.dtype)
+    if dtype is None or tensor.layout is not torch.strided:
+        raise UnsupportedError("capture", [Unsupported(str(tensor.dtype), "this element type or layout has no counterpart")])
+    if tensor.device.type != "cpu":
+        return DerivedTensor(dtype, tuple(tensor.shape), (), lambda: _view(tensor.detach().cpu(), dtype))
+    return ArrayTensor(_view(tensor.detach(), dtype))
+
+
+_WORDS = {1: torch.uint8, 2: torch.int16}
+
+
+def _view(tensor: Any, dtype: DType) -> np.ndarray[Any, Any]:
+    if np.dtype(dtype.numpy).isbuiltin == 1:
+        return tensor.numpy()  # type: ignore[no-any-return]
+    words = tensor.view(_WORDS[dtype.itemsize]).numpy()
+    return words.view(dtype.numpy)  # type: ignore[no-any-return]
+
