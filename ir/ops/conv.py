@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "Conv", "ConvTranspose", "Pads", "SeparableConv", "from_channels_first", "in_channels_first", "resolve_pads",
-    "static_pads", "window_output",
+    "Conv", "ConvTranspose", "Pads", "SeparableConv", "check_window", "from_channels_first", "in_channels_first",
+    "resolve_pads", "static_pads", "window_output",
 ]  # fmt: skip
 
 Ints: TypeAlias = tuple[int, ...]
@@ -101,11 +101,13 @@ def from_channels_first(layout: Layout, array: Array) -> Array:
     return array if layout is Layout.CHANNELS_FIRST else array.transpose(to_channels_last(array.ndim))
 
 
-def _check_window(op: Op, rank: int, *lists: tuple[str, Sequence[object] | str]) -> None:
+def check_window(op: Op, rank: int, *lists: tuple[str, Sequence[Any] | str]) -> None:
+    """Require an entry for each spatial axis in each list, and strides, dilations and windows of at least 1."""
     for name, values in lists:
-        op.require(
-            isinstance(values, str) or len(values) == rank, f"{name} has {len(values)} entries for {rank} spatial axes"
-        )
+        fits = isinstance(values, str) or len(values) == rank
+        op.require(fits, f"{name} has {len(values)} entries for {rank} spatial axes")
+        if name in ("kernel_shape", "strides", "dilations"):
+            op.require(all(int(value) > 0 for value in values), f"{name} {values} are not positive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Conv(Op):
         spatial_rank = w.rank - 2
         self.require(w.rank >= 3 and w.is_static, f"a static kernel of rank 3 or more is needed, not {w}")
         self.require(x.rank == w.rank, f"data {x} and kernel {w} differ in rank")
-        _check_window(self, spatial_rank, ("strides", self.strides), ("pads", self.pads), ("dilations", self.dilations))
+        check_window(self, spatial_rank, ("strides", self.strides), ("pads", self.pads), ("dilations", self.dilations))
         batch, channels, spatial = self.layout.split(x.shape)
         out_channels, group_channels, *kernel = (int(size) for size in w.shape)  # type: ignore[arg-type]
         self.require(
@@ -201,7 +203,7 @@ class ConvTranspose(Op):
             ("dilations", self.dilations),
             ("output_padding", self.output_padding),
         )
-        _check_window(self, w.rank - 2, *lists)
+        check_window(self, w.rank - 2, *lists)
         batch, channels, spatial = self.layout.split(x.shape)
         in_channels, group_channels, *kernel = (int(size) for size in w.shape)  # type: ignore[arg-type]
         self.require(
@@ -219,6 +221,8 @@ class ConvTranspose(Op):
                 spatial, kernel, self.strides, self.pads, self.dilations, self.output_padding, strict=True
             )
         ]
+        for size in sizes:
+            self.require(isinstance(size, Sym) or size >= 0, f"pads {self.pads} cut more off than there is of {x}")
         return (TensorType(self.require_same_dtype(x, w, b), self.layout.join(batch, out_channels, sizes)),)
 
     def evaluate(self, x: Array, w: Array, b: Array | None = None) -> Array:  # type: ignore[override]

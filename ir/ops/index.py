@@ -121,6 +121,8 @@ class ScatterElements(Op):
         _require_indices(self, indices)
         self.require_same_dtype(x, updates)
         normalize_axis(self.axis, x.rank)
+        static = indices.is_static and updates.is_static
+        self.require(not static or indices.shape == updates.shape, f"indices {indices} and updates {updates} differ")
         self.require(
             x.rank == indices.rank == updates.rank, f"{x}, indices {indices} and updates {updates} differ in rank"
         )
@@ -163,6 +165,8 @@ class OneHot(Op):
     inputs: ClassVar[tuple[str, ...]] = ("indices", "values")
 
     def infer(self, indices: TensorType, values: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
+        _require_indices(self, indices)
+        self.require(values.shape == (2,) and self.depth >= 0, f"values {values} and depth {self.depth}")
         axis = normalize_axis(self.axis, indices.rank + 1)
         shape: tuple[Dim, ...] = (*indices.shape[:axis], self.depth, *indices.shape[axis:])
         return (TensorType(values.dtype, shape),)

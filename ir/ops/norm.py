@@ -13,7 +13,7 @@ from isomorph.ir.ops.elementwise import Add, Div, Max, Mul, Pow, Sqrt, Sub, scal
 from isomorph.ir.ops.numerics import Array, in_single, padded
 from isomorph.ir.ops.reduce import ReduceL1, ReduceL2, ReduceMean
 from isomorph.ir.ops.shape import Pad, Reshape, Slice
-from isomorph.ir.shapes import Shape
+from isomorph.ir.shapes import Shape, Sym
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
@@ -29,7 +29,7 @@ def _check_channels(op: Op, x: TensorType, axis: int, *vectors: TensorType | Non
     channels = x.shape[normalize_axis(axis, x.rank)]
     for vector in vectors:
         op.require(
-            vector is None or (vector.rank == 1 and vector.shape[0] == channels),
+            vector is None or (vector.rank == 1 and (vector.shape[0] == channels or isinstance(channels, Sym))),
             f"{vector} for {channels} channels of {x}",
         )
 
@@ -176,7 +176,8 @@ class GroupNormalization(Op):
     ) -> tuple[TensorType, ...]:
         self.require_float(x)
         _check_channels(self, x, self.axis, scale, bias)
-        channels = x.shape[self.axis]
+        channels = x.shape[normalize_axis(self.axis, x.rank)]
+        self.require(self.num_groups > 0, f"{self.num_groups} groups")
         self.require(
             not isinstance(channels, int) or channels % self.num_groups == 0,
             f"{channels} channels in {self.num_groups} groups",
@@ -336,6 +337,7 @@ class LocalResponseNormalization(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require_float(x)
         normalize_axis(self.axis, x.rank)
+        self.require(self.size > 0, f"a window of {self.size} channels")
         return (x,)
 
     def _pads(self, rank: int) -> tuple[tuple[int, int], ...]:

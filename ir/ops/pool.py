@@ -10,7 +10,15 @@ import numpy as np
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import Layout, LayoutRule
 from isomorph.ir.op import Op, TensorType
-from isomorph.ir.ops.conv import Ints, Pads, from_channels_first, in_channels_first, static_pads, window_output
+from isomorph.ir.ops.conv import (
+    Ints,
+    Pads,
+    check_window,
+    from_channels_first,
+    in_channels_first,
+    static_pads,
+    window_output,
+)
 from isomorph.ir.ops.elementwise import Identity
 from isomorph.ir.ops.numerics import Array, in_single, padded, windows
 from isomorph.ir.ops.reduce import ReduceMax, ReduceMean
@@ -194,11 +202,8 @@ class AdaptiveMaxPool(Op):
 def _pooled_shape(op: MaxPool | AveragePool, x: TensorType) -> Shape:
     kernel = op.kernel_shape
     op.require(x.rank == len(kernel) + 2, f"a window of {len(kernel)} axes does not fit data {x}")
-    for name, values in (("strides", op.strides), ("pads", op.pads), ("dilations", op.dilations)):
-        op.require(
-            isinstance(values, str) or len(values) == len(kernel),
-            f"{name} has {len(values)} entries for {len(kernel)} axes",
-        )
+    lists = (("kernel_shape", kernel), ("strides", op.strides), ("pads", op.pads), ("dilations", op.dilations))
+    check_window(op, len(kernel), *lists)
     batch, channels, spatial = op.layout.split(x.shape)
     sizes = window_output(spatial, kernel, op.strides, op.pads, op.dilations, ceil_mode=op.ceil_mode)
     for size in sizes:
@@ -238,6 +243,7 @@ def _adaptive_shape(
 ) -> Shape:
     batch, channels, spatial = op.layout.split(x.shape)
     op.require(len(spatial) == len(output_size), f"output_size {output_size} does not fit data {x}")
+    op.require(all(size is None or size > 0 for size in output_size), f"output_size {output_size} is not positive")
     sizes = [size if wanted is None else wanted for size, wanted in zip(spatial, output_size, strict=True)]
     return op.layout.join(batch, channels, sizes)
 

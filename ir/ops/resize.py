@@ -14,7 +14,7 @@ from isomorph.ir.ops.index import Gather
 from isomorph.ir.ops.linear import MatMul
 from isomorph.ir.ops.numerics import Array, in_single
 from isomorph.ir.ops.shape import Reshape
-from isomorph.ir.shapes import Dim, elements
+from isomorph.ir.shapes import Dim, Sym, elements
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
@@ -55,6 +55,9 @@ class Resize(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require(x.rank == len(self.sizes) + 2, f"{len(self.sizes)} sizes for {x}")
         self.require(self.scales is None or len(self.scales) == len(self.sizes), f"scales {self.scales} for {x}")
+        positive = all(isinstance(size, Sym) or size > 0 for size in self.sizes)
+        self.require(positive, f"sizes {self.sizes} are not positive")
+        self.require(self.scales is None or min(self.scales) > 0, f"scales {self.scales} are not positive")
         batch, channels, _ = self.layout.split(x.shape)
         return (TensorType(x.dtype, self.layout.join(batch, channels, self.sizes)),)
 

@@ -29,6 +29,13 @@ __all__ = [
 ]  # fmt: skip
 
 
+def _require_sizes(op: Op, what: str, sizes: Shape) -> None:
+    """Require that no size that is known is negative."""
+    op.require(
+        all(isinstance(size, Sym) or size >= 0 for size in sizes), f"{what} {format_shape(sizes)} has a negative size"
+    )
+
+
 def _static(shape: Shape) -> tuple[int, ...]:
     """A shape whose symbols were replaced (see evaluate.bind) as ints."""
     if any(isinstance(dim, Sym) for dim in shape):
@@ -46,6 +53,7 @@ class Reshape(Op):
     shape: Shape
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
+        _require_sizes(self, "shape", self.shape)
         before, after = elements(x.shape), elements(self.shape)
         fits = not provably_different(before, after)
         self.require(fits, f"{x} has {before} elements, {format_shape(self.shape)} has {after}")
@@ -207,6 +215,7 @@ class Split(Op):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         axis = normalize_axis(self.axis, x.rank)
+        _require_sizes(self, "sizes", self.sizes)
         total = sum(self.sizes)
         if isinstance(total, int) and isinstance(x.shape[axis], int):
             self.require(total == x.shape[axis], f"sizes {self.sizes} do not add up to axis {axis} of {x}")
@@ -291,6 +300,7 @@ class Expand(Op):
     shape: Shape
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
+        _require_sizes(self, "shape", self.shape)
         return (TensorType(x.dtype, broadcast(x.shape, self.shape)),)
 
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
@@ -307,6 +317,7 @@ class Tile(Op):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require(len(self.repeats) == x.rank, f"{len(self.repeats)} repeats for {x}")
+        _require_sizes(self, "repeats", self.repeats)
         return (TensorType(x.dtype, tuple(dim * count for dim, count in zip(x.shape, self.repeats, strict=True))),)
 
     def permuted(self, perm: Perm) -> Op | None:
@@ -332,7 +343,7 @@ class DepthToSpace(Op):
     layout_rule: ClassVar[LayoutRule] = LayoutRule.BOUND
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        self.require(x.rank == 4, f"data of rank 4 is needed, not {x}")
+        self.require(x.rank == 4 and self.blocksize > 0, f"blocks of {self.blocksize} of data {x}, not of rank 4")
         batch, channels, spatial = self.layout.split(x.shape)
         area = self.blocksize * self.blocksize
         self.require(isinstance(channels, Sym) or channels % area == 0, f"{channels} channels, no multiple of {area}")
@@ -370,7 +381,7 @@ class SpaceToDepth(Op):
     layout_rule: ClassVar[LayoutRule] = LayoutRule.BOUND
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        self.require(x.rank == 4, f"data of rank 4 is needed, not {x}")
+        self.require(x.rank == 4 and self.blocksize > 0, f"blocks of {self.blocksize} of data {x}, not of rank 4")
         batch, channels, spatial = self.layout.split(x.shape)
         block = self.blocksize
         for size in spatial:
@@ -429,6 +440,7 @@ class ConstantOfShape(Op):
     inputs: ClassVar[tuple[str, ...]] = ()
 
     def infer(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        _require_sizes(self, "shape", self.shape)
         return (TensorType(self.dtype, self.shape),)
 
     def evaluate(self) -> Array:  # type: ignore[override]
@@ -450,6 +462,7 @@ class Range(Op):
     inputs: ClassVar[tuple[str, ...]] = ()
 
     def infer(self) -> tuple[TensorType, ...]:  # type: ignore[override]
+        _require_sizes(self, "length", (self.length,))
         return (TensorType(self.dtype, (self.length,)),)
 
     def evaluate(self) -> Array:  # type: ignore[override]
