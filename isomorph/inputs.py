@@ -55,10 +55,11 @@ def read_data(path: Path | None) -> dict[str, np.ndarray] | None:
     if not path.is_file():
         raise UsageError(f"no such file: {path}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UsageError(f"one array without a name: {path}", advice="save with numpy.savez(path, NAME=array)")
-            return {name: archive[name] for name in archive.files}
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise UsageError(f"one array without a name: {path}", advice="save with numpy.savez(path, NAME=array)")
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise MalformedError(f"cannot read the arrays of {path}", because=str(error)) from None
 

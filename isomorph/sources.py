@@ -15,7 +15,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import Any
 
 from isomorph.converters.convert import Inputs, load
 from isomorph.converters.formats import by_name, identify
-from isomorph.errors import MissingExtraError, UsageError
+from isomorph.errors import IsomorphError, MissingExtraError, UsageError
 from isomorph.ir import DType, Model, Sym
 from isomorph.runtimes import require_runtime
 from isomorph.validators.runner import Capture, ModelFile, Subject
@@ -122,20 +124,35 @@ def call(reference: str) -> tuple[Any, tuple[Any, ...] | None, dict[str, Any]]:
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    try:
-        target: Any = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise
-        raise UsageError(
-            f"there is no Python module {name!r}",
-            advice="run in its folder, or add that to PYTHONPATH",
-        ) from None
+    with _users_code(reference):
+        try:
+            target: Any = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+                raise
+            advice = "run in its folder, or add that to PYTHONPATH"
+            raise UsageError(f"there is no Python module {name!r}", advice=advice) from None
     for part in attribute.split("."):
         if not hasattr(target, part):
             raise UsageError(f"{name} has no {attribute!r}", advice=_public(target))
         target = getattr(target, part)
     return _unpack(reference, target)
+
+
+@contextmanager
+def _users_code(reference: str) -> Iterator[None]:
+    """What the user's code raises is the user's: a UsageError that names the error and its innermost line."""
+    try:
+        yield
+    except IsomorphError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise UsageError(
+            f"python:{reference} raised {type(error).__name__}: {error}",
+            at=f"{frame.filename}:{frame.lineno}" + (f"  `{frame.line}`" if frame.line else ""),
+            advice="ISOMORPH_TRACEBACK=1 prints the whole traceback",
+        ) from error
 
 
 def _public(target: Any) -> str | None:
@@ -145,7 +162,8 @@ def _public(target: Any) -> str | None:
 
 def _unpack(reference: str, target: Any) -> tuple[Any, tuple[Any, ...] | None, dict[str, Any]]:
     torch = importlib.import_module("torch")
-    made = target if isinstance(target, torch.nn.Module) else target()
+    with _users_code(reference):
+        made = target if isinstance(target, torch.nn.Module) else target()
     module, arguments, keywords = (*made, None, None)[:3] if isinstance(made, tuple) else (made, None, None)
     if not isinstance(module, torch.nn.Module):
         raise UsageError(
@@ -158,9 +176,9 @@ def _unpack(reference: str, target: Any) -> tuple[Any, tuple[Any, ...] | None, d
 
 
 def _capture(reference: str, inputs: Inputs | None) -> Model:
+    module, arguments, keywords = call(reference)  # first, so that what the user mistyped is said before torch is used
     from isomorph.converters.torch.capture import capture
 
-    module, arguments, keywords = call(reference)
     names = _argument_names(module)
     if unknown := set(inputs or {}) - set(names):
         raise UsageError(
@@ -215,14 +233,26 @@ def _stand_in(dim: Any, axis: int) -> int:
 
 def _dynamic(
     names: list[str], arguments: tuple[Any, ...], keywords: Mapping[str, Any], inputs: Inputs | None
-) -> dict[str, dict[int, str] | None] | None:
-    """Symbolic axes by argument, `{"x": {0: "N"}}`; None if every size is a number."""
-    given = [*names[: len(arguments)], *keywords]
-    axes = {
-        name: {
-            axis: str(dim) for axis, dim in enumerate((inputs or {}).get(name, ((), None))[0]) if isinstance(dim, Sym)
-        }
-        or None
-        for name in given
-    }
+) -> dict[str, dict[int, Any] | None] | None:
+    """`dynamic_shapes` of torch.export, `{"x": {0: Dim("N")}}`; None if every size is a number."""
+    dims: dict[str, Any] = {}
+    axes: dict[str, dict[int, Any] | None] = {}
+    for name in [*names[: len(arguments)], *keywords]:
+        shape = (inputs or {}).get(name, ((), None))[0]
+        axes[name] = {axis: _torch_dim(dim, dims) for axis, dim in enumerate(shape) if isinstance(dim, Sym)} or None
     return axes if any(axes.values()) else None
+
+
+def _torch_dim(dim: Sym, dims: dict[str, Any]) -> Any:
+    """A named size as torch.export.Dim (one for each name), `2*N + 1` as one derived from it."""
+    torch = importlib.import_module("torch")
+    linear = [(monomial[0].name, factor) for monomial, factor in dim.terms if len(monomial) == 1]
+    rest = sum(factor for monomial, factor in dim.terms if not monomial)
+    if len(linear) != 1 or not linear[0][0] or len(dim.terms) != 1 + (rest != 0):
+        raise UsageError(
+            f"the size {dim} cannot be told to torch.export", advice="use one named size, as N, 2*N or 2*N + 1"
+        )
+    name, factor = linear[0]
+    made = dims.setdefault(name, torch.export.Dim(name, min=1))
+    scaled = made if factor == 1 else factor * made
+    return scaled + rest if rest else scaled
