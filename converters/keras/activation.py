@@ -105,14 +105,18 @@ def _activation(layer: Layer, x: Value) -> Value:
 @rules.imports("ReLU")
 def _relu(layer: Layer, x: Value) -> Value:
     """f(x) = max_value above it, x from threshold on, negative_slope * (x - threshold) below."""
-    slope, threshold = (layer.number(key, 0.0) if layer.config.get(key) is not None else 0.0 for key in ("negative_slope", "threshold"))
+    slope, threshold = (
+        layer.number(key, 0.0) if layer.config.get(key) is not None else 0.0 for key in ("negative_slope", "threshold")
+    )
     ceiling = None if layer.config.get("max_value") is None else layer.number("max_value")
     if threshold == 0.0 and slope == 0.0:
         return layer.emit(ops.Relu() if ceiling is None else ops.Clip(0.0, ceiling), x)
     if threshold == 0.0:
         made = layer.emit(ops.LeakyRelu(slope), x)
     elif slope == 0.0:  # Keras keeps x where it is strictly above the threshold
-        made = layer.emit(ops.ThresholdedRelu(threshold), x) if threshold > 0 else _thresholded(layer, x, threshold, slope)
+        made = (
+            layer.emit(ops.ThresholdedRelu(threshold), x) if threshold > 0 else _thresholded(layer, x, threshold, slope)
+        )
     else:
         made = _thresholded(layer, x, threshold, slope)
     return made if ceiling is None else layer.emit(ops.Clip(None, ceiling), made)
@@ -174,19 +178,25 @@ def _noise(layer: Layer, x: Value) -> Value:
 
 
 def _operation(name: str) -> Function:
-    return lambda layer, x: _FUNCTIONS[name](layer, x)
+    """A rule of its own for each operation, so that a registry key is never two functions."""
+
+    def rule(layer: Layer, x: Value) -> Value:
+        return _FUNCTIONS[name](layer, x)
+
+    return rule
 
 
 for _class, _name in {
-    "Relu": "relu", "Relu6": "relu6", "Selu": "selu", "Sigmoid": "sigmoid", "LogSigmoid": "log_sigmoid", "Tanh": "tanh",
-    "Silu": "silu", "Softplus": "softplus", "Softsign": "softsign", "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu",
-    "HardTanh": "hard_tanh", "TanhShrink": "tanh_shrink", "Squareplus": "squareplus", "Mish": "mish",
+    "Relu": "relu", "Relu6": "relu6", "Selu": "selu", "Sigmoid": "sigmoid", "LogSigmoid": "log_sigmoid",
+    "Tanh": "tanh", "Silu": "silu", "Softplus": "softplus", "Softsign": "softsign", "HardSigmoid": "hard_sigmoid",
+    "HardSilu": "hard_silu", "HardTanh": "hard_tanh", "TanhShrink": "tanh_shrink", "Squareplus": "squareplus",
+    "Mish": "mish",
 }.items():  # fmt: skip
     rules.imports(f"ops.{_class}")(_operation(_name))
 for _function, _name in {
-    "nn.relu": "relu", "nn.relu6": "relu6", "nn.sigmoid": "sigmoid", "math.sigmoid": "sigmoid", "nn.tanh": "tanh", "math.tanh": "tanh",
-    "nn.silu": "silu", "nn.swish": "silu", "nn.softplus": "softplus", "math.softplus": "softplus", "nn.elu": "elu", "nn.selu": "selu",
-    "nn.softsign": "softsign",
+    "nn.relu": "relu", "nn.relu6": "relu6", "nn.sigmoid": "sigmoid", "math.sigmoid": "sigmoid", "nn.tanh": "tanh",
+    "math.tanh": "tanh", "nn.silu": "silu", "nn.swish": "silu", "nn.softplus": "softplus", "math.softplus": "softplus",
+    "nn.elu": "elu", "nn.selu": "selu", "nn.softsign": "softsign",
 }.items():  # fmt: skip
     rules.imports(f"tf.{_function}")(_operation(_name))
 

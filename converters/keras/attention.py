@@ -46,7 +46,11 @@ def _heads(layer: Layer, part: str, x: Value, heads: int, width: int) -> Value:
     if not isinstance(channels, int):
         raise layer.unsupported("an unknown number of channels")
     w = layer.weight(f"{part}/kernel", lambda source: _flat(layer, source, channels))
-    bias = layer.weight(f"{part}/bias", lambda source: source.reshaped((source.size,))) if layer.has(f"{part}/bias") else None
+    bias = (
+        layer.weight(f"{part}/bias", lambda source: source.reshaped((source.size,)))
+        if layer.has(f"{part}/bias")
+        else None
+    )
     flat = layer.emit(ops.Linear(), x, w, bias)
     return layer.emit(ops.Transpose((0, 2, 1, 3)), layer.emit(ops.Reshape((*x.shape[:2], heads, width)), flat))
 

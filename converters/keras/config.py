@@ -69,7 +69,7 @@ class LayerConfig:
 
 @dataclass(eq=False, slots=True)
 class GraphConfig:
-    """A model: layers in the order of the file, the tensors that go in, and the (possibly nested) tensors that come out."""
+    """A model: layers in the order of the file, and the tensors that go in and come out (outputs may be nested)."""
 
     name: str
     sequential: bool
@@ -192,7 +192,8 @@ def _implied_input(first: LayerConfig, settings: Mapping[str, Any]) -> LayerConf
     source = first
     while source.graph is not None and "batch_shape" not in source.config:
         source = source.graph.layers[0]
-    shape = source.config.get("batch_input_shape") or source.config.get("batch_shape") or settings.get("build_input_shape")
+    stated = (source.config.get(key) for key in ("batch_input_shape", "batch_shape"))
+    shape = next((shape for shape in stated if shape), None) or settings.get("build_input_shape")
     if shape is None and source.cls in ("Dense", "Embedding") and isinstance(source.config.get("input_dim"), int):
         length = source.config.get("input_length")
         shape = [None, source.config["input_dim"]] if source.cls == "Dense" else [None, length]
@@ -204,9 +205,11 @@ def _implied_input(first: LayerConfig, settings: Mapping[str, Any]) -> LayerConf
 
 
 def _renumber_nested(graph: GraphConfig, major: int) -> None:
-    """Count the calls of nested models from 0: their own construction is call 0 to Keras 2, and to Keras 3 among the outputs."""
+    """Count the calls of nested models from 0; to Keras 2 (and to 3 among the outputs) the construction was call 0."""
     if major >= 3:
-        graph.outputs = _moved(graph.outputs, {layer.name: 1 for layer in graph.layers if layer.cls in ("Functional", "Model")})
+        graph.outputs = _moved(
+            graph.outputs, {layer.name: 1 for layer in graph.layers if layer.cls in ("Functional", "Model")}
+        )
         return
     used: dict[str, int] = {}
     for ref in _all_refs(graph):
@@ -268,7 +271,9 @@ def _parse_call(node: Json, known: set[str], layer: str) -> Call:
     kwargs = {}
     for item in node if not _is_ref(node, known) else [node]:
         if not isinstance(item, list) or not 3 <= len(item) <= 4:
-            raise MalformedError(f"a node of {layer!r} has an entry that is no [layer, call, output]", because=repr(item)[:80])
+            raise MalformedError(
+                f"a node of {layer!r} has an entry that is no [layer, call, output]", because=repr(item)[:80]
+            )
         if item[0] == "_CONSTANT_VALUE" and item[1] == -1:
             tensors.append(item[2])
         else:
@@ -309,7 +314,9 @@ def _decode(value: Json, depth: int) -> Any:
     if cls == "__ellipsis__":
         return Ellipsis
     if cls == "__lambda__":
-        raise UnsafeError("a call has a Python function among its arguments", because="code in a model file is never run")
+        raise UnsafeError(
+            "a call has a Python function among its arguments", because="code in a model file is never run"
+        )
     return {key: _decode(item, depth + 1) for key, item in value.items()}
 
 

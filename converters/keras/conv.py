@@ -97,7 +97,7 @@ def _conv_transpose(layer: Layer, x: Value) -> Value:
     """Keras states the output size; the pads follow from it.
 
     With E = (K - 1) * dilation + 1 the whole transpose has (D - 1) * S + E cells; Keras keeps D * S ("same") or
-    D * S + max(E - S, 0) ("valid"), or with `output_padding` P (D - 1) * S + E - 2 * (E // 2 if "same" else 0) + P of them.
+    D * S + max(E - S, 0) ("valid"), or with `output_padding` P (D - 1) * S + E - 2 * (E // 2 if "same" else 0) + P.
     What is too much is cut off, the smaller half at the begin; what is missing is zero at the end.
     """
     if layer.mirrored or layer.major < 2:

@@ -25,7 +25,8 @@ def _same_rank(layer: Layer, values: list[Value]) -> list[Value]:
     """Keras inserts axes after the batch until all operands have the highest rank."""
     rank = max(value.rank for value in values)
     return [
-        value if value.rank == rank else layer.emit(ops.Unsqueeze(tuple(range(1, 1 + rank - value.rank))), value) for value in values
+        value if value.rank == rank else layer.emit(ops.Unsqueeze(tuple(range(1, 1 + rank - value.rank))), value)
+        for value in values
     ]
 
 
@@ -39,7 +40,8 @@ def _fold(layer: Layer, op: Op, values: list[Value]) -> Value:
 
 
 _MERGES: dict[str, Op] = {
-    "Add": ops.Add(), "Subtract": ops.Sub(), "Multiply": ops.Mul(), "Average": ops.Add(), "Maximum": ops.Max(), "Minimum": ops.Min(),
+    "Add": ops.Add(), "Subtract": ops.Sub(), "Multiply": ops.Mul(), "Average": ops.Add(), "Maximum": ops.Max(),
+    "Minimum": ops.Min(),
 }  # fmt: skip
 
 
@@ -69,7 +71,10 @@ def _dot(layer: Layer, xs: Any, *rest: Any) -> Value:
         raise layer.unsupported("a product along the batch")
     if layer.flag("normalize", False):
         epsilon = 1e-7 if layer.major >= 3 else 1e-6  # Keras' epsilon(); TensorFlow 2 clips the squared sum at 1e-12
-        a, b = layer.emit(ops.LpNormalization((left,), 2, epsilon), a), layer.emit(ops.LpNormalization((right,), 2, epsilon), b)
+        a, b = (
+            layer.emit(ops.LpNormalization((left,), 2, epsilon), a),
+            layer.emit(ops.LpNormalization((right,), 2, epsilon), b),
+        )
     letters = "nabcdefgh"
     first = letters[: a.rank]
     second = "n" + "stuvwxyz"[: b.rank - 1]
@@ -80,7 +85,8 @@ def _dot(layer: Layer, xs: Any, *rest: Any) -> Value:
 
 
 _LADDER = [
-    DType.BOOL, DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT32, DType.FLOAT64,
+    DType.BOOL, DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64, DType.FLOAT16, DType.BFLOAT16,
+    DType.FLOAT32, DType.FLOAT64,
 ]  # fmt: skip
 
 
@@ -125,11 +131,13 @@ def _promoted(layer: Layer, a: Value, b: Value) -> tuple[Value, Value]:
 _BINARY: dict[str, Op] = {
     "Add": ops.Add(), "Subtract": ops.Sub(), "Multiply": ops.Mul(), "Maximum": ops.Max(), "Minimum": ops.Min(),
     "Greater": ops.Greater(), "GreaterEqual": ops.GreaterOrEqual(), "Less": ops.Less(), "LessEqual": ops.LessOrEqual(),
-    "Equal": ops.Equal(), "LogicalAnd": ops.And(), "LogicalOr": ops.Or(), "LogicalXor": ops.Xor(), "Power": ops.Pow(), "Mod": ops.Mod(),
+    "Equal": ops.Equal(), "LogicalAnd": ops.And(), "LogicalOr": ops.Or(), "LogicalXor": ops.Xor(), "Power": ops.Pow(),
+    "Mod": ops.Mod(),
 }  # fmt: skip
 _TF_BINARY: dict[str, Op] = {
     "math.add": ops.Add(), "__operators__.add": ops.Add(), "math.subtract": ops.Sub(), "math.multiply": ops.Mul(),
-    "math.maximum": ops.Max(), "math.minimum": ops.Min(), "math.pow": ops.Pow(), "math.greater": ops.Greater(), "math.less": ops.Less(),
+    "math.maximum": ops.Max(), "math.minimum": ops.Min(), "math.pow": ops.Pow(), "math.greater": ops.Greater(),
+    "math.less": ops.Less(),
 }  # fmt: skip
 _DIVIDE = ("ops.Divide", "ops.TrueDivide", "tf.math.divide", "tf.math.truediv")
 
@@ -165,14 +173,16 @@ def _divide(layer: Layer, a: Any, b: Any = None) -> Value:
 
 
 _UNARY: dict[str, Op] = {
-    "Abs": ops.Abs(), "Absolute": ops.Abs(), "Negative": ops.Neg(), "Sign": ops.Sign(), "LogicalNot": ops.Not(), "Isnan": ops.IsNaN(),
-    "Isinf": ops.IsInf(), "Exp": ops.Exp(), "Log": ops.Log(), "Sqrt": ops.Sqrt(), "Reciprocal": ops.Reciprocal(), "Floor": ops.Floor(),
-    "Ceil": ops.Ceil(), "Erf": ops.Erf(), "Sin": ops.Sin(), "Cos": ops.Cos(), "Tan": ops.Tan(), "Arcsin": ops.Asin(), "Arccos": ops.Acos(),
-    "Arctan": ops.Atan(), "Sinh": ops.Sinh(), "Cosh": ops.Cosh(), "Arcsinh": ops.Asinh(), "Arccosh": ops.Acosh(), "Arctanh": ops.Atanh(),
+    "Abs": ops.Abs(), "Absolute": ops.Abs(), "Negative": ops.Neg(), "Sign": ops.Sign(), "LogicalNot": ops.Not(),
+    "Isnan": ops.IsNaN(), "Isinf": ops.IsInf(), "Exp": ops.Exp(), "Log": ops.Log(), "Sqrt": ops.Sqrt(),
+    "Reciprocal": ops.Reciprocal(), "Floor": ops.Floor(), "Ceil": ops.Ceil(), "Erf": ops.Erf(), "Sin": ops.Sin(),
+    "Cos": ops.Cos(), "Tan": ops.Tan(), "Arcsin": ops.Asin(), "Arccos": ops.Acos(), "Arctan": ops.Atan(),
+    "Sinh": ops.Sinh(), "Cosh": ops.Cosh(), "Arcsinh": ops.Asinh(), "Arccosh": ops.Acosh(), "Arctanh": ops.Atanh(),
 }  # fmt: skip
 _TF_UNARY: dict[str, Op] = {
-    "math.abs": ops.Abs(), "math.negative": ops.Neg(), "math.exp": ops.Exp(), "math.log": ops.Log(), "math.sqrt": ops.Sqrt(),
-    "math.sin": ops.Sin(), "math.cos": ops.Cos(), "math.floor": ops.Floor(), "math.ceil": ops.Ceil(), "identity": ops.Identity(),
+    "math.abs": ops.Abs(), "math.negative": ops.Neg(), "math.exp": ops.Exp(), "math.log": ops.Log(),
+    "math.sqrt": ops.Sqrt(), "math.sin": ops.Sin(), "math.cos": ops.Cos(), "math.floor": ops.Floor(),
+    "math.ceil": ops.Ceil(), "identity": ops.Identity(),
 }  # fmt: skip
 _ANY_TYPE = (ops.Abs, ops.Neg, ops.Sign, ops.Identity, ops.Not)
 
@@ -211,7 +221,9 @@ def _identity(layer: Layer, x: Value) -> Value:
 def _clip(layer: Layer, x: Value) -> Value:
     """x within x_min and x_max, both plain numbers."""
     low, high = layer.config.get("x_min"), layer.config.get("x_max")
-    if not all(bound is None or (isinstance(bound, (int, float)) and not isinstance(bound, bool)) for bound in (low, high)):
+    if not all(
+        bound is None or (isinstance(bound, (int, float)) and not isinstance(bound, bool)) for bound in (low, high)
+    ):
         raise layer.unsupported("bounds that are tensors")
     return layer.emit(ops.Clip(low, high), x)
 

@@ -1,4 +1,4 @@
-"""The one way this package reads HDF5: groups, attributes and datasets by name, and nothing else that a file may ask for.
+"""The one way this package reads HDF5: groups, attributes and datasets by name, nothing else that a file may ask for.
 
 Refused, because a stranger's file could reach outside of itself or past its own size: external and soft links, external
 storage, virtual datasets, filters other than those built into HDF5, element types that are not plain numbers, and
@@ -74,7 +74,9 @@ class Hdf5File:
     Used as a context manager; `root` is the root group. Raises MalformedError if it is no HDF5.
     """
 
-    def __init__(self, path: Path, *, offset: int = 0, size: int | None = None, data: bytes | None = None, label: str = "") -> None:
+    def __init__(
+        self, path: Path, *, offset: int = 0, size: int | None = None, data: bytes | None = None, label: str = ""
+    ) -> None:
         self.path, self.offset, self.data = path, offset, data
         self.size = len(data) if data is not None else path.stat().st_size - offset if size is None else size
         self.label = label or str(path)
@@ -141,7 +143,7 @@ class Hdf5Group:
     def __contains__(self, path: str) -> bool:
         group: Any = self._handle
         for part in path.split("/"):
-            if not isinstance(group, h5py.Group) or part not in group.keys():  # noqa: SIM118  (`in group` follows links)
+            if not isinstance(group, h5py.Group) or not self._exists(group, part, path):
                 return False
             group = self._step(group, part, path)
         return True
@@ -154,7 +156,10 @@ class Hdf5Group:
         return Hdf5Group(self.file, found, self._join(path))
 
     def tensor(self, path: str) -> TensorSource:
-        """The dataset at a relative path, mapped or read on demand. Raises UnsafeError, MalformedError, UnsupportedError."""
+        """The dataset at a relative path, mapped or read on demand.
+
+        Raises UnsafeError, MalformedError, UnsupportedError.
+        """
         found = self._find(path)
         name = self._join(path)
         if not isinstance(found, h5py.Dataset):
@@ -202,22 +207,34 @@ class Hdf5Group:
             found = self._step(found, part, path)
         return found
 
-    def _step(self, group: Any, part: str, path: str) -> Any:
+    def _exists(self, group: Any, part: str, path: str) -> bool:
+        """Whether there is a link of this name, without following it."""
         with reading(self.file.label, self._join(path)):
-            link = group.get(part, getlink=True)
-            if isinstance(link, h5py.HardLink):
+            return bool(group.id.links.exists(part.encode()))
+
+    def _step(self, group: Any, part: str, path: str) -> Any:
+        """The member `part` of a group, if a hard link leads to it; the kind of link is asked before it is followed."""
+        name = self._join(path)
+        if not self._exists(group, part, path):
+            raise MalformedError(f"{name!r} is not in the HDF5 file", at=self.file.label)
+        with reading(self.file.label, name):
+            kind = group.id.links.get_info(part.encode()).type
+            if kind == h5py.h5l.TYPE_HARD:
                 return group[part]
-        if link is None or not isinstance(link, (h5py.SoftLink, h5py.ExternalLink)):
-            raise MalformedError(f"{self._join(path)!r} is not in the HDF5 file", at=self.file.label)
-        kind = "an external link" if isinstance(link, h5py.ExternalLink) else "a soft link"
-        raise UnsafeError(f"{self._join(path)!r} is {kind}", at=self.file.label, because=f"it points to {link.path!r}")
+            target = group.id.links.get_val(part.encode())
+        link = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}.get(
+            kind, "a link of a user"
+        )
+        raise UnsafeError(f"{name!r} is {link}", at=self.file.label, because=f"it points to {target!r}")
 
     def _source(self, dataset: Any, name: str) -> TensorSource:
         label = self.file.label
         if dataset.is_virtual:
             raise UnsafeError(f"{name!r} is a virtual dataset", at=label, because="its elements lie in other files")
         if dataset.external:
-            raise UnsafeError(f"{name!r} has external storage", at=label, because=f"its elements lie in {dataset.external[0][0]!r}")
+            raise UnsafeError(
+                f"{name!r} has external storage", at=label, because=f"its elements lie in {dataset.external[0][0]!r}"
+            )
         if dataset.shape is None or dataset.dtype.kind not in "fiub" or dataset.dtype.fields is not None:
             raise MalformedError(f"{name!r} holds {dataset.dtype}, not numbers", at=label)
         self._check_filters(dataset, name)

@@ -32,11 +32,11 @@ def _get_item(layer: Layer, x: Value, key: Any = None) -> Value:
             fresh.append(kept)
             kept += 1
             continue
+        window: Any = item
         if isinstance(item, int):
             gone.append(axis)
             window = slice(item, None if item == -1 else item + 1, 1)
         else:
-            window = item
             kept += 1
         if window != slice(None):
             axes.append(axis)
@@ -52,10 +52,12 @@ def _get_item(layer: Layer, x: Value, key: Any = None) -> Value:
 
 def _entry(layer: Layer, item: Any) -> int | slice | EllipsisType | None:
     if item is None or item is Ellipsis or type(item) is int:
-        return item  # type: ignore[no-any-return]
+        return item
     if isinstance(item, dict) and set(item) == {"start", "stop", "step"}:  # tf.keras
         item = slice(item["start"], item["stop"], item["step"])
-    if isinstance(item, slice) and all(bound is None or type(bound) is int for bound in (item.start, item.stop, item.step)):
+    if isinstance(item, slice) and all(
+        bound is None or type(bound) is int for bound in (item.start, item.stop, item.step)
+    ):
         if item.step == 0:
             raise layer.malformed("a slice with a step of 0")
         return item

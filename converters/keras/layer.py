@@ -64,7 +64,9 @@ class Layer:
     def number(self, key: str, default: float | None = None) -> float:
         """A real number of the configuration."""
         value = self.config.get(key, default)
-        if isinstance(value, Mapping):  # Keras 2 wrote NumPy scalars as {"class_name": "__numpy__", "config"/"value": x}
+        if isinstance(
+            value, Mapping
+        ):  # Keras 2 wrote NumPy scalars as {"class_name": "__numpy__", "config"/"value": x}
             value = value.get("value", value.get("config"))
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.malformed(f"{key} is not a number: {value!r}")
@@ -137,7 +139,7 @@ class Layer:
     def weight(
         self, name: str, change: Callable[[TensorSource], TensorSource] | None = None, *, dtype: DType | None = None
     ) -> Value:
-        """The weight `name`, seen through `change` (a lazy permutation, say), cast to the type that the layer computes in."""
+        """The weight `name`, seen through `change` (a lazy permutation), cast to what the layer computes in."""
         parameter = self.instance.parameters.get(name)
         if parameter is None:
             if name not in self.instance.tensors:
@@ -146,7 +148,9 @@ class Layer:
             slot = next(slot for slot in slots(self.source) if slot.name == name)
             trainable = self.instance.trainable and self.source.trainable and slot.trainable
             role = "weight" if slot.trainable else "buffer"
-            parameter = Parameter(f"{self.instance.prefix}/{name}", change(source) if change else source, trainable, role)
+            parameter = Parameter(
+                f"{self.instance.prefix}/{name}", change(source) if change else source, trainable, role
+            )
             self.instance.parameters[name] = parameter
         value = self.builder.parameter(parameter)
         wanted = dtype or self.compute_dtype

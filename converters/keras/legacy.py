@@ -8,26 +8,25 @@ from typing import Any
 __all__ = ["modernize"]
 
 _CLASSES = {
-    "Convolution1D": "Conv1D", "Convolution2D": "Conv2D", "Convolution3D": "Conv3D",
-    "AtrousConvolution1D": "Conv1D", "AtrousConvolution2D": "Conv2D",
-    "Deconvolution2D": "Conv2DTranspose", "Convolution2DTranspose": "Conv2DTranspose",
+    "Convolution1D": "Conv1D", "Convolution2D": "Conv2D", "Convolution3D": "Conv3D", "AtrousConvolution1D": "Conv1D",
+    "AtrousConvolution2D": "Conv2D", "Deconvolution2D": "Conv2DTranspose", "Convolution2DTranspose": "Conv2DTranspose",
     "SeparableConvolution1D": "SeparableConv1D", "SeparableConvolution2D": "SeparableConv2D",
-    "DepthwiseConvolution2D": "DepthwiseConv2D", "TimeDistributedDense": "Dense",
-    "MaxPool1D": "MaxPooling1D", "MaxPool2D": "MaxPooling2D", "MaxPool3D": "MaxPooling3D",
-    "AvgPool1D": "AveragePooling1D", "AvgPool2D": "AveragePooling2D", "AvgPool3D": "AveragePooling3D",
-    "GlobalMaxPool1D": "GlobalMaxPooling1D", "GlobalMaxPool2D": "GlobalMaxPooling2D", "GlobalMaxPool3D": "GlobalMaxPooling3D",
+    "DepthwiseConvolution2D": "DepthwiseConv2D", "TimeDistributedDense": "Dense", "MaxPool1D": "MaxPooling1D",
+    "MaxPool2D": "MaxPooling2D", "MaxPool3D": "MaxPooling3D", "AvgPool1D": "AveragePooling1D",
+    "AvgPool2D": "AveragePooling2D", "AvgPool3D": "AveragePooling3D", "GlobalMaxPool1D": "GlobalMaxPooling1D",
+    "GlobalMaxPool2D": "GlobalMaxPooling2D", "GlobalMaxPool3D": "GlobalMaxPooling3D",
     "GlobalAvgPool1D": "GlobalAveragePooling1D", "GlobalAvgPool2D": "GlobalAveragePooling2D",
-    "GlobalAvgPool3D": "GlobalAveragePooling3D",
-    "BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization",
-    "SyncBatchNormalization": "BatchNormalization",
+    "GlobalAvgPool3D": "GlobalAveragePooling3D", "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization", "SyncBatchNormalization": "BatchNormalization",
 }  # fmt: skip
 _MERGE_MODES = {
-    "sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate", "dot": "Dot", "cos": "Dot",
+    "sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate", "dot": "Dot",
+    "cos": "Dot",
 }  # fmt: skip
 _KEYS = {
-    "nb_filter": "filters", "subsample": "strides", "border_mode": "padding", "bias": "use_bias", "atrous_rate": "dilation_rate",
-    "output_dim": "units", "p": "rate", "sigma": "stddev", "pool_length": "pool_size", "stride": "strides", "subsample_length": "strides",
-    "filter_length": "kernel_size",
+    "nb_filter": "filters", "subsample": "strides", "border_mode": "padding", "bias": "use_bias",
+    "atrous_rate": "dilation_rate", "output_dim": "units", "p": "rate", "sigma": "stddev", "pool_length": "pool_size",
+    "stride": "strides", "subsample_length": "strides", "filter_length": "kernel_size",
 }  # fmt: skip
 _ORDERINGS = {"tf": "channels_last", "th": "channels_first", "default": "channels_last"}
 
@@ -72,7 +71,8 @@ def _kernel(*keys: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 _KERNELS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     **dict.fromkeys(
-        ["Convolution2D", "AtrousConvolution2D", "Deconvolution2D", "SeparableConvolution2D"], _kernel("nb_row", "nb_col")
+        ["Convolution2D", "AtrousConvolution2D", "Deconvolution2D", "SeparableConvolution2D"],
+        _kernel("nb_row", "nb_col"),
     ),
     "Convolution3D": _kernel("kernel_dim1", "kernel_dim2", "kernel_dim3"),
 }

@@ -40,7 +40,10 @@ def _embedding(layer: Layer, x: Value) -> Value:
 
 @rules.imports("ops.Matmul", "tf.linalg.matmul")
 def _matmul(layer: Layer, a: Value, b: object = None) -> Value:
-    if any(layer.kwargs.get(key) for key in ("transpose_a", "transpose_b", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse")):
+    if any(
+        layer.kwargs.get(key)
+        for key in ("transpose_a", "transpose_b", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse")
+    ):
         raise layer.unsupported("a transposed or sparse operand")
     return layer.emit(ops.MatMul(), *pair(layer, a, layer.kwargs.get("b") if b is None else b))
 

@@ -92,7 +92,9 @@ def _statistics(layer: Layer, x: Value, axes: tuple[int, ...]) -> tuple[Value, V
         return source.reshaped(shape)
 
     def rooted(source: TensorSource) -> TensorSource:
-        return DerivedTensor(source.dtype, source.shape, (source,), lambda array: np.maximum(np.sqrt(array), _SMALLEST_DEVIATION))
+        return DerivedTensor(
+            source.dtype, source.shape, (source,), lambda array: np.maximum(np.sqrt(array), _SMALLEST_DEVIATION)
+        )
 
     if layer.has("mean"):
         return layer.weight("mean", shaped), layer.weight("variance", lambda source: rooted(shaped(source)))

@@ -1,8 +1,8 @@
 """Reads `.keras` archives and legacy `.h5` models without Keras. Nothing in the file is executed or imported.
 
-A `.keras` file is a zip of config.json, metadata.json and model.weights.h5; an `.h5` model keeps the same configuration in the
-attribute `model_config` and the weights in the group `model_weights`. Kernels become O-I-spatial views of the mapped
-file, data stays channels-last (or -first) as the layers state it, nested models become scopes.
+A `.keras` file is a zip of config.json, metadata.json and model.weights.h5; an `.h5` model keeps the same configuration
+in the attribute `model_config` and the weights in the group `model_weights`. Kernels become O-I-spatial views of the
+mapped file, data stays channels-last (or -first) as the layers state it, nested models become scopes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from isomorph.converters.keras import (  # noqa: F401  (the family files registe
     resize,
     shape,
 )
-from isomorph.converters.keras.config import Call, GraphConfig, LayerConfig, TensorRef, flatten, parse_model, refs_in
+from isomorph.converters.keras.config import GraphConfig, LayerConfig, TensorRef, flatten, parse_model, refs_in
 from isomorph.converters.keras.hdf5 import Hdf5File, Hdf5Group
 from isomorph.converters.keras.layer import Instance, Layer
 from isomorph.converters.keras.rules import rules
@@ -64,9 +64,13 @@ def _read_archive(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
         if member not in archive:
             raise MalformedError(f"the archive has no {member}, so it is not a .keras file", at=str(path))
     data = _json(archive.read("config.json", limit=_LARGEST_JSON), "config.json")
-    about = _json(archive.read("metadata.json", limit=_LARGEST_JSON), "metadata.json") if "metadata.json" in archive else {}
+    about = (
+        _json(archive.read("metadata.json", limit=_LARGEST_JSON), "metadata.json") if "metadata.json" in archive else {}
+    )
     version = str(about.get("keras_version", "3")) if isinstance(about, Mapping) else "3"
-    notes = _json(archive.read("isomorph.json", limit=_LARGEST_JSON), "isomorph.json") if "isomorph.json" in archive else {}
+    notes = (
+        _json(archive.read("isomorph.json", limit=_LARGEST_JSON), "isomorph.json") if "isomorph.json" in archive else {}
+    )
     label = f"{path}:model.weights.h5"
     try:
         offset, size = archive.span("model.weights.h5")
@@ -85,8 +89,12 @@ def _read_hdf5(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
     root = stack.enter_context(Hdf5File(path)).root
     text = root.text("model_config")
     if text is None or "model_weights" not in root:
-        raise MalformedError("the HDF5 file holds no Keras model", at=str(path), because="no model_config or no model_weights",
-                             advice="save the whole model, not the weights alone")  # fmt: skip
+        raise MalformedError(
+            "the HDF5 file holds no Keras model",
+            at=str(path),
+            because="no model_config or no model_weights",
+            advice="save the whole model, not the weights alone",
+        )
     weights = root.group("model_weights")
     version = root.text("keras_version") or weights.text("keras_version") or "1"
     major = _major(version)
@@ -101,7 +109,11 @@ def _read_hdf5(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
 
 def _backend(weights: Hdf5Group) -> str:
     """The backend of a file from before it was recorded: TensorFlow's variables are named `x:0`, Theano's `x`."""
-    names = [name for layer in weights.texts("layer_names") or () for name in weights.group(layer).texts("weight_names") or ()]
+    names = [
+        name
+        for layer in weights.texts("layer_names") or ()
+        for name in weights.group(layer).texts("weight_names") or ()
+    ]
     return "theano" if names and not any(name.endswith(":0") for name in names) else "tensorflow"
 
 
@@ -136,6 +148,14 @@ def _refuse_unknown(graph: GraphConfig) -> None:
         raise UnsupportedError("read keras", missing)
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where a call stands: the models and layers around it, and whether all of them may be trained."""
+
+    scope: tuple[ScopeEntry, ...]
+    trainable: bool
+
+
 @dataclass(eq=False, slots=True)
 class _Reading:
     """The state of reading one file."""
@@ -165,7 +185,7 @@ class _Reading:
             if name not in layers or layers[name].cls != "InputLayer":
                 raise MalformedError(f"the input layer {name!r} is not in the configuration")
             given.append(self._input(layers[name], len(names) == 1))
-        results = self._graph(graph, given, (), graph.trainable)
+        results = self._graph(graph, given, _Frame((), graph.trainable))
         if self.refused:
             raise UnsupportedError("read keras", self.refused)
         self._outputs(graph, [value for value in results if value is not None])
@@ -194,82 +214,65 @@ class _Reading:
         stated = config.get("batch_shape")
         kind = config.get("dtype") or "float32"
         dtype = DType.of(kind if isinstance(kind, str) else "float32")
-        shape, override = None, self.overrides.get(layer.name)
+        sizes, override = None, self.overrides.get(layer.name)
         if override is not None:
-            shape, dtype = override[0], override[1] or dtype
+            sizes, dtype = override[0], override[1] or dtype
         if isinstance(stated, (list, tuple)):
             described = _input_shape(layer.name, list(stated), only)
-            if shape is not None and len(shape) != len(described):
-                raise UsageError(f"input {layer.name!r} has {len(described)} axes, {len(shape)} sizes were given")
-            shape = shape or described
-        if shape is None:
-            raise UsageError(f"the file does not state the shape of input {layer.name!r}", advice=f"pass --input {layer.name}=SHAPE")
-        return self.builder.input(layer.name, dtype, shape)
+            if sizes is not None and len(sizes) != len(described):
+                raise UsageError(f"input {layer.name!r} has {len(described)} axes, {len(sizes)} sizes were given")
+            sizes = described if sizes is None else sizes
+        if sizes is None:
+            raise UsageError(
+                f"the file does not state the shape of input {layer.name!r}", advice=f"pass --input {layer.name}=SHAPE"
+            )
+        return self.builder.input(layer.name, dtype, sizes)
 
-    def _graph(
-        self, graph: GraphConfig, given: list[Value | None], scope: tuple[ScopeEntry, ...], trainable: bool
-    ) -> list[Value | None]:
-        """Build all calls of a model in an order in which each has its inputs; None stands for what could not be built."""
+    def _graph(self, graph: GraphConfig, given: list[Value | None], frame: _Frame) -> list[Value | None]:
+        """Build all calls of a model, each after what it reads; None stands for what could not be built."""
         known: dict[TensorRef, Value | None] = dict(zip(graph.inputs, given, strict=True))
         for place, number in _order(graph):
             layer = graph.layers[place]
-            call = layer.calls[number]
             if layer.cls == "InputLayer":
                 if TensorRef(layer.name, number, 0) not in known:
                     raise MalformedError(f"the input layer {layer.name!r} is not among the inputs of {graph.name!r}")
                 continue
-            results = self._call(layer, number, call, known, scope, trainable)
+            results = self._call(layer, number, known, frame)
             known.update({TensorRef(layer.name, number, position): value for position, value in enumerate(results)})
-        results = []
-        for ref in flatten(graph.outputs):
-            if ref not in known:
-                raise MalformedError(f"the output {ref.layer!r} (call {ref.call}, output {ref.index}) of {graph.name!r} does not exist")
-            results.append(known[ref])
-        return results
+        return [_known(ref, known, f"model {graph.name!r}") for ref in flatten(graph.outputs)]
 
     def _call(
-        self, layer: LayerConfig, number: int, call: Call, known: Mapping[TensorRef, Value | None], scope: tuple[ScopeEntry, ...],
-        trainable: bool,
-    ) -> list[Value | None]:  # fmt: skip
-        def value_of(item: Any) -> Any:
-            if isinstance(item, TensorRef):
-                if item not in known:
-                    raise MalformedError(f"layer {layer.name!r} reads output {item.index} of {item.layer!r}, which does not exist")
-                return known[item]
-            if isinstance(item, (list, tuple)):
-                return [value_of(entry) for entry in item]
-            if isinstance(item, dict):
-                return {key: value_of(entry) for key, entry in item.items()}
-            return item
-
-        missing = any(known.get(ref, ()) is None for ref in refs_in(call))
-        outputs = len(list(flatten(layer.graph.outputs))) if layer.graph is not None else 1
-        if missing:
-            return [None] * outputs
-        args, kwargs = [value_of(item) for item in call.args], {key: value_of(item) for key, item in call.kwargs.items()}
-        path = f"{scope[-1].path}.{layer.name}" if scope else layer.name
-        inside = (*scope, ScopeEntry(path, layer.cls, number))
+        self, layer: LayerConfig, number: int, known: Mapping[TensorRef, Value | None], outer: _Frame
+    ) -> list[Value | None]:
+        """The outputs of one call; None for those that could not be built, whose reasons are collected."""
+        call = layer.calls[number]
+        if any(known.get(ref, ()) is None for ref in refs_in(call)):
+            return [None] * (len(list(flatten(layer.graph.outputs))) if layer.graph is not None else 1)
+        args = _values(list(call.args), known, layer.name)
+        kwargs = _values(dict(call.kwargs), known, layer.name)
+        path = f"{outer.scope[-1].path}.{layer.name}" if outer.scope else layer.name
+        frame = _Frame((*outer.scope, ScopeEntry(path, layer.cls, number)), outer.trainable and layer.trainable)
         if layer.graph is not None:
             values = [item for item in flatten(args) if isinstance(item, Value)]
-            if len(values) != len(layer.graph.inputs):
-                raise MalformedError(f"model {layer.name!r} has {len(layer.graph.inputs)} inputs and is called with {len(values)}")
-            return self._graph(layer.graph, list(values), inside, trainable and layer.trainable)
+            wanted = len(layer.graph.inputs)
+            if len(values) != wanted:
+                raise MalformedError(f"model {layer.name!r} has {wanted} inputs and is called with {len(values)}")
+            return self._graph(layer.graph, list(values), frame)
         try:
-            return list(self._apply(layer, args, kwargs, inside, trainable))
+            return list(self._apply(layer, args, kwargs, frame))
         except UnsupportedError as error:
             self.refused += error.items
             return [None]
 
-    def _apply(
-        self, layer: LayerConfig, args: list[Any], kwargs: dict[str, Any], scope: tuple[ScopeEntry, ...], trainable: bool
-    ) -> list[Value]:
+    def _apply(self, layer: LayerConfig, args: list[Any], kwargs: dict[str, Any], frame: _Frame) -> list[Value]:
+        """Run the rule of a layer. Its (first) output takes the layer's name."""
         rule = rules.importer(layer.cls)
         if rule is None:
             raise UnsupportedError("read keras", [Unsupported(layer.cls, "there is no rule for it yet", layer.name)])
         name = self.builder.unique(layer.name)
         before = len(self.builder.graph.nodes)
-        with self.builder.at(*self._provenance(layer, scope)):
-            seen = Layer(layer, self.builder, self._instance(layer, scope, trainable), self.major, self.mirrored, kwargs)
+        with self.builder.at(*self._provenance(layer, frame.scope)):
+            seen = Layer(layer, self.builder, self._instance(layer, frame), self.major, self.mirrored, kwargs)
             made = rule(seen, *(self._autocast(seen, item) for item in args))
         values = [made] if isinstance(made, Value) else list(made)
         fresh = set(self.builder.graph.nodes[before:])
@@ -289,36 +292,63 @@ class _Reading:
             return layer.cast(item, wanted)
         return item
 
-    def _instance(self, layer: LayerConfig, scope: tuple[ScopeEntry, ...], trainable: bool) -> Instance:
+    def _instance(self, layer: LayerConfig, frame: _Frame) -> Instance:
+        """The layer object, made at its first call; the path tells two objects of one name apart."""
         chosen = self.same.get(layer, layer)
         if chosen not in self.instances:
             prefix = chosen.name if chosen.wrapped is None else f"{chosen.name}/{chosen.wrapped.name}"
             if prefix in self.prefixes:
-                prefix = scope[-1].path.replace(".", "/")
+                prefix = frame.scope[-1].path.replace(".", "/")
             self.prefixes.add(prefix)
-            tensors = self.weights.get(chosen, {})
-            self.instances[chosen] = Instance(tensors, prefix, trainable and chosen.trainable)
+            self.instances[chosen] = Instance(self.weights.get(chosen, {}), prefix, frame.trainable)
         return self.instances[chosen]
 
     def _provenance(self, layer: LayerConfig, scope: tuple[ScopeEntry, ...]) -> tuple[Scope, Origin]:
         """Scope and origin from isomorph.json if this file was converted, else those of Keras."""
         layers = self.notes.get("layers") if isinstance(self.notes, Mapping) else None
         note = layers.get(layer.name) if isinstance(layers, Mapping) else None
-        here, origin = Scope(scope), Origin("keras", layer.cls, scope[-1].path.replace(".", "/") if len(scope) > 1 else layer.name)
+        name = scope[-1].path.replace(".", "/") if len(scope) > 1 else layer.name
+        here, origin = Scope(scope), Origin("keras", layer.cls, name)
         if not isinstance(note, Mapping):
             return here, origin
         entries, stated = note.get("scope"), note.get("origin")
-        if isinstance(entries, list) and all(isinstance(entry, list) and len(entry) == 3 for entry in entries):
-            here = Scope(tuple(ScopeEntry(str(path), str(cls), int(call)) for path, cls, call in entries))
+        if isinstance(entries, list) and all(_is_entry(entry) for entry in entries):
+            here = Scope(tuple(ScopeEntry(*entry) for entry in entries))
         if isinstance(stated, Mapping):
-            text = {key: str(stated.get(key) or "") for key in ("framework", "op", "name", "file", "code")}
+            framework, op, name, file, code = (
+                str(stated.get(key) or "") for key in ("framework", "op", "name", "file", "code")
+            )
             line = stated.get("line")
-            origin = Origin(line=line if type(line) is int else 0, **text)
+            origin = Origin(framework, op, name, file, line if type(line) is int else 0, code)
         return here, origin
 
 
+def _is_entry(entry: Any) -> bool:
+    """A scope entry is written as [path, class, call]."""
+    return isinstance(entry, list) and [type(item) for item in entry] == [str, str, int]
+
+
+def _known(ref: TensorRef, known: Mapping[TensorRef, Value | None], reader: str) -> Value | None:
+    if ref not in known:
+        raise MalformedError(
+            f"{reader} reads output {ref.index} of {ref.layer!r} (call {ref.call}), which does not exist"
+        )
+    return known[ref]
+
+
+def _values(item: Any, known: Mapping[TensorRef, Value | None], reader: str) -> Any:
+    """Nested arguments with Values in the place of TensorRefs."""
+    if isinstance(item, TensorRef):
+        return _known(item, known, f"layer {reader!r}")
+    if isinstance(item, (list, tuple)):
+        return [_values(entry, known, reader) for entry in item]
+    if isinstance(item, dict):
+        return {key: _values(entry, known, reader) for key, entry in item.items()}
+    return item
+
+
 def _order(graph: GraphConfig) -> list[tuple[int, int]]:
-    """(place of the layer, number of the call) of all calls, each after what it reads, otherwise in the order of the file."""
+    """(place of the layer, number of the call) of all calls, each after what it reads, in the order of the file."""
     place = {layer.name: position for position, layer in enumerate(graph.layers)}
     waiting: dict[tuple[int, int], set[tuple[int, int]]] = {}
     readers: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -327,7 +357,9 @@ def _order(graph: GraphConfig) -> list[tuple[int, int]]:
             needed = set()
             for ref in refs_in(call):
                 if ref.layer not in place or ref.call >= len(graph.layers[place[ref.layer]].calls):
-                    raise MalformedError(f"layer {layer.name!r} reads call {ref.call} of {ref.layer!r}, which does not exist")
+                    raise MalformedError(
+                        f"layer {layer.name!r} reads call {ref.call} of {ref.layer!r}, which does not exist"
+                    )
                 needed.add((place[ref.layer], ref.call))
             waiting[position, number] = needed
             for source in needed:
@@ -349,7 +381,7 @@ def _order(graph: GraphConfig) -> list[tuple[int, int]]:
 
 
 def _input_shape(name: str, stated: list[Any], only: bool) -> Shape:
-    """None becomes N on the batch axis, H and W for the image axes of a single input, else the input's name and the axis."""
+    """None becomes N on the batch axis, H and W in a single image input, else the input's name and the axis."""
     plain = re.sub(r"\W", "_", name)
     unknown = [axis for axis, size in enumerate(stated) if size is None and axis]
     image = only and len(stated) == 4 and unknown in ([1, 2], [2, 3])

@@ -11,10 +11,10 @@ from isomorph.ir import DType, Value, ops
 from isomorph.ir.op import normalize_axes
 
 _REDUCTIONS: dict[str, Any] = {
-    "ops.Mean": ops.ReduceMean, "ops.Sum": ops.ReduceSum, "ops.Max": ops.ReduceMax, "ops.Min": ops.ReduceMin, "ops.Prod": ops.ReduceProd,
-    "ops.Amax": ops.ReduceMax, "ops.Amin": ops.ReduceMin, "ops.Logsumexp": ops.ReduceLogSumExp,
-    "tf.math.reduce_mean": ops.ReduceMean, "tf.math.reduce_sum": ops.ReduceSum, "tf.math.reduce_max": ops.ReduceMax,
-    "tf.math.reduce_min": ops.ReduceMin, "tf.math.reduce_prod": ops.ReduceProd,
+    "ops.Mean": ops.ReduceMean, "ops.Sum": ops.ReduceSum, "ops.Max": ops.ReduceMax, "ops.Min": ops.ReduceMin,
+    "ops.Prod": ops.ReduceProd, "ops.Amax": ops.ReduceMax, "ops.Amin": ops.ReduceMin,
+    "ops.Logsumexp": ops.ReduceLogSumExp, "tf.math.reduce_mean": ops.ReduceMean, "tf.math.reduce_sum": ops.ReduceSum,
+    "tf.math.reduce_max": ops.ReduceMax, "tf.math.reduce_min": ops.ReduceMin, "tf.math.reduce_prod": ops.ReduceProd,
 }  # fmt: skip
 
 

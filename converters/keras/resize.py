@@ -22,7 +22,9 @@ def _up_sampling(layer: Layer, x: Value) -> Value:
         op = ops.Resize(sizes, scales, "nearest", "asymmetric", "floor", layout=layer.layout)
         return layer.emit(op, x)
     if layer.major < 3:
-        raise layer.unsupported(f"interpolation {mode!r} before Keras 3, whose sampling points depend on the TensorFlow of that time")
+        raise layer.unsupported(
+            f"interpolation {mode!r} before Keras 3, whose sampling points depend on the TensorFlow of that time"
+        )
     return layer.emit(_resize(layer, sizes, mode, layer.layout), x)
 
 
@@ -34,7 +36,14 @@ def _resize(layer: Layer, sizes: tuple[Dim, ...], mode: str, layout: Layout, ant
         raise layer.unsupported(f"interpolation {mode!r}")
     kind: Literal["linear", "cubic"] = "linear" if mode == "bilinear" else "cubic"
     return ops.Resize(
-        sizes, None, kind, "half_pixel", cubic_coeff_a=-0.5, exclude_outside=kind == "cubic", antialias=antialias, layout=layout
+        sizes,
+        None,
+        kind,
+        "half_pixel",
+        cubic_coeff_a=-0.5,
+        exclude_outside=kind == "cubic",
+        antialias=antialias,
+        layout=layout,
     )
 
 

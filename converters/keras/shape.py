@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from isomorph.converters.keras.elementwise import as_list
@@ -72,7 +73,9 @@ def _permute(layer: Layer, x: Value) -> Value:
 @rules.imports("ops.Transpose", "tf.transpose")
 def _transpose(layer: Layer, x: Value, perm: Any = None) -> Value:
     axes = layer.config.get("axes") if layer.cls == "ops.Transpose" else layer.kwargs.get("perm", perm)
-    return layer.emit(ops.Transpose(tuple(reversed(range(x.rank))) if axes is None else normalize_axes(axes, x.rank)), x)
+    if axes is None:
+        return layer.emit(ops.Transpose(tuple(reversed(range(x.rank)))), x)
+    return layer.emit(ops.Transpose(normalize_axes(axes, x.rank)), x)
 
 
 @rules.imports("RepeatVector")
@@ -90,7 +93,9 @@ def _border(layer: Layer, key: str, spatial: int) -> list[tuple[int, int]]:
     elif spatial == 1 and len(values) == 2:
         values = [values]
     pairs = [tuple(item) if isinstance(item, (list, tuple)) else (item, item) for item in values]
-    if len(pairs) != spatial or not all(len(pair) == 2 and all(type(item) is int and item >= 0 for item in pair) for pair in pairs):
+    if len(pairs) != spatial or not all(
+        len(pair) == 2 and all(type(item) is int and item >= 0 for item in pair) for pair in pairs
+    ):
         raise layer.malformed(f"{key} is {stated!r}")
     return pairs
 
@@ -144,7 +149,10 @@ def _squeeze(layer: Layer, x: Value) -> Value:
     if stated is None:
         axes = tuple(axis for axis, size in enumerate(x.shape) if size == 1)
     else:
-        axes = tuple(sorted(normalize_axes(stated if isinstance(stated, (list, tuple)) else [stated], x.rank)))
+        listed: list[Any] = list(stated) if isinstance(stated, (list, tuple)) else [stated]
+        if not all(type(axis) is int for axis in listed):
+            raise layer.malformed(f"axis is {stated!r}")
+        axes = tuple(sorted(normalize_axes(listed, x.rank)))
     return layer.emit(ops.Squeeze(axes), x)
 
 
@@ -159,7 +167,7 @@ def _split(layer: Layer, x: Value) -> Sequence[Value]:
         sizes = (size // stated,) * stated
     elif isinstance(stated, (list, tuple)) and all(type(item) is int and 0 <= item <= size for item in stated):
         edges = [0, *stated, size]
-        sizes = tuple(after - before for before, after in zip(edges, edges[1:], strict=False))
+        sizes = tuple(after - before for before, after in pairwise(edges))
     else:
         raise layer.unsupported(f"indices_or_sections {stated!r} for {size} elements")
     return layer.emit_many(ops.Split(axis, sizes), x)
@@ -169,18 +177,19 @@ def _split(layer: Layer, x: Value) -> Sequence[Value]:
 def _pad(layer: Layer, x: Value, *constant: Any) -> Value:
     value = layer.kwargs.get("constant_values", constant[0] if constant else None)
     value = layer.config.get("constant_values", value)
-    mode = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}.get(str(layer.config.get("mode", "constant")))
+    mode = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}.get(
+        str(layer.config.get("mode", "constant"))
+    )
     widths = layer.config.get("pad_width")
-    if type(widths) is int:
-        widths = [widths, widths]
-    if isinstance(widths, list) and len(widths) == 2 and all(type(item) is int for item in widths):
-        widths = [widths] * x.rank
-    if isinstance(widths, list) and len(widths) == 1:
-        widths = widths * x.rank
-    fits = isinstance(widths, list) and len(widths) == x.rank and all(len(item) == 2 for item in widths)
+    pairs: list[Any] = list(widths) if isinstance(widths, (list, tuple)) else [widths, widths]
+    if len(pairs) == 2 and all(type(item) is int for item in pairs):
+        pairs = [pairs] * x.rank
+    if len(pairs) == 1:
+        pairs = pairs * x.rank
+    fits = len(pairs) == x.rank and all(isinstance(item, (list, tuple)) and len(item) == 2 for item in pairs)
     if mode is None or not fits or not (value is None or isinstance(value, (int, float))):
         raise layer.unsupported(f"pad_width {widths!r}, mode {layer.config.get('mode')!r}")
-    pads = tuple((int(begin), int(end)) for begin, end in widths)
+    pads = tuple((int(begin), int(end)) for begin, end in pairs)
     return layer.emit(ops.Pad(pads, mode, 0.0 if value is None else value), x)  # type: ignore[arg-type]
 
 
@@ -194,14 +203,16 @@ def _broadcast_to(layer: Layer, x: Value) -> Value:
 
 @rules.imports("TimeDistributed")
 def _time_distributed(layer: Layer, x: Value) -> Value:
-    """A layer applied at each step: (N, T, ...) is seen as (N * T, ...) unless the layer works on the last axis anyway."""
+    """A layer applied at each step: (N, T, ...) is seen as (N * T, ...) unless it works on the last axis anyway."""
     if layer.kwargs.get("mask") is not None:
         raise layer.unsupported("a mask")
     inner = layer.wrapped()
     rule = rules.importer(inner.cls)
     if inner.source.graph is not None or rule is None:
         raise layer.unsupported(f"a {inner.cls} at each step")
-    if inner.cls in _POINTWISE and not (inner.cls == "Activation" and inner.config.get("activation") not in ("relu", "tanh", "linear")):
+    if inner.cls in _POINTWISE and not (
+        inner.cls == "Activation" and inner.config.get("activation") not in ("relu", "tanh", "linear")
+    ):
         made = rule(inner, x)
         return made if isinstance(made, Value) else made[0]
     folded = layer.emit(ops.Reshape((x.shape[0] * x.shape[1], *x.shape[2:])), x)

@@ -1,7 +1,7 @@
 """Which weights a layer has, in Keras' order, and where a file keeps them.
 
-A `.keras` file numbers the weights of each layer object on the path that Keras walked when it saved; a legacy `.h5` lists
-the weights of each outermost layer, the trainable ones first.
+A `.keras` file numbers the weights of each layer object on the path that Keras walked when it saved; a legacy `.h5`
+lists the weights of each outermost layer, the trainable ones first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LayerWeights: TypeAlias = Mapping[LayerConfig, Mapping[str, TensorSource]]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One weight: its name, whether an optimizer may change it, and, where a sublayer owns it, the sublayer's attribute."""
+    """One weight: its name, whether an optimizer may change it, and the attribute of the sublayer it is in."""
 
     name: str
     trainable: bool = True
@@ -65,14 +65,19 @@ def _normalization(config: Mapping[str, Any]) -> list[Slot]:
 
 
 def _attention(config: Mapping[str, Any]) -> list[Slot]:
-    parts = (("query", "query_dense"), ("key", "key_dense"), ("value", "value_dense"), ("attention_output", "output_dense"))
-    return [
-        Slot(f"{part}/{slot.name}", owner=owner) for part, owner in parts for slot in _kernel(config)
-    ]
+    parts = (
+        ("query", "query_dense"),
+        ("key", "key_dense"),
+        ("value", "value_dense"),
+        ("attention_output", "output_dense"),
+    )
+    return [Slot(f"{part}/{slot.name}", owner=owner) for part, owner in parts for slot in _kernel(config)]
 
 
 _SLOTS: dict[str, Callable[[Mapping[str, Any]], list[Slot]]] = {
-    **dict.fromkeys(["Conv1D", "Conv2D", "Conv3D", "Dense", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"], _kernel),
+    **dict.fromkeys(
+        ["Conv1D", "Conv2D", "Conv3D", "Dense", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"], _kernel
+    ),
     "EinsumDense": lambda config: [Slot("kernel"), *([Slot("bias")] if config.get("bias_axes") else [])],
     **dict.fromkeys(["DepthwiseConv1D", "DepthwiseConv2D"], _depthwise),
     **dict.fromkeys(["SeparableConv1D", "SeparableConv2D"], _separable),
@@ -90,7 +95,9 @@ _SLOTS: dict[str, Callable[[Mapping[str, Any]], list[Slot]]] = {
 def slots(layer: LayerConfig) -> list[Slot]:
     """The weights of a layer in Keras' order; those of the wrapped layer for a wrapper."""
     if layer.wrapped is not None:
-        return [Slot(slot.name, slot.trainable and layer.wrapped.trainable, slot.owner) for slot in slots(layer.wrapped)]
+        return [
+            Slot(slot.name, slot.trainable and layer.wrapped.trainable, slot.owner) for slot in slots(layer.wrapped)
+        ]
     describe = _SLOTS.get(layer.cls)
     return describe(layer.config) if describe else []
 
@@ -153,7 +160,11 @@ def archive_weights(
 
 def _twin(layer: LayerConfig, found: Iterable[LayerConfig]) -> LayerConfig | None:
     """The only earlier layer of the same class, name and configuration."""
-    twins = [other for other in found if (other.cls, other.name) == (layer.cls, layer.name) and _plain(other) == _plain(layer)]
+    twins = [
+        other
+        for other in found
+        if (other.cls, other.name) == (layer.cls, layer.name) and _plain(other) == _plain(layer)
+    ]
     return twins[0] if len(twins) == 1 else None
 
 
@@ -177,7 +188,9 @@ def _numbered(layer: LayerConfig, group: Hdf5Group | None, label: str) -> dict[s
     for slot in slots(layer):
         index = counts.get(slot.owner, 0)
         counts[slot.owner] = index + 1
-        places = [f"{owner}/vars/{index}" for owner in (slot.owner, f"_{slot.owner}")] if slot.owner else [f"vars/{index}"]
+        places = (
+            [f"{owner}/vars/{index}" for owner in (slot.owner, f"_{slot.owner}")] if slot.owner else [f"vars/{index}"]
+        )
         place = next((place for place in places if group is not None and place in group), None)
         if group is None or place is None:
             raise MalformedError(f"the weight {layer.name}/{slot.name} is not in the file", at=label)
@@ -185,7 +198,9 @@ def _numbered(layer: LayerConfig, group: Hdf5Group | None, label: str) -> dict[s
     for owner, count in counts.items():
         if group is not None and not owner and f"vars/{count}" in group:
             because = f"{len(group.group('vars').names())} stored, {count} expected of a {layer.cls}"
-            raise MalformedError(f"layer {layer.name!r} has more weights than its configuration states", at=label, because=because)
+            raise MalformedError(
+                f"layer {layer.name!r} has more weights than its configuration states", at=label, because=because
+            )
     return tensors
 
 
@@ -203,7 +218,9 @@ def legacy_weights(graph: GraphConfig, root: Hdf5Group) -> dict[LayerConfig, dic
         names = group.texts("weight_names") or []
         if len(names) != len(wanted):
             because = f"{len(names)} stored, {len(wanted)} expected"
-            raise MalformedError(f"layer {layer.name!r} has another number of weights", at=root.file.label, because=because)
+            raise MalformedError(
+                f"layer {layer.name!r} has another number of weights", at=root.file.label, because=because
+            )
         for (owner, slot), name in zip(wanted, names, strict=True):
             _check_name(owner, slot, name, root.file.label)
             found.setdefault(owner, {})[slot.name] = group.tensor(name)
@@ -230,11 +247,29 @@ def _ordered(layer: LayerConfig, trainable: bool) -> list[tuple[LayerConfig, Slo
     walk(layer, trainable)
     if layer.graph is None:
         return [(owner, slot) for owner, slot, _ in pairs]
-    return [(owner, slot) for owner, slot, free in pairs if free] + [(owner, slot) for owner, slot, free in pairs if not free]
+    return [(owner, slot) for owner, slot, free in pairs if free] + [
+        (owner, slot) for owner, slot, free in pairs if not free
+    ]
 
 
-_ALIASES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance", "alphas": "alpha"}
-_KNOWN = {"kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "embeddings", "depthwise_kernel", "pointwise_kernel"}
+_ALIASES = {
+    "W": "kernel",
+    "b": "bias",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+    "alphas": "alpha",
+}
+_KNOWN = {
+    "kernel",
+    "bias",
+    "gamma",
+    "beta",
+    "moving_mean",
+    "moving_variance",
+    "embeddings",
+    "depthwise_kernel",
+    "pointwise_kernel",
+}
 
 
 def _check_name(layer: LayerConfig, slot: Slot, name: str, label: str) -> None:
@@ -243,5 +278,9 @@ def _check_name(layer: LayerConfig, slot: Slot, name: str, label: str) -> None:
     last = last.removeprefix(f"{layer.name}_")
     plain = re.sub(r"_\d+$", "", last)
     said = _ALIASES.get(plain, plain)
-    if said in _KNOWN and said != slot.basename and not (said == "kernel" and slot.basename in ("embeddings", "depthwise_kernel")):
+    if (
+        said in _KNOWN
+        and said != slot.basename
+        and not (said == "kernel" and slot.basename in ("embeddings", "depthwise_kernel"))
+    ):
         raise MalformedError(f"weight {name!r} stands where {layer.name}/{slot.name} belongs", at=label)

@@ -19,6 +19,34 @@ from keras import ops as K  # noqa: N812
 
 IMAGE, SEQUENCE, VOLUME, VECTOR = (9, 7, 6), (11, 5), (5, 6, 7, 4), (5,)
 
+ACTIVATIONS = [
+    "relu",
+    "relu6",
+    "elu",
+    "selu",
+    "celu",
+    "leaky_relu",
+    "sigmoid",
+    "hard_sigmoid",
+    "tanh",
+    "softplus",
+    "softsign",
+    "softmax",
+    "log_softmax",
+    "log_sigmoid",
+    "silu",
+    "hard_silu",
+    "gelu",
+    "mish",
+    "exponential",
+    "hard_tanh",
+    "hard_shrink",
+    "soft_shrink",
+    "tanh_shrink",
+    "squareplus",
+    "linear",
+]
+
 
 def one(shape, build, **kwargs):
     """A model of one input."""
@@ -43,13 +71,25 @@ def conv_cases():
                 yield f"conv2d_transpose_{name}", one(IMAGE, L.Conv2DTranspose(4, (size, size + 1), **options))
                 yield f"conv1d_transpose_{name}", one(SEQUENCE, L.Conv1DTranspose(4, size, **options))
         yield f"conv3d_{padding}", one(VOLUME, L.Conv3D(3, (3, 2, 2), strides=(1, 2, 1), padding=padding))
-        yield f"conv3d_transpose_{padding}", one(VOLUME, L.Conv3DTranspose(3, (3, 2, 4), strides=(1, 2, 3), padding=padding))
-        yield f"depthwise_{padding}", one(IMAGE, L.DepthwiseConv2D((3, 2), strides=2, depth_multiplier=2, padding=padding))
+        yield (
+            f"conv3d_transpose_{padding}",
+            one(VOLUME, L.Conv3DTranspose(3, (3, 2, 4), strides=(1, 2, 3), padding=padding)),
+        )
+        yield (
+            f"depthwise_{padding}",
+            one(IMAGE, L.DepthwiseConv2D((3, 2), strides=2, depth_multiplier=2, padding=padding)),
+        )
         yield f"depthwise_dilated_{padding}", one(IMAGE, L.DepthwiseConv2D(3, dilation_rate=2, padding=padding))
         yield f"depthwise1d_{padding}", one(SEQUENCE, L.DepthwiseConv1D(3, depth_multiplier=3, padding=padding))
-        yield f"separable_{padding}", one(IMAGE, L.SeparableConv2D(5, 3, strides=2, depth_multiplier=2, padding=padding))
+        yield (
+            f"separable_{padding}",
+            one(IMAGE, L.SeparableConv2D(5, 3, strides=2, depth_multiplier=2, padding=padding)),
+        )
         yield f"separable1d_{padding}", one(SEQUENCE, L.SeparableConv1D(5, 3, padding=padding, activation="tanh"))
-        yield f"output_padding_{padding}", one(IMAGE, L.Conv2DTranspose(4, 3, strides=2, padding=padding, output_padding=1))
+        yield (
+            f"output_padding_{padding}",
+            one(IMAGE, L.Conv2DTranspose(4, 3, strides=2, padding=padding, output_padding=1)),
+        )
     yield "conv2d_groups", one(IMAGE, L.Conv2D(9, 3, groups=3, use_bias=False))
     yield "conv1d_causal", one(SEQUENCE, L.Conv1D(3, 3, padding="causal", dilation_rate=2))
     yield "conv2d_unknown_size", one((None, None, 6), L.Conv2D(4, 3, strides=2, padding="same"))
@@ -63,16 +103,14 @@ def pool_cases():
         yield f"average1d_{padding}", one(SEQUENCE, L.AveragePooling1D(3, padding=padding))
         yield f"average3d_{padding}", one(VOLUME, L.AveragePooling3D(2, padding=padding))
         yield f"max3d_{padding}", one(VOLUME, L.MaxPooling3D((2, 3, 2), padding=padding))
-    for kind, shape in ((L.GlobalAveragePooling1D, SEQUENCE), (L.GlobalAveragePooling2D, IMAGE), (L.GlobalAveragePooling3D, VOLUME),
-                        (L.GlobalMaxPooling1D, SEQUENCE), (L.GlobalMaxPooling2D, IMAGE), (L.GlobalMaxPooling3D, VOLUME)):  # fmt: skip
-        yield kind.__name__, one(shape, kind())
-        yield f"{kind.__name__}_kept", one(shape, kind(keepdims=True))
+    for rank, shape in ((1, SEQUENCE), (2, IMAGE), (3, VOLUME)):
+        for kind in (getattr(L, f"Global{which}Pooling{rank}D") for which in ("Average", "Max")):
+            yield kind.__name__, one(shape, kind())
+            yield f"{kind.__name__}_kept", one(shape, kind(keepdims=True))
 
 
 def activation_cases():
-    for name in ("relu", "relu6", "elu", "selu", "celu", "leaky_relu", "sigmoid", "hard_sigmoid", "tanh", "softplus", "softsign", "softmax",
-                 "log_softmax", "log_sigmoid", "silu", "hard_silu", "gelu", "mish", "exponential", "hard_tanh", "hard_shrink",
-                 "soft_shrink", "tanh_shrink", "squareplus", "linear"):  # fmt: skip
+    for name in ACTIVATIONS:
         yield f"activation_{name}", one(IMAGE, L.Activation(name))
     yield "relu_full", one(IMAGE, L.ReLU(max_value=0.8, negative_slope=0.1, threshold=0.2))
     yield "relu_threshold", one(IMAGE, L.ReLU(threshold=0.3))
@@ -86,7 +124,13 @@ def activation_cases():
     yield "activation_object", one(VECTOR, L.Dense(4, activation=L.LeakyReLU(negative_slope=0.1)))
     yield "gelu_operation", one(IMAGE, K.gelu)
     yield "gelu_exact_operation", one(IMAGE, lambda x: K.gelu(x, approximate=False))
-    for layer in (L.Dropout(0.3), L.SpatialDropout2D(0.3), L.GaussianNoise(0.1), L.GaussianDropout(0.2), L.ActivityRegularization(0.1)):
+    for layer in (
+        L.Dropout(0.3),
+        L.SpatialDropout2D(0.3),
+        L.GaussianNoise(0.1),
+        L.GaussianDropout(0.2),
+        L.ActivityRegularization(0.1),
+    ):
         yield layer.name, one(IMAGE, layer)
 
 
@@ -117,8 +161,11 @@ def linear_cases():
     yield "einsum_dense", one(SEQUENCE, L.EinsumDense("abc,cd->abd", output_shape=(None, 7), bias_axes="d"))
     yield "embedding", one((7,), L.Embedding(3, 5), dtype="int32")
     yield "attention", one(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3)(x, x))
-    yield "attention_causal", one(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3, use_bias=False)(x, x, use_causal_mask=True))
-    yield "attention_cross", two(SEQUENCE, lambda a, b: L.MultiHeadAttention(2, 3, output_shape=6)(a, b), (4, 3))
+    yield (
+        "attention_causal",
+        one(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3, use_bias=False)(x, x, use_causal_mask=True)),
+    )
+    yield "attention_cross", two(SEQUENCE, L.MultiHeadAttention(2, 3, output_shape=6), (4, 3))
 
 
 def merge_cases():
@@ -130,9 +177,17 @@ def merge_cases():
     yield "dot", two(SEQUENCE, lambda a, b: L.Dot(axes=(2, 1))([a, b]), (5, 3))
     yield "dot_vectors", two(VECTOR, lambda a, b: L.Dot(axes=1)([a, b]))
     yield "dot_normalized", two(VECTOR, lambda a, b: L.Dot(axes=1, normalize=True)([a, b]))
-    yield "arithmetic", two(IMAGE, lambda a, b: (2.0 - a * b + 1.0) / (K.square(b) + 3) + K.maximum(a, 0.2) - K.abs(b) ** 2)
+    yield (
+        "arithmetic",
+        two(IMAGE, lambda a, b: (2.0 - a * b + 1.0) / (K.square(b) + 3) + K.maximum(a, 0.2) - K.abs(b) ** 2),
+    )
     yield "logic", two(IMAGE, lambda a, b: K.where(K.greater(a, b), a, 0.5))
-    yield "unary", one(IMAGE, lambda x: K.exp(-x) + K.sqrt(K.abs(x)) + K.cos(x) + K.rsqrt(K.square(x) + 1.0) + K.clip(x, -0.5, 0.3))
+    yield (
+        "unary",
+        one(
+            IMAGE, lambda x: K.exp(-x) + K.sqrt(K.abs(x)) + K.cos(x) + K.rsqrt(K.square(x) + 1.0) + K.clip(x, -0.5, 0.3)
+        ),
+    )
     for name in ("mean", "sum", "max", "min", "prod"):
         yield f"reduce_{name}", one(IMAGE, lambda x, name=name: getattr(K, name)(x, axis=(1, -1), keepdims=True))
     yield "reduce_argmax", one(IMAGE, lambda x: K.argmax(x, axis=-1))
@@ -157,11 +212,17 @@ def shape_cases():
     yield "up3d", one(VOLUME, L.UpSampling3D(2))
     yield "resizing", one(IMAGE, L.Resizing(13, 4))
     yield "resizing_nearest", one(IMAGE, L.Resizing(13, 4, interpolation="nearest"))
-    yield "operations", one(IMAGE, lambda x: K.concatenate([K.transpose(x, (0, 2, 1, 3)), K.reshape(x, (-1, 7, 9, 6))], axis=-1))
+    yield (
+        "operations",
+        one(IMAGE, lambda x: K.concatenate([K.transpose(x, (0, 2, 1, 3)), K.reshape(x, (-1, 7, 9, 6))], axis=-1)),
+    )
     yield "slices", one(IMAGE, lambda x: x[:, 1:-1, ::2, 3])
     yield "slices_ellipsis", one(IMAGE, lambda x: x[..., None, -1])
     yield "split_stack", one(IMAGE, lambda x: K.stack(K.split(x, 3, axis=-1), axis=1))
-    yield "squeeze", one(IMAGE, lambda x: K.squeeze(K.expand_dims(x, 1), 1) + K.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, 1:])
+    yield (
+        "squeeze",
+        one(IMAGE, lambda x: K.squeeze(K.expand_dims(x, 1), 1) + K.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, 1:]),
+    )
     yield "take", one(IMAGE, lambda x: K.take(x, [2, 0, 1], axis=1))
     yield "time_dense", one(SEQUENCE, L.TimeDistributed(L.Dense(3, activation="softmax")))
     yield "time_conv", one((3, *IMAGE), L.TimeDistributed(L.Conv2D(4, 3, activation="relu")))
@@ -188,23 +249,44 @@ def structure_cases():
 def randomize(model, seed):
     rng = np.random.default_rng(seed)
     for weight in model.weights:
-        if "count" in weight.path or "seed" in weight.path or "adapt" in weight.path or weight.path.endswith(("/mean", "/variance")):
+        if (
+            "count" in weight.path
+            or "seed" in weight.path
+            or "adapt" in weight.path
+            or weight.path.endswith(("/mean", "/variance"))
+        ):
             continue
         positive = weight.path.endswith(("variance", "gamma", "scale"))
         weight.assign(rng.uniform(0.5, 1.5, weight.shape) if positive else rng.normal(0, 0.5, weight.shape))
 
 
 def main(folder):
-    cases = [case for make in (conv_cases, pool_cases, activation_cases, norm_cases, linear_cases, merge_cases, shape_cases, structure_cases)
-             for case in make()]  # fmt: skip
+    families = (
+        conv_cases,
+        pool_cases,
+        activation_cases,
+        norm_cases,
+        linear_cases,
+        merge_cases,
+        shape_cases,
+        structure_cases,
+    )
+    cases = [case for make in families for case in make()]
     rng = np.random.default_rng(7)
     for seed, (name, model) in enumerate(cases):
         randomize(model, seed)
         arrays = []
         for value in model.inputs:
             shape = [2, *(9 if size is None else size for size in value.shape[1:])]
-            arrays.append(rng.integers(0, 3, shape).astype("int32") if "int" in value.dtype else rng.normal(size=shape).astype("float32"))
-        outputs = [np.asarray(value) for value in keras.tree.flatten(model(arrays if len(arrays) > 1 else arrays[0], training=False))]
+            arrays.append(
+                rng.integers(0, 3, shape).astype("int32")
+                if "int" in value.dtype
+                else rng.normal(size=shape).astype("float32")
+            )
+        outputs = [
+            np.asarray(value)
+            for value in keras.tree.flatten(model(arrays if len(arrays) > 1 else arrays[0], training=False))
+        ]
         model.save(folder / f"{name}.keras")
         if not any(not isinstance(layer, keras.layers.Layer) for layer in getattr(model, "operations", ())):
             model.save(folder / f"{name}.h5")

@@ -36,7 +36,9 @@ def difference(path: Path, record: Path) -> float:
     for place, value in enumerate(made.values()):
         expected = data[f"y{place}"].astype(np.float64)
         assert value.shape == expected.shape
-        worst = max(worst, float(np.abs(value.astype(np.float64) - expected).max()) / max(1.0, float(np.abs(expected).max())))
+        worst = max(
+            worst, float(np.abs(value.astype(np.float64) - expected).max()) / max(1.0, float(np.abs(expected).max()))
+        )
     return worst
 
 
@@ -47,7 +49,7 @@ def failures(cases: Path, suffix: str) -> list[str]:
     for path in paths:
         try:
             off = difference(path, path.with_suffix(".npz"))
-        except Exception as error:  # noqa: BLE001  (all failures are listed together)
+        except Exception as error:
             found.append(f"{path.name}: {type(error).__name__}: {error}")
             continue
         if not off <= LOOSE.get(path.stem, 1e-5):
