@@ -46,6 +46,7 @@ __all__ = ["Comparison", "compare_exact", "compare_float", "unit_roundoff"]
 
 FLOOR_ULPS = 4.0
 TENSOR_SHARE = 2.0**-10
+_TINY = float(np.finfo(np.float64).tiny)
 GROUP_LIMIT = 4096
 """An axis with more slices than this is not looked at slice by slice (they would be single elements)."""
 
@@ -105,7 +106,7 @@ def compare_float(reference: np.ndarray, samples: Sequence[np.ndarray], target: 
     count = int(usable.sum())
     scale, spread = _rms(clean, count), _rms(errors, count * len(errors))
     factor = inflation(count * len(errors))
-    budget = max(spread * factor, FLOOR_ULPS * unit * scale, np.finfo(np.float64).tiny)
+    budget = max(spread * factor, FLOOR_ULPS * unit * scale, _TINY)
     ratios = {"rms": _rms(e, count) / budget}
     gaussian = (math.sqrt(2 * math.log(2 * count)) + 1) * budget
     index = np.unravel_index(int(np.abs(e).argmax()), e.shape)
@@ -167,7 +168,7 @@ def _worst_group(
             len(errors) * r.size // length
         )
         floor = floor_unit * (magnitude + TENSOR_SHARE * scale)
-        budget = np.maximum(np.maximum(drawn, relative * magnitude), np.maximum(floor, np.finfo(np.float64).tiny))
+        budget = np.maximum(np.maximum(drawn, relative * magnitude), np.maximum(floor, _TINY))
         ratio = np.sqrt(np.mean(np.abs(e) ** 2, axis=rest)) / budget
         place = int(ratio.argmax())
         if ratio[place] > worst:

@@ -26,7 +26,7 @@ __all__ = ["Progress", "judge", "validate"]
 Progress = Callable[[str], None]
 
 PERTURBED_RUNS = (3, 3, 1)
-"""K of the first case, the second, and all others: runs of the source on inputs moved by an ulp, besides the plain one."""
+"""K of the first case, of the second, of all others: runs of the source on inputs moved by an ulp."""
 TIE_RUNS = 6
 UNANCHORED = 64.0
 """Without a float64 run S stands in for R, and its own rounding is unknown: the floor is widened by this factor. Such a
