@@ -467,12 +467,17 @@ def _resize() -> list[OpCase]:
 def _attention() -> list[OpCase]:
     q, k, v = Data((2, 3, 5, 8)), Data((2, 3, 6, 8)), Data((2, 3, 6, 4))
     partly = np.tri(5, 6, 2, dtype=bool)
+    nothing = np.array([[True] * 6] * 3 + [[False] * 6] * 2)
+    later = np.arange(6) > 1
     return [
         _case("attention", ops.ScaledDotProductAttention(), q, k, v),
         _case("attention_causal", ops.ScaledDotProductAttention(causal=True), q, k, v),
         _case("attention_scale", ops.ScaledDotProductAttention(scale=0.25), q, k, v),
         _case("attention_mask", ops.ScaledDotProductAttention(), q, k, v, Data((5, 6))),
         _case("attention_bool_mask", ops.ScaledDotProductAttention(), q, k, v, Literal(partly, BOOL)),
+        _case("attention_dynamic_mask", ops.ScaledDotProductAttention(), q, k, v, Data((2, 1, 5, 6), BOOL)),
+        _case("attention_all_masked", ops.ScaledDotProductAttention(), q, k, v, Literal(nothing, BOOL)),
+        _case("attention_causal_mask", ops.ScaledDotProductAttention(causal=True), q, k, v, Literal(later, BOOL)),
     ]
 
 

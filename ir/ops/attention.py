@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.op import Op, TensorType, broadcast
 from isomorph.ir.ops.activation import Softmax
-from isomorph.ir.ops.elementwise import Add, GreaterOrEqual, Mul, Where
+from isomorph.ir.ops.elementwise import Add, Equal, GreaterOrEqual, Mul, Where, scalar
 from isomorph.ir.ops.linear import MatMul
 from isomorph.ir.ops.numerics import Array, in_single
+from isomorph.ir.ops.reduce import ReduceMax
 from isomorph.ir.ops.shape import Range, Transpose, Unsqueeze
 from isomorph.ir.shapes import Sym
 
@@ -24,14 +26,24 @@ if TYPE_CHECKING:
 __all__ = ["ScaledDotProductAttention"]
 
 
+def _leaves_a_key(mask: Value) -> bool:
+    """Whether the mask is a literal in which every query may attend to some key."""
+    if mask.parameter is None or mask.parameter.role != "constant" or mask.rank == 0:
+        return False
+    data = mask.parameter.data.numpy()
+    allowed = data if mask.dtype is DType.BOOL else data.astype(np.float64) > -np.inf
+    return bool(np.all(np.any(allowed, -1)))
+
+
 @dataclass(frozen=True, slots=True)
 class ScaledDotProductAttention(Op):
     """y = softmax(scale * q k^T + mask) v, the softmax over the keys.
 
     Shapes: q (..., L, E); k (..., S, E); v (..., S, V); mask broadcasts to (..., L, S); y (..., L, V).
     mask: bool (True takes part) or floating point (added). `causal` masks key s for query l where s > l.
-    `scale` None means 1 / sqrt(E). Dropout is off.
-    See: torch.nn.functional.scaled_dot_product_attention; ONNX Attention-23.
+    `scale` None means 1 / sqrt(E). Dropout is off. A query that may attend to no key gives 0.
+    Differs from ONNX Attention-23, which leaves that last case undefined.
+    See: torch.nn.functional.scaled_dot_product_attention.
     """
 
     causal: bool = False
@@ -46,7 +58,13 @@ class ScaledDotProductAttention(Op):
         self.require(min(q.rank, k.rank, v.rank) >= 2, f"matrices are needed, not {q}, {k}, {v}")
         same = k.shape[-1] == q.shape[-1] or isinstance(k.shape[-1], Sym) or isinstance(q.shape[-1], Sym)
         self.require(same, f"queries {q} and keys {k} differ in width")
+        same = k.shape[-2] == v.shape[-2] or isinstance(k.shape[-2], Sym) or isinstance(v.shape[-2], Sym)
+        self.require(same, f"keys {k} and values {v} differ in number")
         batch = broadcast(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        if mask is not None:
+            if mask.dtype not in (DType.BOOL, dtype):
+                raise DTypeError(f"{self.name}: a mask of bool or {dtype} is needed, not {mask.dtype}")
+            broadcast(mask.shape, (*batch, q.shape[-2], k.shape[-2]))
         return (TensorType(dtype, (*batch, q.shape[-2], v.shape[-1])),)
 
     def decompose(self, b: Builder, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:  # type: ignore[override]
@@ -69,7 +87,12 @@ class ScaledDotProductAttention(Op):
             scores = b.emit(Where(), mask, scores, b.constant(low, "minus_infinity"))
         elif mask is not None:
             scores = b.emit(Add(), scores, mask)
-        return b.emit(MatMul(), b.emit(Softmax(axis=scores.rank - 1), scores), v)
+        weights = b.emit(Softmax(axis=scores.rank - 1), scores)
+        if mask is not None and (self.causal or not _leaves_a_key(mask)):
+            top = b.emit(ReduceMax((scores.rank - 1,)), scores)
+            none = b.emit(Equal(), top, b.constant(low, "minus_infinity"))
+            weights = b.emit(Where(), none, scalar(b, 0.0, weights), weights)
+        return b.emit(MatMul(), weights, v)
 
     def evaluate(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:  # type: ignore[override]
         added = None if mask is None else np.where(mask, 0.0, -np.inf).astype(q.dtype) if mask.dtype == bool else mask
@@ -80,4 +103,7 @@ class ScaledDotProductAttention(Op):
         scores = (q * q.dtype.type(scale)) @ np.swapaxes(k, -1, -2)
         if self.causal:
             scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, scores.dtype.type(-np.inf))
-        return Softmax(axis=-1).formula(scores if mask is None else scores + mask) @ v
+        if mask is not None:
+            scores = scores + mask
+        none = np.max(scores, -1, keepdims=True) == -np.inf
+        return np.where(none, 0, Softmax(axis=-1).formula(scores)) @ v

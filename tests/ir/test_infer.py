@@ -84,6 +84,8 @@ KERNEL = _x(6, 4, 3, 3)
         (ops.Resize((0, 3)), (IMAGE,), "not positive"),
         (ops.Resize((3, 3), scales=(0.0, 1.0)), (IMAGE,), "not positive"),
         (ops.ScaledDotProductAttention(), (_x(5, 8), _x(6, 7), _x(6, 4)), "differ in width"),
+        (ops.ScaledDotProductAttention(), (_x(5, 8), _x(6, 8), _x(7, 4)), "differ in number"),
+        (ops.ScaledDotProductAttention(), (_x(5, 8), _x(6, 8), _x(6, 4), _x(5, 5)), "do not broadcast"),
     ],
     ids=lambda value: value.name if hasattr(value, "infer") else None,
 )

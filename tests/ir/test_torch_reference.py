@@ -70,7 +70,8 @@ def test_attention_masks() -> None:
     q, k, v = (RNG.normal(size=shape) for shape in ((2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 4)))
     mask = RNG.random((5, 7)) < 0.5
     mask[:, 0] = True
-    for given in (mask, RNG.normal(size=(2, 1, 5, 7))):
+    mask[2] = False  # a query that may attend to no key gives 0
+    for given in (mask, np.where(mask, 0.5, -np.inf), RNG.normal(size=(2, 1, 5, 7))):
         _compare(ops.ScaledDotProductAttention(), lambda f, t: f.scaled_dot_product_attention(*t), q, k, v, given)
 
 
