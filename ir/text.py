@@ -26,9 +26,10 @@ from isomorph.errors import GraphError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Model, Node, Value
 from isomorph.ir.layout import Layout
+from isomorph.ir.lexer import RESERVED
 from isomorph.ir.op import Op
 from isomorph.ir.origin import Origin, Scope
-from isomorph.ir.parser import RESERVED, parse_model
+from isomorph.ir.parser import parse_model
 from isomorph.ir.shapes import DimRange, Shape, Sym
 
 __all__ = ["parse_model", "print_model"]

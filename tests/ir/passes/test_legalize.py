@@ -8,7 +8,6 @@ from isomorph.ir import ArrayTensor, Builder, DType, Node, Origin, Parameter, Sc
 from isomorph.ir.passes.legalize import legalize
 
 
-
 def refuse(node: Node) -> str | None:
     return f"the target has no {node.op.name}" if node.op.name in {"Linear", "TopK", "CumSum"} else None
 
