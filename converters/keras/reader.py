@@ -273,7 +273,11 @@ class _Reading:
         before = len(self.builder.graph.nodes)
         with self.builder.at(*self._provenance(layer, frame.scope)):
             seen = Layer(layer, self.builder, self._instance(layer, frame), self.major, self.mirrored, kwargs)
-            made = rule(seen, *(self._autocast(seen, item) for item in args))
+            try:
+                made = rule(seen, *(self._autocast(seen, item) for item in args))
+            except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
+                what = f"{layer.cls} {layer.name!r} is not configured or called as Keras does it"
+                raise MalformedError(what, because=f"{type(error).__name__}: {error}") from error
         values = [made] if isinstance(made, Value) else list(made)
         fresh = set(self.builder.graph.nodes[before:])
         for position, value in enumerate(values):

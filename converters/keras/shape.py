@@ -137,7 +137,7 @@ def _stack(layer: Layer, xs: Any, *rest: Any) -> Value:
 @rules.imports("ops.ExpandDims", "tf.expand_dims")
 def _expand_dims(layer: Layer, x: Value) -> Value:
     stated = layer.config.get("axis") if layer.cls.startswith("ops.") else layer.kwargs.get("axis")
-    listed = stated if isinstance(stated, (list, tuple)) else [stated]
+    listed: list[Any] = list(stated) if isinstance(stated, (list, tuple)) else [stated]
     if not all(type(axis) is int for axis in listed):
         raise layer.malformed(f"axis is {stated!r}")
     return layer.emit(ops.Unsqueeze(tuple(sorted(normalize_axes(listed, x.rank + len(listed))))), x)
