@@ -141,7 +141,7 @@ def _resembles(output: OutputVerdict) -> str | None:
 
 def _output_dict(output: OutputVerdict) -> dict[str, Any]:
     worst = output.worst
-    evidence = {
+    evidence: dict[str, Any] = {
         "verdict": output.verdict.value,
         "reasons": list(output.reasons),
         "resembles": _resembles(output),

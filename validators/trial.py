@@ -223,7 +223,7 @@ class _Trial:
         return decide(name, pair_.target, results, exact=exact)
 
     def _ties(self, run: _Run, name: str) -> list[np.ndarray]:
-        """More runs of the source on inputs moved as far as a good target may be off: where they flip, rounding decides."""
+        """More runs of S on inputs moved as far as a good target may be off: where they flip, rounding decides."""
         rng = np.random.default_rng([7, len(name)])
         return [self.left.run(run.case.perturbed(rng, TIE_ULPS)).outputs[name] for _ in range(TIE_RUNS)]
 

@@ -66,9 +66,9 @@ class Conv(_Window):
         y = np.zeros((x.shape[0], groups, w.shape[0] // groups, int(np.prod(sizes))))
         weights = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
         for offset in itertools.product(*map(range, kernel)):
-            view = x[(..., *_steps(offset, sizes, strides, dilations))]
+            view = x[_steps(offset, sizes, strides, dilations)]
             columns = view.reshape(x.shape[0], groups, w.shape[1], -1)
-            taps = weights[(..., *offset)]
+            taps = weights[_last(offset)]
             y += taps[None] * columns if w.shape[1] == 1 else np.matmul(taps[None], columns)
         y = y.reshape(x.shape[0], w.shape[0], *sizes)
         return (y if b is None else y + b.reshape(-1, *ones),)
@@ -92,11 +92,9 @@ class ConvTranspose(_Window):
         columns = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
         weights = w.reshape(groups, x.shape[1] // groups, *w.shape[1:])
         for offset in itertools.product(*map(range, kernel)):
-            part = np.matmul(weights[(..., *offset)].swapaxes(1, 2)[None], columns)
-            y[(..., *_steps(offset, x.shape[2:], strides, dilations))] += part.reshape(
-                x.shape[0], channels, *x.shape[2:]
-            )
-        y = y[(..., *(slice(begin, size - end) for (begin, end), size in zip(pads, y.shape[2:], strict=True)))]
+            part = np.matmul(weights[_last(offset)].swapaxes(1, 2)[None], columns)
+            y[_steps(offset, x.shape[2:], strides, dilations)] += part.reshape(x.shape[0], channels, *x.shape[2:])
+        y = y[_last([slice(begin, size - end) for (begin, end), size in zip(pads, y.shape[2:], strict=True)])]
         return (y if b is None else y + b.reshape(-1, *ones),)
 
     def _output_pads(
@@ -132,7 +130,7 @@ class _Pool(_Window):
         widths = [(begin, over) for (begin, _), over in zip(pads, overhang, strict=True)]
         padded = np.pad(x, [(0, 0), (0, 0), *widths], constant_values=fill)
         offsets = itertools.product(*map(range, kernel))
-        return sizes, (padded[(..., *_steps(offset, sizes, strides, dilations))] for offset in offsets)
+        return sizes, (padded[_steps(offset, sizes, strides, dilations)] for offset in offsets)
 
 
 class MaxPool(_Pool):
@@ -141,7 +139,7 @@ class MaxPool(_Pool):
     def _run(self, x: np.ndarray, **_: Any) -> tuple[np.ndarray]:
         if len(self.onnx_node.output) > 1:
             raise NotImplementedError("no float64 reference for MaxPool with indices")
-        _, views = self._views(x, -np.inf)
+        views = self._views(x, -np.inf)[1]
         y = next(views).copy()
         for view in views:
             np.maximum(y, view, out=y)
@@ -179,12 +177,15 @@ class GlobalAveragePool(_Window):
         return (x.mean(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
-def _steps(
-    offset: Sequence[int], sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> list[slice]:
-    """The positions that the kernel element at `offset` touches, one slice for each spatial axis."""
+def _last(index: Sequence[Any]) -> Any:
+    """An index of the last axes."""
+    return (..., *index)
+
+
+def _steps(offset: Sequence[int], sizes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> Any:
+    """The positions that the kernel element at `offset` touches: an index with one slice for each spatial axis."""
     starts = [k * dilation for k, dilation in zip(offset, dilations, strict=True)]
-    return [slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, sizes, strides, strict=True)]
+    return _last([slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, sizes, strides, strict=True)])
 
 
 KERNELS: list[type[OpRun]] = [Conv, ConvTranspose, MaxPool, AveragePool, GlobalAveragePool]

@@ -172,7 +172,7 @@ def as_numpy(value: Any) -> np.ndarray:
     if value.dtype is torch.bfloat16:
         import ml_dtypes
 
-        return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return np.asarray(value.view(torch.int16).numpy()).view(ml_dtypes.bfloat16)
     return np.array(value.resolve_conj().resolve_neg().numpy())
 
 
