@@ -5,13 +5,96 @@ from __future__ import annotations
 import numpy as np
 
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, ops
+from isomorph.ir import Node, Op, Value, ops
+
+_PLAIN = {
+    "Relu": ops.Relu, "HardSwish": ops.HardSwish, "Mish": ops.Mish, "Sigmoid": ops.Sigmoid, "Softplus": ops.Softplus,
+    "Softsign": ops.Softsign, "Tanh": ops.Tanh,
+}  # fmt: skip
+_WITH_FLOATS: dict[str, tuple[type[Op], dict[str, float]]] = {
+    "LeakyRelu": (ops.LeakyRelu, {"alpha": 0.01}),
+    "Elu": (ops.Elu, {"alpha": 1.0}),
+    "Celu": (ops.Celu, {"alpha": 1.0}),
+    "Selu": (ops.Selu, {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}),
+    "HardSigmoid": (ops.HardSigmoid, {"alpha": 0.2, "beta": 0.5}),
+    "Swish": (ops.Swish, {"alpha": 1.0}),
+    "ThresholdedRelu": (ops.ThresholdedRelu, {"alpha": 1.0}),
+    "Shrink": (ops.Shrink, {"lambd": 0.5, "bias": 0.0}),
+}
+
+
+@rules.imports(*_PLAIN)
+def read_plain(node: OnnxNode) -> Value:
+    return node.emit(_PLAIN[node.kind](), node.value(0))
+
+
+@rules.imports(*_WITH_FLOATS)
+def read_with_floats(node: OnnxNode) -> Value:
+    kind, defaults = _WITH_FLOATS[node.kind]
+    return node.emit(
+        kind(**{name: float(node.attribute(name, default)) for name, default in defaults.items()}), node.value(0)
+    )
+
+
+@rules.imports("Gelu")
+def read_gelu(node: OnnxNode) -> Value:
+    return node.emit(ops.Gelu("tanh" if node.attribute("approximate", "none") == "tanh" else "none"), node.value(0))
+
+
+@rules.imports("PRelu")
+def read_prelu(node: OnnxNode) -> Value:
+    return node.emit(ops.PRelu(), node.value(0), node.value(1))
+
+
+@rules.imports("Clip")
+def read_clip(node: OnnxNode) -> Value:
+    x = node.value(0)
+    if node.opset < 11:
+        low, high = node.attribute("min"), node.attribute("max")
+        limit = float(np.finfo(np.float32).max)
+        return node.emit(
+            ops.Clip(None if low is None or low <= -limit else low, None if high is None or high >= limit else high), x
+        )
+    if all(not node.has(position) or node.inputs[position] in node.graph.constants for position in (1, 2)):
+        low, high = (None if bound is None else bound.item() for bound in (node.constant(1), node.constant(2)))
+        return node.emit(ops.Clip(low, high), x)
+    for position, op in ((1, ops.Max()), (2, ops.Min())):
+        bound = node.optional(position)
+        x = x if bound is None else node.emit(op, x, bound)
+    return x
+
+
+@rules.imports("Softmax", "LogSoftmax")
+def read_softmax(node: OnnxNode) -> Value:
+    x = node.value(0)
+    kind = ops.Softmax if node.kind == "Softmax" else ops.LogSoftmax
+    if node.opset >= 13:
+        return node.emit(kind(axis=node.axis(x.rank, -1)), x)
+    axis = node.axis(x.rank, 1)
+    if axis == x.rank - 1:
+        return node.emit(kind(axis=axis), x)
+    # before opset 13: over all axes from `axis` on, as one
+    flat = node.emit(kind(axis=1), node.emit(ops.Flatten(axis), x))
+    return node.emit(ops.Reshape(x.shape), flat)
+
+
+@rules.imports("Dropout")
+def read_dropout(node: OnnxNode) -> Value:
+    if len(node.outputs) > 1 and node.outputs[1]:
+        node.refuse("the mask as a result")
+    training = node.constant(2) if node.opset >= 12 else None
+    if training is not None and bool(training):
+        node.refuse("training mode")
+    ratio = node.constant(1) if node.opset >= 12 else node.attribute("ratio", 0.5)
+    return node.emit(ops.Dropout(0.5 if ratio is None else float(ratio)), node.value(0))
 
 
 @rules.exports(
-    ops.Relu, ops.LeakyRelu, ops.PRelu, ops.Elu, ops.Celu, ops.Selu, ops.Gelu, ops.Sigmoid, ops.HardSigmoid, ops.HardSwish, ops.Swish,
-    ops.Mish, ops.Softplus, ops.Softsign, ops.Tanh, ops.ThresholdedRelu, ops.Shrink, ops.Softmax, ops.LogSoftmax,
+    ops.Relu, ops.LeakyRelu, ops.PRelu, ops.Elu, ops.Celu, ops.Selu, ops.Gelu, ops.Sigmoid, ops.HardSigmoid,
+    ops.HardSwish, ops.Swish, ops.Mish, ops.Softplus, ops.Softsign, ops.Tanh, ops.ThresholdedRelu, ops.Shrink,
+    ops.Softmax, ops.LogSoftmax,
 )  # fmt: skip
 def write_activation(export: Export, node: Node) -> None:
     export.replace(node.op.name, node, **node.op.attributes())
@@ -22,7 +105,8 @@ def write_clip(export: Export, node: Node) -> None:
     assert isinstance(node.op, ops.Clip) and node.inputs[0] is not None
     kind = node.inputs[0].dtype.numpy
     bounds = [
-        None if bound is None else export.constant(np.asarray(bound, kind), name) for name, bound in (("min", node.op.min), ("max", node.op.max))
+        None if bound is None else export.constant(np.asarray(bound, kind), name)
+        for name, bound in (("min", node.op.min), ("max", node.op.max))
     ]
     export.replace("Clip", node, inputs=[node.inputs[0], *bounds])
 
@@ -30,4 +114,6 @@ def write_clip(export: Export, node: Node) -> None:
 @rules.exports(ops.Dropout)
 def write_dropout(export: Export, node: Node) -> None:
     assert isinstance(node.op, ops.Dropout)
-    export.replace("Dropout", node, inputs=[node.inputs[0], export.constant(np.asarray(node.op.ratio, np.float32), "ratio")])
+    export.replace(
+        "Dropout", node, inputs=[node.inputs[0], export.constant(np.asarray(node.op.ratio, np.float32), "ratio")]
+    )

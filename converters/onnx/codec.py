@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import stat
+from pathlib import Path, PurePosixPath
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
-from isomorph.ir import DType, TensorSource
+from isomorph.errors import MalformedError, UnsafeError, Unsupported, UnsupportedError
+from isomorph.ir import ArrayTensor, DerivedTensor, DType, MappedTensor, TensorSource
 
-__all__ = ["DTYPES", "ELEMENT_TYPES", "element_type", "tensor_proto"]
+__all__ = ["DTYPES", "ELEMENT_TYPES", "dtype_of", "element_type", "tensor_proto", "tensor_source"]
 
 ELEMENT_TYPES: dict[DType, int] = {
     DType.FLOAT32: TensorProto.FLOAT,
@@ -44,7 +51,7 @@ def element_type(dtype: DType) -> int:
 
 
 def tensor_proto(name: str, source: TensorSource) -> TensorProto:
-    """An initializer with the elements of a source in raw_data (little-endian, C order; 4-bit elements packed in pairs)."""
+    """An initializer with the elements of a source in raw_data: little-endian, C order, 4-bit elements in pairs."""
     proto = onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype))
     array = source.numpy()
     if source.dtype is DType.STRING:
@@ -56,3 +63,128 @@ def tensor_proto(name: str, source: TensorSource) -> TensorProto:
     else:
         proto.raw_data = np.ascontiguousarray(array).tobytes()
     return proto
+
+
+def dtype_of(code: int, where: str) -> DType:
+    """The element type of a TensorProto.DataType. Raises UnsupportedError for one that isomorph does not have."""
+    if code not in DTYPES:
+        name = TensorProto.DataType.Name(code) if code in TensorProto.DataType.values() else str(code)
+        raise UnsupportedError("read onnx", [Unsupported(name, "an element type that isomorph does not have", where)])
+    return DTYPES[code]
+
+
+_TYPED_FIELDS: dict[DType, str] = {
+    DType.FLOAT32: "float_data",
+    DType.COMPLEX64: "float_data",
+    DType.FLOAT64: "double_data",
+    DType.COMPLEX128: "double_data",
+    DType.INT64: "int64_data",
+    DType.UINT32: "uint64_data",
+    DType.UINT64: "uint64_data",
+}
+"""The field that holds a type's elements where raw_data does not; other types are in int32_data. See: onnx.proto."""
+
+
+def tensor_source(proto: TensorProto, folder: Path | None) -> TensorSource:
+    """The elements of a TensorProto, lazily. `folder` is where external data may lie (None: nowhere).
+
+    The number of elements is checked against the data before anything is allocated. Raises MalformedError, UnsafeError.
+    """
+    where = f"tensor {proto.name!r}"
+    dtype = dtype_of(proto.data_type, where)
+    shape = tuple(proto.dims)
+    if any(size < 0 for size in shape):
+        raise MalformedError(f"{where} has the shape {list(shape)}")
+    count = math.prod(shape)
+    packed = dtype in (DType.INT4, DType.UINT4)
+    nbytes = (count + 1) // 2 if packed else count * dtype.itemsize
+    if proto.data_location == TensorProto.EXTERNAL:
+        return _external(proto, dtype, nbytes, folder, where)
+    if dtype is DType.STRING:
+        _check_count(len(proto.string_data), count, where)
+        return ArrayTensor(np.asarray(list(proto.string_data), object).reshape(shape))
+    if proto.HasField("raw_data"):
+        _check_count(len(proto.raw_data), nbytes, where, "bytes")
+        raw = proto.raw_data
+        if packed:
+            return DerivedTensor(dtype, shape, (), lambda: _unpack(np.frombuffer(raw, np.uint8), dtype, shape))
+        return ArrayTensor(np.frombuffer(raw, dtype.numpy).reshape(shape))
+    return ArrayTensor(_typed(proto, dtype, shape, count, where))
+
+
+def _typed(proto: TensorProto, dtype: DType, shape: tuple[int, ...], count: int, where: str) -> npt.NDArray[Any]:
+    data: Any = getattr(proto, _TYPED_FIELDS.get(dtype, "int32_data"))
+    if dtype.is_complex:
+        _check_count(len(data), 2 * count, where)
+        return np.asarray(data, np.float32 if dtype is DType.COMPLEX64 else np.float64).view(dtype.numpy).reshape(shape)
+    if dtype in (DType.INT4, DType.UINT4):
+        _check_count(len(data), (count + 1) // 2, where)
+        return _unpack(np.asarray(data, np.int32).astype(np.uint8), dtype, shape)
+    _check_count(len(data), count, where)
+    array = np.asarray(data)
+    if dtype.is_float and dtype not in (DType.FLOAT32, DType.FLOAT64):  # their bits, in the low bytes of an int32
+        bits = array.astype(np.int32).astype(np.uint16 if dtype.itemsize == 2 else np.uint8)
+        return bits.view(dtype.numpy).reshape(shape)
+    return array.astype(dtype.numpy).reshape(shape)
+
+
+def _unpack(pairs: npt.NDArray[np.uint8], dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    nibbles = np.stack([pairs & 15, pairs >> 4], axis=1).ravel()[: math.prod(shape)]
+    if dtype is DType.INT4:
+        nibbles = ((nibbles.astype(np.int8) ^ 8) - 8).astype(np.int8)
+    return nibbles.astype(dtype.numpy).reshape(shape)
+
+
+def _check_count(found: int, wanted: int, where: str, unit: str = "elements") -> None:
+    if found != wanted:
+        raise MalformedError(f"{where} has {found} {unit} of data, its shape and type need {wanted}")
+
+
+def _external(proto: TensorProto, dtype: DType, nbytes: int, folder: Path | None, where: str) -> TensorSource:
+    shape = tuple(proto.dims)
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    location = entries.get("location", "")
+    path = _contained(folder, location, where)
+    try:
+        offset, length = int(entries.get("offset") or 0), int(entries.get("length") or nbytes)
+    except ValueError:
+        raise MalformedError(f"{where} has external data at no number", because=str(entries)) from None
+    if dtype is DType.STRING or length != nbytes:
+        raise MalformedError(f"{where} has {length} bytes of external data, its shape and type need {nbytes}")
+    if offset < 0 or offset + nbytes > path.stat().st_size:
+        raise MalformedError(f"{where} lies outside of its file: bytes {offset} to {offset + nbytes}", at=location)
+    if dtype in (DType.INT4, DType.UINT4):
+        stored = MappedTensor(path, offset, DType.UINT8, (nbytes,))
+        return DerivedTensor(dtype, shape, (stored,), lambda pairs: _unpack(pairs, dtype, shape))
+    return MappedTensor(path, offset, dtype, shape)
+
+
+def _contained(folder: Path | None, location: str, where: str) -> Path:
+    """A regular file below the model's folder, reached without links.
+
+    See: CVE-2022-25882, CVE-2024-27318, CVE-2025-51480.
+    """
+    pure = PurePosixPath(location.replace("\\", "/"))
+    if (
+        folder is None
+        or not location
+        or "\0" in location
+        or pure.is_absolute()
+        or ".." in pure.parts
+        or ":" in location
+    ):
+        raise UnsafeError(f"{where} wants its data from {location!r}, which is not below the model's folder")
+    path = folder
+    for part in pure.parts:
+        path = path / part
+        try:
+            status = path.lstat()
+        except OSError:
+            raise MalformedError(
+                f"{where} has its data in {location!r}, which is not there", advice="put the file beside the model"
+            ) from None
+        if stat.S_ISLNK(status.st_mode):
+            raise UnsafeError(f"{where} wants its data through the link {location!r}")
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise UnsafeError(f"{where} wants its data from {location!r}, which is no plain file of its own")
+    return path

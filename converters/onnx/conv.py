@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Dim, Node, ops
+from isomorph.ir import Dim, Node, Shape, Sym, Value, ops
 from isomorph.ir.ops.conv import Ints, Pads, resolve_pads
 
-__all__ = ["flat_pads", "pad_attributes"]
+__all__ = ["explicit_pads", "flat_pads", "pad_attributes"]
 
 
 def flat_pads(pads: Sequence[tuple[int, int]]) -> list[int]:
@@ -26,13 +27,75 @@ def pad_attributes(pads: Pads, spatial: Sequence[Dim], kernel: Ints, strides: In
     return {"pads": flat_pads(resolved)}
 
 
+def explicit_pads(node: OnnxNode, rank: int) -> Pads:
+    """`auto_pad` or `pads` of a window over `rank` axes."""
+    auto = node.attribute("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        return "same_upper" if auto == "SAME_UPPER" else "same_lower"
+    if auto not in ("NOTSET", "VALID", ""):
+        node.refuse(f"auto_pad {auto!r}")
+    flat = [0] * 2 * rank if auto == "VALID" else node.attribute("pads", [0] * 2 * rank)
+    return tuple((int(flat[axis]), int(flat[axis + rank])) for axis in range(rank))
+
+
+def _ints(node: OnnxNode, name: str, rank: int) -> Ints:
+    return tuple(int(item) for item in node.attribute(name, [1] * rank))
+
+
+@rules.imports("Conv")
+def read_conv(node: OnnxNode) -> Value:
+    x, w = node.value(0), node.value(1)
+    rank = w.rank - 2
+    stated = node.attribute("kernel_shape")
+    if stated is not None and tuple(stated) != w.shape[2:]:
+        node.refuse(f"kernel_shape {stated} does not fit the weight {w.type}")
+    op = ops.Conv(
+        _ints(node, "strides", rank),
+        explicit_pads(node, rank),
+        _ints(node, "dilations", rank),
+        int(node.attribute("group", 1)),
+    )
+    return node.emit(op, x, w, node.optional(2))
+
+
+@rules.imports("ConvTranspose")
+def read_conv_transpose(node: OnnxNode) -> Value:
+    x, w = node.value(0), node.value(1)
+    rank = w.rank - 2
+    strides, dilations = _ints(node, "strides", rank), _ints(node, "dilations", rank)
+    padding = tuple(int(item) for item in node.attribute("output_padding", [0] * rank))
+    pads = explicit_pads(node, rank)
+    if isinstance(pads, str) or node.attribute("output_shape") is not None:
+        windows = zip(x.shape[2:], w.shape[2:], strides, dilations, padding, strict=True)
+        whole = tuple((size - 1) * stride + (int(k) - 1) * step + 1 + extra for size, k, stride, step, extra in windows)  # type: ignore[arg-type]
+        pads = _transposed_pads(node, x, whole, strides, pads)
+    op = ops.ConvTranspose(strides, pads, dilations, padding, int(node.attribute("group", 1)))
+    return node.emit(op, x, w, node.optional(2))
+
+
+def _transposed_pads(node: OnnxNode, x: Value, whole: Shape, strides: Ints, pads: Pads) -> tuple[tuple[int, int], ...]:
+    """Pads that cut the whole output to `output_shape`, or to size * stride for SAME_* (the odd cell at the end for UPPER)."""
+    wanted = node.attribute("output_shape")
+    resolved = []
+    for axis, (size, full) in enumerate(zip(x.shape[2:], whole, strict=True)):
+        total = full - (size * strides[axis] if wanted is None else int(wanted[axis]))
+        if isinstance(total, Sym):
+            node.refuse("output_shape with a symbolic input size")
+        total = max(total, 0)
+        small, large = total // 2, total - total // 2
+        resolved.append((small, large) if pads == "same_upper" else (large, small))
+    return tuple(resolved)
+
+
 @rules.exports(ops.Conv)
 def write_conv(export: Export, node: Node) -> None:
     op = node.op
     assert isinstance(op, ops.Conv) and node.inputs[0] is not None and node.inputs[1] is not None
     kernel = tuple(int(size) for size in node.inputs[1].shape[2:])  # type: ignore[arg-type]
     pads = pad_attributes(op.pads, node.inputs[0].shape[2:], kernel, op.strides, op.dilations)
-    export.replace("Conv", node, kernel_shape=kernel, strides=op.strides, dilations=op.dilations, group=op.group, **pads)
+    export.replace(
+        "Conv", node, kernel_shape=kernel, strides=op.strides, dilations=op.dilations, group=op.group, **pads
+    )
 
 
 @rules.exports(ops.ConvTranspose)

@@ -2,17 +2,79 @@
 
 from __future__ import annotations
 
-from isomorph.converters.onnx.codec import element_type
+import numpy as np
+
+from isomorph.converters.onnx.codec import dtype_of, element_type
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, ops
+from isomorph.ir import OPS, Node, Value, ops
+
+_UNARY = (
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Cos", "Cosh", "Erf", "Exp",
+    "Floor", "Identity", "IsNaN", "Log", "Neg", "Not", "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt", "Tan",
+)  # fmt: skip
+_BINARY = (
+    "Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less",
+    "LessOrEqual", "Mul", "Or", "Pow", "Sub", "Xor",
+)  # fmt: skip
+
+
+@rules.imports(*_UNARY)
+def read_unary(node: OnnxNode) -> Value:
+    return node.emit(OPS[node.kind](), node.value(0))
+
+
+@rules.imports("IsInf")
+def read_is_inf(node: OnnxNode) -> Value:
+    if not node.attribute("detect_negative", 1) or not node.attribute("detect_positive", 1):
+        node.refuse("infinities of one sign only")
+    return node.emit(ops.IsInf(), node.value(0))
+
+
+@rules.imports(*_BINARY)
+def read_binary(node: OnnxNode) -> Value:
+    return node.emit(OPS[node.kind](), node.value(0), node.value(1))
+
+
+@rules.imports("Mod")
+def read_mod(node: OnnxNode) -> Value:
+    return node.emit(ops.Mod(bool(node.attribute("fmod", 0))), node.value(0), node.value(1))
+
+
+@rules.imports("Max", "Min", "Sum", "Mean")
+def read_variadic(node: OnnxNode) -> Value:
+    op = {"Max": ops.Max(), "Min": ops.Min()}.get(node.kind, ops.Add())
+    total = node.value(0)
+    for position in range(1, len(node.inputs)):
+        total = node.emit(op, total, node.value(position))
+    if node.kind == "Mean" and len(node.inputs) > 1:
+        count = node.graph.builder.constant(np.asarray(len(node.inputs), total.dtype.numpy), "count")
+        total = node.emit(ops.Div(), total, count)
+    return total if len(node.inputs) > 1 else node.emit(ops.Identity(), total)
+
+
+@rules.imports("Where")
+def read_where(node: OnnxNode) -> Value:
+    return node.emit(ops.Where(), node.value(0), node.value(1), node.value(2))
+
+
+@rules.imports("Cast")
+def read_cast(node: OnnxNode) -> Value:
+    return node.emit(ops.Cast(dtype_of(int(node.attribute("to")), node.where)), node.value(0))
+
+
+@rules.imports("CastLike")
+def read_cast_like(node: OnnxNode) -> Value:
+    return node.emit(ops.Cast(node.value(1).dtype), node.value(0))
 
 
 @rules.exports(
-    ops.Abs, ops.Acos, ops.Acosh, ops.Add, ops.And, ops.Asin, ops.Asinh, ops.Atan, ops.Atanh, ops.BitwiseAnd, ops.BitwiseNot, ops.BitwiseOr,
-    ops.BitwiseXor, ops.Ceil, ops.Cos, ops.Cosh, ops.Div, ops.Equal, ops.Erf, ops.Exp, ops.Floor, ops.Greater, ops.GreaterOrEqual,
-    ops.Identity, ops.IsInf, ops.IsNaN, ops.Less, ops.LessOrEqual, ops.Log, ops.Max, ops.Min, ops.Mul, ops.Neg, ops.Not, ops.Or, ops.Pow,
-    ops.Reciprocal, ops.Round, ops.Sign, ops.Sin, ops.Sinh, ops.Sqrt, ops.Sub, ops.Tan, ops.Where, ops.Xor,
+    ops.Abs, ops.Acos, ops.Acosh, ops.Add, ops.And, ops.Asin, ops.Asinh, ops.Atan, ops.Atanh, ops.BitwiseAnd,
+    ops.BitwiseNot, ops.BitwiseOr, ops.BitwiseXor, ops.Ceil, ops.Cos, ops.Cosh, ops.Div, ops.Equal, ops.Erf, ops.Exp,
+    ops.Floor, ops.Greater, ops.GreaterOrEqual, ops.Identity, ops.IsInf, ops.IsNaN, ops.Less, ops.LessOrEqual,
+    ops.Log, ops.Max, ops.Min, ops.Mul, ops.Neg, ops.Not, ops.Or, ops.Pow, ops.Reciprocal, ops.Round, ops.Sign,
+    ops.Sin, ops.Sinh, ops.Sqrt, ops.Sub, ops.Tan, ops.Where, ops.Xor,
 )  # fmt: skip
 def write_elementwise(export: Export, node: Node) -> None:
     export.replace(node.op.name, node)

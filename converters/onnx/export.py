@@ -77,14 +77,20 @@ class Export:
         named = [self.name(value) for value in inputs]
         while named and not named[-1]:
             named.pop()
-        made = [self.name(value) for value in outputs] if outputs is not None else [self.fresh(f"{self._title()}.{kind.lower()}")]
+        made = (
+            [self.name(value) for value in outputs]
+            if outputs is not None
+            else [self.fresh(f"{self._title()}.{kind.lower()}")]
+        )
         given = {key: value for key, value in attributes.items() if value is not None}
         proto = helper.make_node(kind, named, made, name=self._unique_node(kind), domain=domain, **given)
         self._annotate(proto)
         self.nodes.append(proto)
         return made[0]
 
-    def replace(self, kind: str, node: Node, *, inputs: Sequence[Value | str | None] | None = None, **attributes: Any) -> None:
+    def replace(
+        self, kind: str, node: Node, *, inputs: Sequence[Value | str | None] | None = None, **attributes: Any
+    ) -> None:
         """The IR node as one ONNX node with the same outputs (and operands, unless given)."""
         self.emit(kind, node.inputs if inputs is None else inputs, node.outputs, **attributes)
 
@@ -146,10 +152,16 @@ class Export:
         if atom.op == "dim":
             if atom.name not in self._where:
                 assert self._node is not None
-                item = Unsupported(self._node.op.name, f"the size {atom.name} is no axis of an input", self._node.describe())
+                item = Unsupported(
+                    self._node.op.name, f"the size {atom.name} is no axis of an input", self._node.describe()
+                )
                 raise UnsupportedError("write this model to onnx", [item])
             value, axis = self._where[atom.name]
-            return self.emit("Shape", [value], start=axis, end=axis + 1) if self.opset >= 15 else self._shape_13(value, axis)
+            return (
+                self.emit("Shape", [value], start=axis, end=axis + 1)
+                if self.opset >= 15
+                else self._shape_13(value, axis)
+            )
         left, right = (self.size(arg) for arg in atom.args)
         if atom.op in ("min", "max"):
             return self.emit(atom.op.capitalize(), [left, right])
@@ -179,7 +191,14 @@ class Export:
             return
         scope, origin = self._node.scope, self._node.origin
         entries = [[entry.path, entry.cls, entry.call] for entry in scope.entries]
-        about = {"framework": origin.framework, "op": origin.op, "name": origin.name, "file": origin.file, "line": origin.line, "code": origin.code}
+        about = {
+            "framework": origin.framework,
+            "op": origin.op,
+            "name": origin.name,
+            "file": origin.file,
+            "line": origin.line,
+            "code": origin.code,
+        }
         for key, data in (("isomorph.scope", entries), ("isomorph.origin", {k: v for k, v in about.items() if v})):
             proto.metadata_props.add(key=key, value=json.dumps(data, ensure_ascii=False, separators=(",", ":")))
 

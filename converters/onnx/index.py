@@ -2,11 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, ops
+from isomorph.ir import Node, Value, ops
+
+
+@rules.imports("Gather")
+def read_gather(node: OnnxNode) -> Value:
+    x = node.value(0)
+    return node.emit(ops.Gather(node.axis(x.rank, 0)), x, node.value(1))
+
+
+@rules.imports("GatherElements")
+def read_gather_elements(node: OnnxNode) -> Value:
+    x = node.value(0)
+    return node.emit(ops.GatherElements(node.axis(x.rank, 0)), x, node.value(1))
+
+
+@rules.imports("GatherND")
+def read_gather_nd(node: OnnxNode) -> Value:
+    return node.emit(ops.GatherND(int(node.attribute("batch_dims", 0))), node.value(0), node.value(1))
+
+
+@rules.imports("ScatterElements", "Scatter")
+def read_scatter_elements(node: OnnxNode) -> Value:
+    x = node.value(0)
+    op = ops.ScatterElements(node.axis(x.rank, 0), node.attribute("reduction", "none"))
+    return node.emit(op, x, node.value(1), node.value(2))
+
+
+@rules.imports("ScatterND")
+def read_scatter_nd(node: OnnxNode) -> Value:
+    return node.emit(ops.ScatterND(node.attribute("reduction", "none")), node.value(0), node.value(1), node.value(2))
+
+
+@rules.imports("OneHot")
+def read_one_hot(node: OnnxNode) -> Value:
+    indices, depth = node.value(0), node.constant(1)
+    if depth is None or not indices.dtype.is_integer:
+        node.refuse("needs a constant depth and integer indices")
+    return node.emit(ops.OneHot(int(depth.ravel()[0]), node.axis(indices.rank + 1, -1)), indices, node.value(2))
+
+
+@rules.imports("TopK")
+def read_top_k(node: OnnxNode) -> Sequence[Value]:
+    x = node.value(0)
+    k = node.attribute("k") if node.opset < 10 else node.constant(1)
+    if k is None:
+        node.refuse("no k")
+    count = int(k) if isinstance(k, int) else int(k.ravel()[0])
+    op = ops.TopK(count, node.axis(x.rank, -1), bool(node.attribute("largest", 1)), bool(node.attribute("sorted", 1)))
+    return node.graph.builder.emit_many(op, x)
+
+
+@rules.imports("Trilu")
+def read_trilu(node: OnnxNode) -> Value:
+    k = node.constant(1)
+    return node.emit(ops.Trilu(0 if k is None else int(k.ravel()[0]), bool(node.attribute("upper", 1))), node.value(0))
 
 
 @rules.exports(ops.Gather, ops.GatherElements, ops.GatherND)
@@ -38,11 +95,20 @@ def write_one_hot(export: Export, node: Node) -> None:
 def write_top_k(export: Export, node: Node) -> None:
     op = node.op
     assert isinstance(op, ops.TopK)
-    export.replace("TopK", node, inputs=[node.inputs[0], export.ints([op.k], "k")], axis=op.axis, largest=int(op.largest), sorted=int(op.sorted))
+    export.replace(
+        "TopK",
+        node,
+        inputs=[node.inputs[0], export.ints([op.k], "k")],
+        axis=op.axis,
+        largest=int(op.largest),
+        sorted=int(op.sorted),
+    )
 
 
 @rules.exports(ops.Trilu)
 def write_trilu(export: Export, node: Node) -> None:
     assert isinstance(node.op, ops.Trilu)
-    operands = [node.inputs[0], export.constant(np.asarray(node.op.k, np.int64), "k")] if node.op.k else [node.inputs[0]]
+    operands = (
+        [node.inputs[0], export.constant(np.asarray(node.op.k, np.int64), "k")] if node.op.k else [node.inputs[0]]
+    )
     export.replace("Trilu", node, inputs=operands, upper=int(node.op.upper))

@@ -5,12 +5,71 @@ from __future__ import annotations
 import numpy as np
 
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
 from isomorph.ir import Node, Value, ops
 
 
 def _vector(export: Export, value: Value | None, like: Value, size: int, fill: float) -> Value | str:
-    return value if value is not None else export.constant(np.full(size, fill, like.dtype.numpy), "ones" if fill else "zeros")
+    return (
+        value
+        if value is not None
+        else export.constant(np.full(size, fill, like.dtype.numpy), "ones" if fill else "zeros")
+    )
+
+
+@rules.imports("BatchNormalization")
+def read_batch_normalization(node: OnnxNode) -> Value:
+    if node.attribute("training_mode", 0) or (node.opset < 14 and len([name for name in node.outputs if name]) > 1):
+        node.refuse("batch statistics of training mode")
+    if node.opset < 9 and not node.attribute("spatial", 1):
+        node.refuse("statistics per element (spatial=0)")
+    operands = [node.value(position) for position in range(5)]
+    return node.emit(ops.BatchNormalization(float(node.attribute("epsilon", 1e-5))), *operands)
+
+
+@rules.imports("InstanceNormalization")
+def read_instance_normalization(node: OnnxNode) -> Value:
+    return node.emit(
+        ops.InstanceNormalization(float(node.attribute("epsilon", 1e-5))), node.value(0), node.value(1), node.value(2)
+    )
+
+
+@rules.imports("GroupNormalization")
+def read_group_normalization(node: OnnxNode) -> Value:
+    groups = int(node.attribute("num_groups"))
+    if node.opset < 21:
+        node.refuse("its scale is per group before opset 21")
+    return node.emit(
+        ops.GroupNormalization(groups, float(node.attribute("epsilon", 1e-5))),
+        node.value(0),
+        node.value(1),
+        node.value(2),
+    )
+
+
+@rules.imports("LayerNormalization", "RMSNormalization")
+def read_layer_normalization(node: OnnxNode) -> Value:
+    if any(node.outputs[1:]):
+        node.refuse("the statistics as results")
+    x = node.value(0)
+    axis, epsilon = node.axis(x.rank, -1), float(node.attribute("epsilon", 1e-5))
+    if node.kind == "RMSNormalization":
+        return node.emit(ops.RMSNormalization(epsilon, axis), x, node.value(1))
+    return node.emit(ops.LayerNormalization(epsilon, axis), x, node.value(1), node.optional(2))
+
+
+@rules.imports("LpNormalization")
+def read_lp_normalization(node: OnnxNode) -> Value:
+    x = node.value(0)
+    return node.emit(ops.LpNormalization((node.axis(x.rank, -1),), int(node.attribute("p", 2))), x)
+
+
+@rules.imports("LRN")
+def read_lrn(node: OnnxNode) -> Value:
+    names = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+    floats = {name: float(node.attribute(name, default)) for name, default in names.items()}
+    return node.emit(ops.LocalResponseNormalization(int(node.attribute("size")), **floats), node.value(0))
 
 
 @rules.exports(ops.BatchNormalization)

@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
-from isomorph.converters.onnx.conv import pad_attributes
+from typing import Any
+
+from isomorph.converters.onnx.conv import explicit_pads, pad_attributes
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, ops
+from isomorph.ir import Node, Value, ops
+
+
+def _window(node: OnnxNode) -> dict[str, Any]:
+    kernel = tuple(int(size) for size in node.attribute("kernel_shape", ()))
+    ones = [1] * len(kernel)
+    return {
+        "kernel_shape": kernel,
+        "strides": tuple(int(size) for size in node.attribute("strides", ones)),
+        "pads": explicit_pads(node, len(kernel)),
+        "dilations": tuple(int(size) for size in node.attribute("dilations", ones)),
+        "ceil_mode": bool(node.attribute("ceil_mode", 0)),
+    }
+
+
+@rules.imports("MaxPool")
+def read_max_pool(node: OnnxNode) -> Value:
+    if len(node.outputs) > 1 and node.outputs[1]:
+        node.refuse("the indices of the maxima")
+    return node.emit(ops.MaxPool(**_window(node)), node.value(0))
+
+
+@rules.imports("AveragePool")
+def read_average_pool(node: OnnxNode) -> Value:
+    return node.emit(
+        ops.AveragePool(**_window(node), count_include_pad=bool(node.attribute("count_include_pad", 0))), node.value(0)
+    )
+
+
+@rules.imports("GlobalAveragePool", "GlobalMaxPool")
+def read_global_pool(node: OnnxNode) -> Value:
+    return node.emit(
+        ops.GlobalAveragePool() if node.kind == "GlobalAveragePool" else ops.GlobalMaxPool(), node.value(0)
+    )
 
 
 @rules.exports(ops.MaxPool, ops.AveragePool)

@@ -5,13 +5,47 @@ from __future__ import annotations
 import numpy as np
 
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, ops
+from isomorph.ir import OPS, Node, Value, ops
+from isomorph.ir.op import normalize_axes, normalize_axis
 
 REDUCTIONS = (
-    ops.ReduceMean, ops.ReduceSum, ops.ReduceMax, ops.ReduceMin, ops.ReduceProd, ops.ReduceL1, ops.ReduceL2, ops.ReduceSumSquare,
-    ops.ReduceLogSumExp,
+    ops.ReduceMean, ops.ReduceSum, ops.ReduceMax, ops.ReduceMin, ops.ReduceProd, ops.ReduceL1, ops.ReduceL2,
+    ops.ReduceSumSquare, ops.ReduceLogSumExp,
 )  # fmt: skip
+
+
+@rules.imports(*(kind.__name__ for kind in REDUCTIONS), "ReduceLogSum")
+def read_reduction(node: OnnxNode) -> Value:
+    x = node.value(0)
+    given = node.ints(1, "axes")
+    if not given:
+        given = () if node.attribute("noop_with_empty_axes", 0) else tuple(range(x.rank))
+    axes = tuple(sorted(normalize_axes(given, x.rank)))
+    keepdims = bool(node.attribute("keepdims", 1))
+    if node.kind == "ReduceLogSum":
+        return node.emit(ops.Log(), node.emit(ops.ReduceSum(axes, keepdims), x))
+    kind = OPS[node.kind]
+    return node.emit(kind(axes, keepdims), x)  # type: ignore[call-arg]
+
+
+@rules.imports("ArgMax", "ArgMin")
+def read_arg(node: OnnxNode) -> Value:
+    x = node.value(0)
+    kind = ops.ArgMax if node.kind == "ArgMax" else ops.ArgMin
+    return node.emit(
+        kind(node.axis(x.rank, 0), bool(node.attribute("keepdims", 1)), bool(node.attribute("select_last_index", 0))), x
+    )
+
+
+@rules.imports("CumSum")
+def read_cumsum(node: OnnxNode) -> Value:
+    x, axis = node.value(0), node.constant(1)
+    if axis is None:
+        node.refuse("no axis")
+    where = normalize_axis(int(axis.ravel()[0]), x.rank)
+    return node.emit(ops.CumSum(where, bool(node.attribute("exclusive", 0)), bool(node.attribute("reverse", 0))), x)
 
 
 @rules.exports(*REDUCTIONS)

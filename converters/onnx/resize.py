@@ -2,11 +2,76 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, ops
+from isomorph.ir import Dim, Node, Value, ops
+from isomorph.ir.op import normalize_axes
+
+
+@rules.imports("Resize", "Upsample")
+def read_resize(node: OnnxNode) -> Value:
+    x = node.value(0)
+    mode = node.attribute("mode", "nearest")
+    if mode not in ("nearest", "linear", "cubic"):
+        node.refuse(f"mode {mode!r}")
+    if node.kind == "Upsample" or node.opset < 11:  # as asymmetric, nearest by floor
+        position, coordinates, rounding = 1, "asymmetric", "floor"
+    else:
+        position, coordinates = 2, node.attribute("coordinate_transformation_mode", "half_pixel")
+        rounding = node.attribute("nearest_mode", "round_prefer_floor")
+    if coordinates not in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
+        node.refuse(f"coordinate_transformation_mode {coordinates!r}")
+    if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+        node.refuse("keep_aspect_ratio_policy")
+    sizes, scales = _target(node, x, position)
+    if x.rank < 3 or sizes[0] != x.shape[0] or sizes[1] != x.shape[1]:
+        node.refuse("resizing the batch or the channel axis")
+    op = ops.Resize(
+        tuple(sizes[2:]),
+        None if scales is None else tuple(scales[2:]),
+        mode,
+        coordinates,
+        rounding,
+        float(node.attribute("cubic_coeff_a", -0.75)),
+        bool(node.attribute("exclude_outside", 0)),
+        bool(node.attribute("antialias", 0)),
+    )
+    return node.emit(op, x)
+
+
+def _target(node: OnnxNode, x: Value, position: int) -> tuple[list[Dim], list[float] | None]:
+    """Sizes of all axes, and scales where the file states those."""
+    axes = normalize_axes(node.attribute("axes", range(x.rank)), x.rank)
+    scales = node.attribute("scales") if node.opset < 9 else node.constant(position)
+    sizes: list[Dim] = list(x.shape)
+    if scales is not None and len(scales):
+        factors = [1.0] * x.rank
+        for axis, factor in zip(axes, scales, strict=True):
+            factors[axis] = float(factor)
+            sizes[axis] = _scaled(node, x.shape[axis], float(factor))
+        return sizes, factors
+    given = node.sizes(position + 1)
+    if given is None:
+        node.refuse("neither scales nor sizes")
+    for axis, size in zip(axes, given, strict=True):
+        sizes[axis] = size
+    return sizes, None
+
+
+def _scaled(node: OnnxNode, size: Dim, factor: float) -> Dim:
+    """floor(size * factor); of a symbolic size only for whole factors and their reciprocals."""
+    if isinstance(size, int):
+        return math.floor(size * factor)
+    if factor == int(factor):
+        return size * int(factor)
+    if 1 / factor == int(1 / factor):
+        return size // int(1 / factor)
+    return node.refuse(f"a symbolic size times {factor:g}")
 
 
 @rules.exports(ops.Resize)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from isomorph.converters.onnx.codec import element_type
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Dim, DType, Node, Shape, Sym, ops
+from isomorph.ir import Dim, DType, Node, Shape, Sym, TensorSource, Value, ops
+from isomorph.ir.op import normalize_axes
+from isomorph.ir.shapes import ceil_div, elements
 
 _LAST = 2**63 - 1
 
@@ -25,6 +29,170 @@ def reshape_sizes(export: Export, before: Shape, after: Shape) -> str:
     if plain.count(-1) <= 1 and 0 not in after:
         return export.ints(plain, "shape")
     return export.sizes(after, "shape")
+
+
+@rules.imports("Reshape")
+def read_reshape(node: OnnxNode) -> Value:
+    x, wanted = node.value(0), node.sizes(1)
+    if wanted is None:
+        node.refuse("no shape")
+    shape: list[Dim] = []
+    for axis, dim in enumerate(wanted):
+        copied = dim == 0 and not node.attribute("allowzero", 0)
+        shape.append(x.shape[axis] if copied else dim)
+    if -1 in shape:
+        rest = elements(dim for dim in shape if dim != -1)
+        shape[shape.index(-1)] = 0 if rest == 0 else elements(x.shape) // rest
+    return node.emit(ops.Reshape(tuple(shape)), x)
+
+
+@rules.imports("Flatten")
+def read_flatten(node: OnnxNode) -> Value:
+    x, axis = node.value(0), int(node.attribute("axis", 1))
+    return node.emit(ops.Flatten(axis + x.rank if axis < 0 else axis), x)
+
+
+@rules.imports("Transpose")
+def read_transpose(node: OnnxNode) -> Value:
+    x = node.value(0)
+    return node.emit(ops.Transpose(tuple(node.attribute("perm", range(x.rank)[::-1]))), x)
+
+
+@rules.imports("Squeeze")
+def read_squeeze(node: OnnxNode) -> Value:
+    x = node.value(0)
+    given = node.ints(1, "axes")
+    if given is None:
+        if any(isinstance(dim, Sym) for dim in x.shape):
+            node.refuse("which axes have the size 1 depends on the input")
+        given = tuple(axis for axis, dim in enumerate(x.shape) if dim == 1)
+    return node.emit(ops.Squeeze(tuple(sorted(normalize_axes(given, x.rank)))), x)
+
+
+@rules.imports("Unsqueeze")
+def read_unsqueeze(node: OnnxNode) -> Value:
+    x, given = node.value(0), node.ints(1, "axes")
+    if given is None:
+        node.refuse("no axes")
+    return node.emit(ops.Unsqueeze(tuple(sorted(normalize_axes(given, x.rank + len(given))))), x)
+
+
+@rules.imports("Slice")
+def read_slice(node: OnnxNode) -> Value:
+    x = node.value(0)
+    if node.opset < 10:
+        starts, ends = list(node.attribute("starts")), list(node.attribute("ends"))
+        axes, steps = node.attribute("axes"), None
+    else:
+        starts, ends = node.sizes(1), node.sizes(2)
+        axes, steps = node.ints(3, "axes"), node.ints(4, "steps")
+    if starts is None or ends is None:
+        node.refuse("no bounds")
+    where = normalize_axes(axes if axes is not None else range(len(starts)), x.rank)
+    strides = tuple(steps) if steps is not None else (1,) * len(starts)
+    begins = tuple(_bound(dim, step, first=True) for dim, step in zip(starts, strides, strict=True))
+    stops = tuple(_bound(dim, step, first=False) for dim, step in zip(ends, strides, strict=True))
+    return node.emit(ops.Slice(where, begins, stops, strides), x)
+
+
+_BEYOND = 10**9
+"""Exporters write INT_MAX or a round large number for "to the end"; no axis of a tensor has so many elements."""
+
+
+def _bound(dim: Dim, step: int, *, first: bool) -> Dim | None:
+    """A bound of a slice; None for one beyond the end (or the begin, for a negative step) of any axis."""
+    if isinstance(dim, Sym) or abs(dim) < _BEYOND:
+        return dim
+    at_the_end = dim > 0
+    open_here = at_the_end == (step < 0) if first else at_the_end == (step > 0)
+    return None if open_here else dim
+
+
+@rules.imports("Split")
+def read_split(node: OnnxNode) -> Sequence[Value]:
+    x = node.value(0)
+    axis = node.axis(x.rank, 0)
+    sizes: Sequence[Dim] | None = node.attribute("split") if node.opset < 13 else node.sizes(1)
+    if sizes is None:
+        count = int(node.attribute("num_outputs", len(node.outputs)))
+        each = ceil_div(x.shape[axis], count)
+        sizes = [each] * (count - 1)
+        sizes = [*sizes, x.shape[axis] - each * (count - 1)]
+    return node.graph.builder.emit_many(ops.Split(axis, tuple(sizes)), x)
+
+
+@rules.imports("Concat")
+def read_concat(node: OnnxNode) -> Value:
+    operands = [node.value(position) for position in range(len(node.inputs))]
+    if len(operands) == 1:
+        return node.emit(ops.Identity(), operands[0])
+    return node.emit(ops.Concat(node.axis(operands[0].rank, 1)), *operands)
+
+
+@rules.imports("Pad")
+def read_pad(node: OnnxNode) -> Value:
+    x, mode = node.value(0), node.attribute("mode", "constant")
+    flat: Sequence[Dim] | None = node.attribute("pads") if node.opset < 11 else node.sizes(1)
+    value = node.attribute("value", 0.0) if node.opset < 11 else node.constant(2)
+    axes = node.ints(3, "axes") if node.opset >= 18 else None
+    if flat is None or mode not in ("constant", "reflect", "edge", "wrap"):
+        node.refuse(f"pads {flat}, mode {mode!r}")
+    where = normalize_axes(axes if axes is not None else range(x.rank), x.rank)
+    pads: list[tuple[Dim, Dim]] = [(0, 0)] * x.rank
+    for position, axis in enumerate(where):
+        pads[axis] = flat[position], flat[position + len(where)]
+    fill = 0 if value is None else value if isinstance(value, float) else value.ravel()[0].item()
+    return node.emit(ops.Pad(tuple(pads), mode, fill if mode == "constant" else 0), x)
+
+
+@rules.imports("Expand")
+def read_expand(node: OnnxNode) -> Value:
+    x, wanted = node.value(0), node.sizes(1)
+    if wanted is None:
+        node.refuse("no shape")
+    return node.emit(ops.Expand(tuple(wanted)), x)
+
+
+@rules.imports("Tile")
+def read_tile(node: OnnxNode) -> Value:
+    x, repeats = node.value(0), node.sizes(1)
+    if repeats is None:
+        node.refuse("no repeats")
+    return node.emit(ops.Tile(tuple(repeats)), x)
+
+
+@rules.imports("DepthToSpace")
+def read_depth_to_space(node: OnnxNode) -> Value:
+    return node.emit(ops.DepthToSpace(int(node.attribute("blocksize")), node.attribute("mode", "DCR")), node.value(0))
+
+
+@rules.imports("SpaceToDepth")
+def read_space_to_depth(node: OnnxNode) -> Value:
+    return node.emit(ops.SpaceToDepth(int(node.attribute("blocksize"))), node.value(0))
+
+
+@rules.imports("ConstantOfShape")
+def read_constant_of_shape(node: OnnxNode) -> Value:
+    shape, value = node.sizes(0), node.attribute("value")
+    if shape is None:
+        node.refuse("no shape")
+    fill = value.numpy().ravel()[0] if isinstance(value, TensorSource) else np.float32(0)
+    return node.emit(ops.ConstantOfShape(tuple(shape), fill.item(), DType.of(fill.dtype)))
+
+
+@rules.imports("Range")
+def read_range(node: OnnxNode) -> Value:
+    known = [node.graph.known(name) for name in node.inputs]
+    if all(bound is not None for bound in known):
+        start, limit, delta = (bound.item() for bound in known if bound is not None)
+        if not isinstance(delta, int):
+            node.refuse("a symbolic step")
+        length = ceil_div(limit - start, delta) if delta > 0 else ceil_div(start - limit, -delta)
+        return node.emit(ops.Range(start, delta, length, node.graph.size_dtype(node.inputs[0])))
+    bounds = [node.constant(position) for position in range(3)]
+    start, limit, delta = (float(bound) for bound in bounds if bound is not None)
+    kind = DType.of(bounds[0].dtype) if bounds[0] is not None else DType.FLOAT32
+    return node.emit(ops.Range(start, delta, max(0, math.ceil((limit - start) / delta)), kind))
 
 
 @rules.exports(ops.Reshape)
@@ -60,8 +228,12 @@ def write_squeeze(export: Export, node: Node) -> None:
 def write_slice(export: Export, node: Node) -> None:
     op = node.op
     assert isinstance(op, ops.Slice)
-    starts: list[Dim] = [(_LAST if step < 0 else 0) if start is None else start for start, step in zip(op.starts, op.steps, strict=True)]
-    ends: list[Dim] = [(-_LAST if step < 0 else _LAST) if end is None else end for end, step in zip(op.ends, op.steps, strict=True)]
+    starts: list[Dim] = [
+        (_LAST if step < 0 else 0) if start is None else start for start, step in zip(op.starts, op.steps, strict=True)
+    ]
+    ends: list[Dim] = [
+        (-_LAST if step < 0 else _LAST) if end is None else end for end, step in zip(op.ends, op.steps, strict=True)
+    ]
     bounds = [export.sizes(starts, "starts"), export.sizes(ends, "ends"), export.ints(op.axes, "axes")]
     if any(step != 1 for step in op.steps):
         bounds.append(export.ints(op.steps, "steps"))
@@ -160,6 +332,8 @@ def write_range(export: Export, node: Node) -> None:
             export.replace("Cast", node, inputs=[export.emit("Range", indices)], to=element_type(op.dtype))
         return
     kind = op.dtype.numpy
-    counted = export.emit("Cast", [export.emit("Range", [scalar(0), scalar(op.length), scalar(1)])], to=element_type(op.dtype))
+    counted = export.emit(
+        "Cast", [export.emit("Range", [scalar(0), scalar(op.length), scalar(1)])], to=element_type(op.dtype)
+    )
     steps = export.emit("Mul", [counted, export.constant(np.asarray(op.step, kind), "step")])
     export.replace("Add", node, inputs=[steps, export.constant(np.asarray(op.start, kind), "start")])

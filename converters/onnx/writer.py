@@ -1,7 +1,7 @@
 """Writes ONNX files: deterministic bytes, readable names, provenance as structured metadata.
 
-Node metadata `isomorph.scope` is a JSON list of [path, class, call], `isomorph.origin` a JSON object; the model's metadata
-keeps what the source carried. See: onnx.proto (NodeProto.metadata_props, since IR version 10).
+Node metadata `isomorph.scope` is a JSON list of [path, class, call], `isomorph.origin` a JSON object; the metadata of
+the model keeps what the source carried. See: onnx.proto (NodeProto.metadata_props, since IR version 10).
 """
 
 from __future__ import annotations
@@ -13,20 +13,8 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
+import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
 from isomorph.converters.files import atomic_path
-from isomorph.converters.onnx import (  # noqa: F401  (the family files register their rules)
-    activation,
-    attention,
-    conv,
-    elementwise,
-    index,
-    linear,
-    norm,
-    pool,
-    reduce,
-    resize,
-    shape,
-)
 from isomorph.converters.onnx.codec import element_type, tensor_proto
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.rules import rules
@@ -39,10 +27,12 @@ __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "target", "write"]
 OLDEST_OPSET = 13
 NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
 DEFAULT_OPSET = 23
-"""Every op of the families runs here on onnxruntime 1.32; it loads newer opsets, but has no kernels for their new ops."""
+"""Every op written runs here on onnxruntime 1.32; it loads newer opsets, but lacks kernels for their new operators."""
 EXTERNAL_DATA_FROM = 1 << 30
 """Weights of more bytes than this in total go to `NAME.onnx.data` (protobuf ends at 2 GiB)."""
 _ALIGNMENT = 4096
+_OLDEST_IR_VERSION = 10
+"""The first IR version with metadata on nodes and tensors."""
 
 _SINCE: dict[type[Op], int] = {
     ops.LayerNormalization: 17,
@@ -83,8 +73,9 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
             sources[value.name] = value.parameter.data if perm is None else value.parameter.data.permuted(perm)
     sources.update(export.constants)
     graph = _graph(export)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", chosen)], ir_version=helper.find_min_ir_version_for(
-        [helper.make_opsetid("", chosen)]) if chosen >= 21 else 10)  # fmt: skip
+    opset_id = helper.make_opsetid("", chosen)
+    ir_version = max(_OLDEST_IR_VERSION, helper.find_min_ir_version_for([opset_id]))
+    proto = helper.make_model(graph, opset_imports=[opset_id], ir_version=ir_version)
     proto.producer_name, proto.producer_version = "isomorph", version("isomorph")
     for key in sorted(model.metadata):
         proto.metadata_props.add(key=key, value=model.metadata[key])
@@ -98,7 +89,7 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
 
 
 def _annotate_weights(proto: onnx.ModelProto, export: Export) -> None:
-    """Say of each weight what a reader cannot see: the order it is stored in (JSON list), that it is a buffer or frozen."""
+    """Say of each weight what a reader cannot see: the order it is stored in, whether it is a buffer or frozen."""
     known = {value.name: value for value in export.model.graph.parameters}
     for tensor in proto.graph.initializer:
         value = known.get(tensor.name)
@@ -127,7 +118,16 @@ def _refuse(node: Node, opset: int) -> str | None:
         return f"opset {opset} has it only from {_SINCE[type(op)]} on"
     if getattr(op, "layout", Layout.CHANNELS_FIRST) is not Layout.CHANNELS_FIRST:
         return "ONNX has windowed operators for channels-first data only"
-    if isinstance(op, ops.BatchNormalization | ops.InstanceNormalization | ops.GroupNormalization | ops.LocalResponseNormalization) and op.axis != 1:
+    if (
+        isinstance(
+            op,
+            ops.BatchNormalization
+            | ops.InstanceNormalization
+            | ops.GroupNormalization
+            | ops.LocalResponseNormalization,
+        )
+        and op.axis != 1
+    ):
         return f"ONNX has it for channels on axis 1, not {op.axis}"
     check = _CHECKS.get(type(op))
     return check(node, opset) if check is not None else None
@@ -157,9 +157,9 @@ def _refuse_average(node: Node, opset: int) -> str | None:
 def _refuse_mod(node: Node, opset: int) -> str | None:
     assert isinstance(node.op, ops.Mod)
     x = node.inputs[0]
-    return "Mod of floating-point numbers needs fmod" if x is not None and x.dtype.is_float and not node.op.fmod else None
-
-
+    return (
+        "Mod of floating-point numbers needs fmod" if x is not None and x.dtype.is_float and not node.op.fmod else None
+    )
 
 
 _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
@@ -178,7 +178,9 @@ def _graph(export: Export) -> onnx.GraphProto:
     outputs, seen = [], set()
     for name, value in model.graph.outputs.items():
         if export.name(value) != name:
-            export.nodes.append(helper.make_node("Identity", [export.name(value)], [name], name=export.fresh(f"{name}.identity")))
+            export.nodes.append(
+                helper.make_node("Identity", [export.name(value)], [name], name=export.fresh(f"{name}.identity"))
+            )
         outputs.append(_value_info(name, value.dtype, value.shape))
         seen.add(name)
     infos = [
@@ -207,7 +209,9 @@ def _write_external(proto: onnx.ModelProto, sources: dict[str, TensorSource], pa
                 proto.graph.initializer.append(tensor_proto(name, source))
                 continue
             file.write(bytes(-file.tell() % _ALIGNMENT))
-            tensor = onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype), data_location=TensorProto.EXTERNAL)
+            tensor = onnx.TensorProto(
+                name=name, dims=source.shape, data_type=element_type(source.dtype), data_location=TensorProto.EXTERNAL
+            )
             entries = {"location": data_path.name, "offset": str(file.tell()), "length": str(source.nbytes)}
             for key, value in entries.items():
                 tensor.external_data.add(key=key, value=value)

@@ -1,0 +1,232 @@
+"""What import rules read with: the node at hand, its operands as values, constants or symbolic sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import AttributeProto
+
+from isomorph.converters.onnx.codec import tensor_source
+from isomorph.errors import MalformedError, Unsupported, UnsupportedError
+from isomorph.ir import Builder, Dim, DType, Op, Parameter, Sym, TensorSource, Value, ops
+from isomorph.ir.op import normalize_axis
+from isomorph.ir.shapes import as_dim
+
+__all__ = ["Graph", "OnnxNode", "attributes"]
+
+Sizes = npt.NDArray[np.object_]
+"""An array of ints and Syms: the value of an integer tensor as far as it is known when reading."""
+LARGEST_KNOWN = 4096
+"""Integer constants of more elements than this are data, not sizes."""
+
+
+def attributes(proto: onnx.NodeProto, path: str) -> dict[str, Any]:
+    """The attributes as Python values: ints, floats, str, lists, TensorSource, GraphProto."""
+    decoded: dict[str, Any] = {}
+    for item in proto.attribute:
+        decoded[item.name] = _attribute(item, path)
+    return decoded
+
+
+def _attribute(item: AttributeProto, path: str) -> Any:
+    kind = item.type
+    if kind == AttributeProto.INT:
+        return item.i
+    if kind == AttributeProto.FLOAT:
+        return item.f
+    if kind == AttributeProto.STRING:
+        return item.s.decode("utf-8", "replace")
+    if kind == AttributeProto.INTS:
+        return list(item.ints)
+    if kind == AttributeProto.FLOATS:
+        return list(item.floats)
+    if kind == AttributeProto.STRINGS:
+        return [text.decode("utf-8", "replace") for text in item.strings]
+    if kind == AttributeProto.TENSOR:
+        return tensor_source(item.t, None)
+    if kind == AttributeProto.GRAPH:
+        return item.g
+    raise MalformedError(f"attribute {item.name!r} has the kind {kind}, which has no meaning here", at=path)
+
+
+@dataclass(eq=False, slots=True)
+class Graph:
+    """The graph being built and what is known of each name: a value, a constant, sizes."""
+
+    builder: Builder
+    opsets: dict[str, int]
+    values: dict[str, Value] = field(default_factory=dict)
+    constants: dict[str, Parameter] = field(default_factory=dict)
+    sizes: dict[str, Sizes] = field(default_factory=dict)
+    size_dtypes: dict[str, DType] = field(default_factory=dict)
+    perms: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    fresh_dims: int = 0
+
+    def knows(self, name: str) -> bool:
+        return name in self.values or name in self.constants or name in self.sizes
+
+    def value(self, name: str) -> Value:
+        """The tensor of this name. Raises MalformedError if nothing before produces it."""
+        if name not in self.values:
+            if name in self.constants:
+                self.values[name] = self._constant(name)
+            elif name in self.sizes:
+                self.values[name] = self._emit_sizes(name)
+            else:
+                raise MalformedError(f"the value {name!r} is read but nothing before produces it")
+        return self.values[name]
+
+    def _constant(self, name: str) -> Value:
+        value = self.builder.parameter(self.constants[name])
+        perm = self.perms.get(name)
+        if perm is None:
+            return value
+        return self.builder.emit(ops.Transpose(perm), value, name=f"{name}.stored")
+
+    def _emit_sizes(self, name: str) -> Value:
+        known, dtype = self.sizes[name], self.size_dtypes.get(name, DType.INT64)
+        if all(isinstance(item, int) for item in known.ravel()):
+            return self.builder.constant(np.asarray(known, dtype.numpy), name)
+        value = self.builder.emit(ops.Dims(tuple(known.ravel()), scalar=known.ndim == 0), name=name)
+        if known.ndim > 1:
+            value = self.builder.emit(ops.Reshape(known.shape), value)
+        return value if dtype is DType.INT64 else self.builder.emit(ops.Cast(dtype), value)
+
+    def size_dtype(self, name: str) -> DType:
+        """The element type of an integer tensor that is known."""
+        constant = self.constants.get(name)
+        return constant.data.dtype if constant is not None else self.size_dtypes.get(name, DType.INT64)
+
+    def known(self, name: str) -> Sizes | None:
+        """The value of an integer tensor if it is known when reading, else None."""
+        if name in self.sizes:
+            return self.sizes[name]
+        constant = self.constants.get(name)
+        if (
+            constant is None
+            or not constant.data.dtype.is_integer
+            or constant.data.size > LARGEST_KNOWN
+            or name in self.perms
+        ):
+            return None
+        array = constant.data.numpy()
+        known = np.empty(array.shape, object)
+        known.ravel()[:] = [int(item) for item in array.ravel()] if array.size else []
+        if array.ndim == 0:
+            known[()] = int(array)
+        self.sizes[name] = known
+        return known
+
+    def new_dim(self, hint: str) -> Sym:
+        """A named dimension for a size that only the data tells."""
+        self.fresh_dims += 1
+        return Sym(f"{hint}{self.fresh_dims}")
+
+
+@dataclass(eq=False, slots=True)
+class OnnxNode:
+    """One node of the file, for a rule."""
+
+    graph: Graph
+    kind: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+    opset: int
+    where: str
+
+    def emit(self, op: Op, *operands: Value | None) -> Value:
+        return self.graph.builder.emit(op, *operands)
+
+    def has(self, position: int) -> bool:
+        """Whether the operand is given."""
+        return position < len(self.inputs) and bool(self.inputs[position])
+
+    def value(self, position: int) -> Value:
+        """A required operand as a tensor."""
+        if not self.has(position):
+            raise MalformedError(f"{self.kind} needs operand {position}", at=self.where)
+        return self.graph.value(self.inputs[position])
+
+    def optional(self, position: int) -> Value | None:
+        return self.value(position) if self.has(position) else None
+
+    def values(self) -> list[Value | None]:
+        """All operands, None for those left out."""
+        return [self.graph.value(name) if name else None for name in self.inputs]
+
+    def constant(self, position: int) -> npt.NDArray[Any] | None:
+        """The elements of a constant operand; None if it is left out. Refuses one that is computed."""
+        if not self.has(position):
+            return None
+        name = self.inputs[position]
+        parameter = self.graph.constants.get(name)
+        if parameter is not None:
+            return parameter.data.numpy()
+        known = self.graph.known(name)
+        if known is not None and all(isinstance(item, int) for item in known.ravel()):
+            return np.asarray(known, np.int64)
+        return self.refuse(f"operand {position} is computed; isomorph needs it constant")
+
+    def sizes(self, position: int) -> list[Dim] | None:
+        """A 1-d integer operand as sizes, symbolic where they depend on the inputs' shapes; None if left out."""
+        if not self.has(position):
+            return None
+        known = self.graph.known(self.inputs[position])
+        if known is None:
+            self.refuse(f"operand {position} depends on data; isomorph needs sizes that follow from shapes")
+        return [as_dim(item) for item in known.ravel()]
+
+    def ints(self, position: int, attribute: str) -> tuple[int, ...] | None:
+        """Integers given as an operand (newer opsets) or as an attribute (older ones); None if neither."""
+        if attribute in self.attributes:
+            return tuple(int(item) for item in self.attributes[attribute])
+        given = self.sizes(position)
+        if given is None:
+            return None
+        if any(isinstance(item, Sym) for item in given):
+            self.refuse(f"`{attribute}` depends on the shape of the input")
+        return tuple(int(item) for item in given)  # type: ignore[arg-type]
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.attributes.get(name, default)
+
+    def axis(self, rank: int, default: int, name: str = "axis") -> int:
+        """The axis attribute, nonnegative."""
+        return normalize_axis(int(self.attributes.get(name, default)), rank)
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise UnsupportedError for this node."""
+        raise UnsupportedError("read onnx", [Unsupported(self.kind, reason, self.where)])
+
+    def require_dtype(self, value: Value, dtype: DType) -> Value:
+        """The value, cast if it has another element type."""
+        return value if value.dtype is dtype else self.emit(ops.Cast(dtype), value)
+
+
+def object_array(items: Sequence[Dim]) -> Sizes:
+    """A 1-d array of sizes."""
+    made = np.empty(len(items), object)
+    made[:] = list(items)
+    return made
+
+
+def parse_json(text: str) -> Any:
+    """JSON of a metadata entry, or None if it is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def as_source(data: Any, node: OnnxNode) -> TensorSource:
+    if not isinstance(data, TensorSource):
+        raise MalformedError(f"{node.kind} needs a tensor attribute", at=node.where)
+    return data

@@ -1,0 +1,219 @@
+"""Shape arithmetic: chains of Shape, Gather, Concat and integer arithmetic are evaluated symbolically when reading.
+
+A rule here gets the known values of all operands (arrays of ints and Syms) and returns the known value of the result,
+or None where the result depends on more than the shapes of the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from isomorph.converters.onnx.codec import DTYPES
+from isomorph.converters.onnx.reading import LARGEST_KNOWN, OnnxNode, Sizes, object_array
+from isomorph.ir import Dim, DType, Sym, TensorSource
+from isomorph.ir.op import normalize_axis
+from isomorph.ir.shapes import dim_max, dim_min
+
+__all__ = ["evaluate_sizes", "size_dtype"]
+
+Rule = Callable[..., "Sizes | None"]
+
+
+def evaluate_sizes(node: OnnxNode) -> Sizes | None:
+    """The known value of the node's only output, or None."""
+    if len(node.outputs) != 1:
+        return None
+    if node.kind == "Shape":
+        return _shape(node)
+    if node.kind == "Size" and _tensor_shape(node) is not None:
+        return _scalar(_product(_tensor_shape(node) or ()))
+    rule = _RULES.get(node.kind)
+    if rule is None or not node.inputs:
+        return None
+    operands = [node.graph.known(name) if name else None for name in node.inputs]
+    if any(operand is None and name for operand, name in zip(operands, node.inputs, strict=True)):
+        return None
+    try:
+        result = rule(node, *operands)
+    except (IndexError, ValueError, TypeError, ZeroDivisionError):
+        return None
+    return None if result is None or result.size > LARGEST_KNOWN else result
+
+
+def size_dtype(node: OnnxNode) -> DType:
+    """The element type of what `evaluate_sizes` returned."""
+    if node.kind in ("Shape", "Size"):
+        return DType.INT64
+    if node.kind == "Equal":
+        return DType.BOOL
+    if node.kind == "Cast":
+        return DTYPES[node.attribute("to")]
+    value = node.attribute("value")
+    if isinstance(value, TensorSource):
+        return value.dtype
+    return node.graph.size_dtype(node.inputs[1 if node.kind == "Where" else 0])
+
+
+def _tensor_shape(node: OnnxNode) -> Sequence[Dim] | None:
+    name = node.inputs[0]
+    constant = node.graph.constants.get(name)
+    if name in node.graph.values:
+        return node.graph.values[name].shape
+    if name in node.graph.sizes:
+        return node.graph.sizes[name].shape
+    return None if constant is None or name in node.graph.perms else constant.data.shape
+
+
+def _shape(node: OnnxNode) -> Sizes | None:
+    shape = _tensor_shape(node)
+    if shape is None:
+        return None
+    return object_array(list(shape)[slice(node.attribute("start", 0), node.attribute("end"))])
+
+
+def _scalar(dim: Dim) -> Sizes:
+    made = np.empty((), object)
+    made[()] = dim
+    return made
+
+
+def _product(dims: Sequence[Dim]) -> Dim:
+    total: Dim = 1
+    for dim in dims:
+        total = total * dim
+    return total
+
+
+def _elementwise(function: Callable[..., Any], *operands: Sizes) -> Sizes:
+    made = np.frompyfunc(function, len(operands), 1)(*operands)
+    return made if isinstance(made, np.ndarray) else _scalar(made)
+
+
+def _divide(a: Dim, b: Dim) -> Dim:
+    """ONNX truncates; sizes are not negative, so that is floor division, except between ints of other signs."""
+    if isinstance(a, int) and isinstance(b, int):
+        return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    return a // b
+
+
+def _equal(a: Dim, b: Dim) -> bool:
+    """Whether sizes are equal. A symbolic size is at least 1; anything else that is not certain raises."""
+    if a == b:
+        return True
+    if isinstance(a, Sym) == isinstance(b, Sym) or min(x for x in (a, b) if isinstance(x, int)) >= 1:
+        if isinstance(a, int) and isinstance(b, int):
+            return False
+        raise TypeError("not certain")
+    return False
+
+
+def _gather(node: OnnxNode, data: Sizes, indices: Sizes) -> Sizes | None:
+    axis = normalize_axis(node.attribute("axis", 0), data.ndim)
+    taken = np.take(data, indices.astype(np.int64), axis=axis)
+    return taken if isinstance(taken, np.ndarray) else _scalar(taken)
+
+
+def _slice(node: OnnxNode, data: Sizes, *bounds: Sizes) -> Sizes:
+    starts, ends, axes, steps = (*bounds, *(None,) * (4 - len(bounds)))
+    if starts is None or ends is None:
+        starts, ends, axes = (object_array(node.attribute(key, [0])) for key in ("starts", "ends", "axes"))
+    index: list[slice] = [slice(None)] * data.ndim
+    for position, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = position if axes is None else int(axes[position])
+        index[axis] = slice(int(start), int(end), 1 if steps is None else int(steps[position]))
+    return data[tuple(index)]
+
+
+def _axes(node: OnnxNode, axes: Sizes | None) -> tuple[int, ...] | None:
+    if axes is not None:
+        return tuple(int(axis) for axis in axes)
+    given = node.attribute("axes")
+    return None if given is None else tuple(given)
+
+
+def _squeeze(node: OnnxNode, data: Sizes, axes: Sizes | None = None) -> Sizes:
+    squeezed = np.squeeze(data, axis=_axes(node, axes))
+    return squeezed if isinstance(squeezed, np.ndarray) else _scalar(squeezed)
+
+
+def _unsqueeze(node: OnnxNode, data: Sizes, axes: Sizes | None = None) -> Sizes:
+    return np.expand_dims(data, _axes(node, axes) or (0,))
+
+
+def _concat(node: OnnxNode, *operands: Sizes) -> Sizes:
+    return np.concatenate(operands, axis=node.attribute("axis", 0))
+
+
+def _cast(node: OnnxNode, data: Sizes) -> Sizes | None:
+    dtype = DTYPES.get(node.attribute("to"))
+    return data if dtype is not None and dtype.is_integer else None
+
+
+def _reshape(node: OnnxNode, data: Sizes, shape: Sizes) -> Sizes:
+    return data.reshape([int(size) for size in shape])
+
+
+def _range(node: OnnxNode, start: Sizes, limit: Sizes, delta: Sizes) -> Sizes | None:
+    bounds = [start.item(), limit.item(), delta.item()]
+    return object_array(list(range(*bounds))) if all(isinstance(bound, int) for bound in bounds) else None
+
+
+def _constant_of_shape(node: OnnxNode, shape: Sizes) -> Sizes | None:
+    value = node.attribute("value")
+    fill = value.numpy().ravel()[0] if isinstance(value, TensorSource) else np.float32(0)
+    sizes = [int(size) for size in shape]
+    if not np.issubdtype(fill.dtype, np.integer) or _product(sizes) > LARGEST_KNOWN:  # type: ignore[operator]
+        return None
+    made = np.empty(sizes, object)
+    made[...] = int(fill)
+    return made
+
+
+def _where(node: OnnxNode, condition: Sizes, a: Sizes, b: Sizes) -> Sizes:
+    return _elementwise(lambda chosen, left, right: left if chosen else right, condition, a, b)
+
+
+def _reduce_prod(node: OnnxNode, data: Sizes, axes: Sizes | None = None) -> Sizes | None:
+    if data.ndim != 1:
+        return None
+    total = _scalar(_product(list(data)))
+    return total.reshape(1) if node.attribute("keepdims", 1) else total
+
+
+def _binary(function: Callable[[Any, Any], Any]) -> Rule:
+    return lambda node, a, b: _elementwise(function, a, b)
+
+
+_RULES: dict[str, Rule] = {
+    "Add": _binary(lambda a, b: a + b),
+    "Sub": _binary(lambda a, b: a - b),
+    "Mul": _binary(lambda a, b: a * b),
+    "Div": _binary(_divide),
+    "Mod": _binary(lambda a, b: a % b),
+    "Equal": _binary(_equal),
+    "Min": lambda node, *operands: _fold(dim_min, operands),
+    "Max": lambda node, *operands: _fold(dim_max, operands),
+    "Neg": lambda node, a: _elementwise(lambda x: -x, a),
+    "Identity": lambda node, a: a,
+    "Gather": _gather,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Concat": _concat,
+    "Cast": _cast,
+    "Reshape": _reshape,
+    "Range": _range,
+    "ConstantOfShape": _constant_of_shape,
+    "Where": _where,
+    "ReduceProd": _reduce_prod,
+}
+
+
+def _fold(function: Callable[[Dim, Dim], Dim], operands: Sequence[Sizes]) -> Sizes:
+    result = operands[0]
+    for operand in operands[1:]:
+        result = _elementwise(function, result, operand)
+    return result
