@@ -54,7 +54,7 @@ class _Plan:
         self.refuse = refuse
         self.users = graph.users()
         self.outputs = set(graph.outputs.values())
-        self._native = native
+        self.native = native
         self._cut = CutGraph()
         self._writers: dict[Value, int] = {}
         self._readers: dict[tuple[Node, Value], int] = {}
@@ -70,7 +70,7 @@ class _Plan:
         for value in self.graph.inputs:
             vertex = self._cut.vertex()
             self._vertices[value] = self._writers[value] = vertex
-            if not self._native:
+            if not self.native:
                 self._pin(vertex, permuted=False)
         for node in self.graph.nodes:
             self._add_node(node)
@@ -223,7 +223,7 @@ class _Plan:
     def _join(self, value: Value) -> None:
         writer = self._writers[value]
         readers = [self._readers[user, value] for user in self.users.get(value, [])]
-        if value in self.outputs and not self._native:
+        if value in self.outputs and not self.native:
             readers.append(self._fixed())
         if not readers:
             return
@@ -271,7 +271,7 @@ class _Apply:
             self._node(node)
         outputs = []
         for name, value in self.model.graph.outputs.items():
-            turned = value not in self.b.mapping and value in self._turned
+            turned = self.plan.native and value not in self.b.mapping and value in self._turned
             self.b.output(name, self._turned[value] if turned else self._kept(value))
             outputs.append(_pair(name, self.plan.perm(value.rank) if turned else None))
         metadata = {**self.model.metadata, "isomorph.pairing": json.dumps({"inputs": inputs, "outputs": outputs})}
