@@ -260,13 +260,20 @@ class _ProgramWalker:
             elif kind != "USER_INPUT_MUTATION":
                 self.refusals.append(Unsupported(kind.lower(), "an output of this kind is not expressed"))
         signature = self.exported.module_call_graph[0].signature
-        text = None if signature is None else torch.utils._pytree.treespec_dumps(signature.out_spec)
-        names = output_names(text, len(values))
+        names = output_names(None if signature is None else _structure(signature.out_spec), len(values))
         return [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
 
 
 _GETITEM = operator.getitem
 _WRAPPERS = frozenset({"wrap_with_set_grad_enabled", "wrap_with_autocast"})
+
+
+def _structure(spec: Any) -> str | None:
+    """The text of a pytree, as a file has it; None where it holds a type that torch cannot write either."""
+    try:
+        return str(torch.utils._pytree.treespec_dumps(spec))
+    except NotImplementedError:
+        return None
 
 
 def _listed(node: Any) -> bool:
