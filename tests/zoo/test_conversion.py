@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from isomorph.converters.convert import convert
-from isomorph.zoo import check_answers, find, resolve
+from isomorph.zoo import check_answers, entries, find, resolve
 
 
 @pytest.mark.parametrize("name", ["digits-cnn.pt2", pytest.param("fer-mini-xception.hdf5", marks=pytest.mark.network)])
@@ -42,3 +42,17 @@ def test_the_embedded_onnx_is_what_isomorph_writes_of_the_pt2(tmp_path: Path) ->
     for new, old in zip(fresh.graph.initializer, embedded.graph.initializer, strict=True):
         assert new.name == old.name
         np.testing.assert_array_equal(numpy_helper.to_array(new), numpy_helper.to_array(old))
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", [entry.name for entry in entries() if entry.files[0].format == "onnx"])
+def test_onnx_through_isomorph_and_back(name: str, tmp_path: Path, requires: Callable[..., None]) -> None:
+    requires("skimage")
+    import onnxruntime
+
+    entry, file = find(name)
+    convert(resolve(f"zoo:{name}"), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    names = [end.name for end in session.get_outputs()]
+    results = check_answers(entry, lambda inputs: dict(zip(names, session.run(names, inputs), strict=True)), file)
+    assert results and all(result.passed for result in results), results
