@@ -21,8 +21,8 @@ Json: TypeAlias = Any
 
 _MODELS = {"Model", "Functional", "Sequential"}
 _OWN_MODULES = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras", "keras_core")
+_CONSTANT = ["_CONSTANT_VALUE", -1]  # tf.keras: [*_CONSTANT, value, keyword arguments]
 _DEEPEST = 32
-_MOST_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _refusal(cls: str, data: Mapping[str, Any], name: str) -> Unsupported | None
 def _parse_graph(data: Mapping[str, Any], cls: str, major: int, depth: int) -> GraphConfig:
     if depth > _DEEPEST:
         raise MalformedError(f"models are nested deeper than {_DEEPEST}")
-    config = data["config"]
+    config = data.get("config")
     listed = config if isinstance(config, list) else config.get("layers") if isinstance(config, Mapping) else None
     if not isinstance(listed, list):
         raise MalformedError(f"a {cls} model has no list of layers")
@@ -190,7 +190,7 @@ def _chain(name: str, layers: list[LayerConfig], settings: Mapping[str, Any], tr
 
 def _implied_input(first: LayerConfig, settings: Mapping[str, Any]) -> LayerConfig:
     source = first
-    while source.graph is not None and "batch_shape" not in source.config:
+    while source.graph is not None and source.graph.layers:
         source = source.graph.layers[0]
     stated = (source.config.get(key) for key in ("batch_input_shape", "batch_shape"))
     shape = next((shape for shape in stated if shape), None) or settings.get("build_input_shape")
@@ -269,12 +269,12 @@ def _parse_call(node: Json, known: set[str], layer: str) -> Call:
         raise MalformedError(f"a node of {layer!r} is neither a list nor an object")
     tensors: list[Any] = []
     kwargs = {}
-    for item in node if not _is_ref(node, known) else [node]:
+    for item in [node] if _is_ref(node, known) or node[:2] == _CONSTANT else node:
         if not isinstance(item, list) or not 3 <= len(item) <= 4:
             raise MalformedError(
                 f"a node of {layer!r} has an entry that is no [layer, call, output]", because=repr(item)[:80]
             )
-        if item[0] == "_CONSTANT_VALUE" and item[1] == -1:
+        if item[:2] == _CONSTANT:
             tensors.append(item[2])
         else:
             tensors.append(_ref(item))

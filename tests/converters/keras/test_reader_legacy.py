@@ -214,3 +214,47 @@ def test_recorded_theano_network(data: Path, tmp_path: Path) -> None:
         hidden = o * np.tanh(cell)
     scores = np.exp(hidden @ w_out + b_out)
     assert np.abs(scores / scores.sum(axis=1, keepdims=True) - record["y"]).max() < 1e-6
+
+
+def lambda_op(name: str, function: str, nodes: list[Any]) -> dict[str, Any]:
+    """An operation as tf.keras records it."""
+    return {
+        "class_name": "TFOpLambda",
+        "name": name,
+        "config": {"name": name, "trainable": True, "dtype": "float32", "function": function},
+        "inbound_nodes": nodes,
+    }
+
+
+def test_operations_of_tf_keras(tmp_path: Path) -> None:
+    """Constants and further tensors are keyword arguments; a slice is an object of three numbers."""
+    start = {"class_name": "InputLayer", "name": "x", "config": {"batch_input_shape": [None, 7, 6, 4], "name": "x"}}
+    window = [{"start": None, "stop": None, "step": None}, {"start": 1, "stop": -1, "step": None}]
+    layers = [
+        {**start, "inbound_nodes": []},
+        lambda_op("plus", "__operators__.add", [["x", 0, 0, {"y": 3.0, "name": None}]]),
+        lambda_op("capped", "nn.relu6", [["plus", 0, 0, {"name": None}]]),
+        lambda_op("scaled", "math.multiply", [["capped", 0, 0, {"y": 0.5, "name": None}]]),
+        lambda_op("product", "math.multiply", [["x", 0, 0, {"y": ["scaled", 0, 0], "name": None}]]),
+        lambda_op("mean", "math.reduce_mean", [["product", 0, 0, {"axis": [1, 2], "keepdims": True}]]),
+        lambda_op("from_one", "math.subtract", [["_CONSTANT_VALUE", -1, 1.0, {"y": ["mean", 0, 0]}]]),
+        lambda_op("joined", "concat", [[["product", 0, 0, {"axis": 1}], ["product", 0, 0, {"axis": 1}]]]),
+        {**lambda_op("cut", "", [["joined", 0, 0, {"slice_spec": window}]]), "class_name": "SlicingOpLambda"},
+    ]
+    outputs = [["from_one", 0, 0], ["cut", 0, 0]]
+    config = {"name": "m", "layers": layers, "input_layers": [["x", 0, 0]], "output_layers": outputs}
+    path = save(tmp_path / "m.h5", {"class_name": "Functional", "config": config}, {}, keras_version="2.8.0")
+    made = evaluate(read(path), {"x": IMAGE})
+    product = IMAGE * (np.clip(IMAGE + 3, 0, 6) * np.float32(0.5))
+    np.testing.assert_allclose(made["from_one"], 1 - product.mean(axis=(1, 2), keepdims=True), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(made["cut"], np.concatenate([product, product], axis=1)[:, 1:-1], rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_operations_of_tf_keras_are_named(tmp_path: Path) -> None:
+    start = {"class_name": "InputLayer", "name": "x", "config": {"batch_input_shape": [None, 3], "name": "x"}}
+    layers = [{**start, "inbound_nodes": []}, lambda_op("read", "io.read_file", [["x", 0, 0, {}]])]
+    config = {"name": "m", "layers": layers, "input_layers": [["x", 0, 0]], "output_layers": [["read", 0, 0]]}
+    path = save(tmp_path / "m.h5", {"class_name": "Functional", "config": config}, {}, keras_version="2.8.0")
+    with pytest.raises(UnsupportedError) as error:
+        read(path)
+    assert error.value.items[0].op == "tf.io.read_file"
