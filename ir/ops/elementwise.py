@@ -445,6 +445,14 @@ class Mod(_Binary):
     def evaluate(self, a: Array, b: Array) -> Array:  # type: ignore[override]
         return np.fmod(a, b) if self.fmod else np.mod(a, b)
 
+    def decompose(self, b: Builder, left: Value, right: Value) -> Value:  # type: ignore[override]
+        self.require(not self.fmod, "with fmod it is no combination of other ops")
+        rest = b.emit(Mod(fmod=True), left, right)
+        signs = b.emit(Xor(), *(b.emit(Less(), side, scalar(b, 0, side)) for side in (rest, right)))
+        whole = b.emit(Equal(), rest, scalar(b, 0, rest))
+        wrong = b.emit(And(), signs, b.emit(Not(), whole))
+        return b.emit(Where(), wrong, b.emit(Add(), rest, right), rest)
+
 
 @dataclass(frozen=True, slots=True)
 class Where(Op):
