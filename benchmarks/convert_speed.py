@@ -23,7 +23,9 @@ keras.applications.ResNet50(weights=None).save("resnet50.keras")
 """
 EXPORT_KERAS = """
 import keras
-keras.saving.load_model("resnet50.keras", compile=False).export("peer.onnx", format="onnx", verbose=False)
+model = keras.saving.load_model("resnet50.keras", compile=False)
+model(keras.ops.zeros((1, 224, 224, 3)))  # export refuses a model that was never called
+model.export("peer.onnx", format="onnx", verbose=False)
 """
 MAKE_PT2 = """
 import torch, torchvision
