@@ -6,7 +6,7 @@ the model keeps what the source carried. See: onnx.proto (NodeProto.metadata_pro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from isomorph.converters.files import atomic_path
 from isomorph.converters.onnx.codec import element_type, tensor_proto
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.rules import rules
+from isomorph.converters.onnx.stream import Weight, elements, write_model
 from isomorph.converters.rules import Target
 from isomorph.errors import UsageError
 from isomorph.ir import Dim, DType, Layout, Model, Node, Op, Shape, Sym, TensorSource, ops
@@ -31,6 +32,10 @@ DEFAULT_OPSET = 23
 EXTERNAL_DATA_FROM = 1 << 30
 """Weights of more bytes than this in total go to `NAME.onnx.data` (protobuf ends at 2 GiB)."""
 _ALIGNMENT = 4096
+_SMALL = 1024
+"""Tensors of fewer bytes stay in the .onnx: runtimes read shapes and scales there."""
+_PACKED = (DType.STRING, DType.INT4, DType.UINT4)
+"""Element types whose file form is not their memory form."""
 _OLDEST_IR_VERSION = 10
 """The first IR version with metadata on nodes and tensors."""
 
@@ -80,18 +85,24 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
     for key in sorted(model.metadata):
         proto.metadata_props.add(key=key, value=model.metadata[key])
     if sum(source.nbytes for source in sources.values()) > EXTERNAL_DATA_FROM:
-        _write_external(proto, sources, path)
+        weights = _write_external(sources, path)
     else:
-        proto.graph.initializer.extend(tensor_proto(name, source) for name, source in sources.items())
-    _annotate_weights(proto, export)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+        weights = [_weight(name, source) for name, source in sources.items()]
+    _annotate_weights(weights, export)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        write_model(file, proto, weights)
 
 
-def _annotate_weights(proto: onnx.ModelProto, export: Export) -> None:
+def _weight(name: str, source: TensorSource) -> Weight:
+    if source.dtype in _PACKED:
+        return Weight(tensor_proto(name, source), None)
+    return Weight(onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype)), source)
+
+
+def _annotate_weights(weights: Sequence[Weight], export: Export) -> None:
     """Say of each weight what a reader cannot see: the order it is stored in, whether it is a buffer or frozen."""
     known = {value.name: value for value in export.model.graph.parameters}
-    for tensor in proto.graph.initializer:
+    for tensor in (weight.proto for weight in weights):
         value = known.get(tensor.name)
         if value is None or value.parameter is None:
             continue
@@ -200,20 +211,22 @@ def _dim(dim: Dim) -> int | str:
     return str(dim) if isinstance(dim, Sym) else dim
 
 
-def _write_external(proto: onnx.ModelProto, sources: dict[str, TensorSource], path: Path) -> None:
+def _write_external(sources: dict[str, TensorSource], path: Path) -> list[Weight]:
     """Stream the weights to the data file; the small .onnx that is renamed afterwards is the commit point."""
     data_path = path.with_name(f"{path.name}.data")
+    weights = []
     with atomic_path(data_path) as temporary, temporary.open("wb") as file:
         for name, source in sources.items():
-            if source.nbytes < 1024 or source.dtype in (DType.STRING, DType.INT4, DType.UINT4):
-                proto.graph.initializer.append(tensor_proto(name, source))
+            if source.nbytes < _SMALL or source.dtype in _PACKED:
+                weights.append(_weight(name, source))
                 continue
             file.write(bytes(-file.tell() % _ALIGNMENT))
-            tensor = onnx.TensorProto(
-                name=name, dims=source.shape, data_type=element_type(source.dtype), data_location=TensorProto.EXTERNAL
-            )
+            tensor = onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype))
+            tensor.data_location = TensorProto.EXTERNAL
             entries = {"location": data_path.name, "offset": str(file.tell()), "length": str(source.nbytes)}
             for key, value in entries.items():
                 tensor.external_data.add(key=key, value=value)
-            source.numpy().tofile(file) if source.nbytes else None
-            proto.graph.initializer.append(tensor)
+            for chunk in elements(source):
+                file.write(chunk)
+            weights.append(Weight(tensor, None))
+    return weights
