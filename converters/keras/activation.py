@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
+
+from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import DType, Value, ops
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.converters.keras.serialize import Tensor
+from isomorph.ir import DType, Node, Op, Value, ops
 
 Function: TypeAlias = Callable[[Layer, Value], Value]
 
@@ -153,7 +157,7 @@ def _prelu(layer: Layer, x: Value) -> Value:
 
 
 @rules.imports("Softmax")
-def _softmax_layer(layer: Layer, x: Value) -> Value:
+def _softmax_of_layer(layer: Layer, x: Value) -> Value:
     if layer.kwargs.get("mask") is not None:
         raise layer.unsupported("a mask")
     axes = layer.axes("axis", x.rank)
@@ -170,7 +174,10 @@ def _dropout(layer: Layer, x: Value) -> Value:
     return layer.emit(ops.Dropout(layer.number("rate", 0.5)) if layer.cls == "Dropout" else ops.Identity(), x)
 
 
-@rules.imports("GaussianNoise", "StochasticDepth")
+@rules.imports(
+    "GaussianNoise", "StochasticDepth", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast",
+    "RandomBrightness", "RandomShear", "RandomSaturation", "RandomHue", "RandomColorJitter", "RandomErasing", "MixUp", "CutMix",
+)  # fmt: skip
 def _noise(layer: Layer, x: Value) -> Value:
     if layer.kwargs.get("training") is True:
         raise layer.unsupported("a call with training=True, which is random")
@@ -235,7 +242,7 @@ def _softmax_operation(layer: Layer, x: Value) -> Value:
 
 
 @rules.imports("ops.HardShrink", "ops.SoftShrink")
-def _shrink(layer: Layer, x: Value) -> Value:
+def _shrink_operation(layer: Layer, x: Value) -> Value:
     threshold = layer.number("threshold", 0.5)
     return layer.emit(ops.Shrink(threshold, threshold if layer.cls == "ops.SoftShrink" else 0.0), x)
 
@@ -246,3 +253,139 @@ def _cast(layer: Layer, x: Value, dtype: Any = None) -> Value:
     if not isinstance(stated, str):
         raise layer.unsupported(f"a cast to {stated!r}")
     return layer.emit(ops.Cast(DType.of(stated)), x)
+
+
+_NAMED: dict[type[Op], str] = {
+    ops.Sigmoid: "sigmoid", ops.Tanh: "tanh", ops.Softplus: "softplus", ops.Softsign: "softsign", ops.Mish: "mish",
+    ops.LogSigmoid: "log_sigmoid", ops.HardSwish: "hard_silu", ops.HardSigmoid: "hard_sigmoid", ops.Swish: "silu", ops.Selu: "selu",
+}  # fmt: skip
+"""Activations that Keras knows by a name."""
+_KERAS_FORMS: tuple[Op, ...] = (ops.HardSigmoid(1 / 6, 0.5), ops.Swish(), ops.Selu())
+"""The attributes for which the name means the same."""
+
+
+def _is_named(op: Op) -> bool:
+    variants = [form for form in _KERAS_FORMS if type(form) is type(op)]
+    if isinstance(op, ops.HardSigmoid):
+        return op.beta == 0.5 and np.float32(op.alpha) == np.float32(1 / 6)
+    return type(op) in _NAMED and (not variants or op in variants)
+
+
+@refuses(*_NAMED)
+def _named_refusal(node: Node) -> str | None:
+    return None if _is_named(node.op) else f"Keras' {_NAMED[type(node.op)]} has other constants"
+
+
+@rules.exports(*_NAMED)
+def _named_layer(out: Emitter, node: Node) -> Tensor:
+    return out.layer(node, "Activation", {"activation": _NAMED[type(node.op)]}, out.tensor(node.inputs[0]))
+
+
+@rules.exports(ops.Gelu)
+def _gelu_layer(out: Emitter, node: Node) -> Tensor:
+    """The layer means the exact function; the approximation is an operation."""
+    assert isinstance(node.op, ops.Gelu)
+    x = out.tensor(node.inputs[0])
+    if node.op.approximate == "none":
+        return out.layer(node, "Activation", {"activation": "gelu"}, x)
+    return out.operation(node, "Gelu", {"approximate": True}, x)
+
+
+@rules.exports(ops.Relu)
+def _relu_layer(out: Emitter, node: Node) -> Tensor:
+    x = out.tensor(node.inputs[0])
+    return out.layer(node, "ReLU", {}, x) if x.type.dtype.is_float else out.operation(node, "Relu", {}, x)
+
+
+@rules.exports(ops.Clip)
+def _clip_layer(out: Emitter, node: Node) -> Tensor:
+    """ReLU with a maximum where the minimum is 0; an open side is Maximum or Minimum with a number."""
+    op = node.op
+    assert isinstance(op, ops.Clip)
+    x = out.tensor(node.inputs[0])
+    if op.min == 0 and op.max is not None and op.max > 0 and x.type.dtype.is_float:
+        return out.layer(node, "ReLU", {"max_value": float(op.max)}, x)
+    if op.min is not None:
+        x = out.operation(node, "Maximum", {}, x, op.min, suffix="" if op.max is None else "low")
+    return x if op.max is None else out.operation(node, "Minimum", {}, x, op.max)
+
+
+@rules.exports(ops.LeakyRelu)
+def _leaky_relu_layer(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.LeakyRelu)
+    return out.layer(node, "LeakyReLU", {"negative_slope": node.op.alpha}, out.tensor(node.inputs[0]))
+
+
+@rules.exports(ops.Elu)
+def _elu_layer(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Elu)
+    return out.layer(node, "ELU", {"alpha": node.op.alpha}, out.tensor(node.inputs[0]))
+
+
+@rules.exports(ops.Celu)
+def _celu(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Celu)
+    return out.operation(node, "Celu", {"alpha": node.op.alpha}, out.tensor(node.inputs[0]))
+
+
+@refuses(ops.Shrink)
+def _shrink_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.Shrink)
+    return None if node.op.bias in (0.0, node.op.lambd) else "Keras shrinks by the threshold or not at all"
+
+
+@rules.exports(ops.Shrink)
+def _shrink(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Shrink)
+    cls = "HardShrink" if node.op.bias == 0.0 else "SoftShrink"
+    return out.operation(node, cls, {"threshold": node.op.lambd}, out.tensor(node.inputs[0]))
+
+
+@refuses(ops.PRelu)
+def _prelu_refusal(node: Node) -> str | None:
+    x, slope = node.inputs
+    assert x is not None and slope is not None
+    if not slope.is_parameter:
+        return "a slope that is computed"
+    if x.rank < 2 or slope.rank > x.rank or (slope.rank == x.rank and slope.shape[0] != 1):
+        return "a slope for each sample"
+    inner = (*(1,) * (x.rank - slope.rank), *slope.shape)[1:]
+    wrong = any(size not in (1, whole) for size, whole in zip(inner, x.shape[1:], strict=True))
+    return "a slope that does not broadcast" if wrong else None
+
+
+@rules.exports(ops.PRelu)
+def _prelu_layer(out: Emitter, node: Node) -> Tensor:
+    """The slopes have one axis less than the data; axes of size 1 are shared."""
+    x, slope = node.inputs
+    assert x is not None and slope is not None and slope.parameter is not None
+    inner = [int(size) for size in (*(1,) * (x.rank - slope.rank), *slope.shape)[1:]]  # type: ignore[arg-type]
+    shared = [axis for axis, size in enumerate(inner, start=1) if size == 1]
+    view = slope.parameter.data.reshaped(inner)
+    return out.layer(node, "PReLU", {"shared_axes": shared or None}, out.tensor(x), weights=[out.held(slope, view)])
+
+
+@rules.exports(ops.Softmax)
+def _softmax_layer(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Softmax)
+    axis = -1 if node.op.axis == node.output.rank - 1 else node.op.axis
+    return out.layer(node, "Softmax", {"axis": axis}, out.tensor(node.inputs[0]))
+
+
+@rules.exports(ops.LogSoftmax)
+def _log_softmax(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.LogSoftmax)
+    axis = -1 if node.op.axis == node.output.rank - 1 else node.op.axis
+    return out.operation(node, "LogSoftmax", {"axis": axis}, out.tensor(node.inputs[0]))
+
+
+@refuses(ops.Dropout)
+def _dropout_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.Dropout)
+    return None if 0.0 <= node.op.ratio < 1.0 else f"a rate of {node.op.ratio}"
+
+
+@rules.exports(ops.Dropout)
+def _dropout_layer(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Dropout)
+    return out.layer(node, "Dropout", {"rate": node.op.ratio}, out.tensor(node.inputs[0]))

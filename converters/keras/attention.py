@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
+
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import TensorSource, Value, ops
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.ir import DType, Node, TensorSource, Value, ops
 
 
 @rules.imports("MultiHeadAttention")
@@ -27,7 +29,7 @@ def _multi_head_attention(layer: Layer, query: Value, value: Value | None = None
     k = _heads(layer, "key", value if key is None else key, heads, width)
     v = _heads(layer, "value", value, heads, values)
     op = ops.ScaledDotProductAttention(causal=bool(layer.kwargs.get("use_causal_mask")), scale=float(width) ** -0.5)
-    mixed = layer.emit(ops.Transpose((0, 2, 1, 3)), layer.emit(op, q, k, v))
+    mixed = layer.emit(ops.Transpose((0, 2, 1, 3)), layer.emit(op, q, k, v, _mask(layer, q)))
     joined = layer.emit(ops.Reshape((*query.shape[:2], heads * values)), mixed)
     w = layer.weight("attention_output/kernel", lambda source: _flat(layer, source, heads * values))
     return layer.emit(ops.Linear(), joined, w, layer.optional("attention_output/bias"))
@@ -55,6 +57,23 @@ def _heads(layer: Layer, part: str, x: Value, heads: int, width: int) -> Value:
     return layer.emit(ops.Transpose((0, 2, 1, 3)), layer.emit(ops.Reshape((*x.shape[:2], heads, width)), flat))
 
 
+def _mask(layer: Layer, q: Value) -> Value | None:
+    """The attention mask (N, T, S) as numbers to add (N, 1, T, S).
+
+    Keras puts 0.7 times the lowest number where the mask is false, so that a row without any true weighs all keys alike.
+    """
+    mask = layer.kwargs.get("attention_mask")
+    if mask is None:
+        return None
+    if not isinstance(mask, Value) or not 2 <= mask.rank <= 4:
+        raise layer.unsupported("an attention mask that is no tensor of rank 2 to 4")
+    if mask.rank < 4:
+        mask = layer.emit(ops.Unsqueeze((1,) if mask.rank == 3 else (0, 1)), mask)
+    low = 0.7 * float(ml_dtypes.finfo(q.dtype.numpy).min)
+    zero, lowest = layer.constant(0.0, q, "zero"), layer.constant(low, q, "lowest")
+    return layer.emit(ops.Where(), layer.cast(mask, DType.BOOL), zero, lowest)
+
+
 def _refuse_variants(layer: Layer, query: Value, value: Value) -> None:
     kwargs: Mapping[str, Any] = layer.kwargs
     if query.rank != 3 or value.rank != 3 or layer.config.get("attention_axes") not in (None, [1], (1,), 1):
@@ -63,11 +82,16 @@ def _refuse_variants(layer: Layer, query: Value, value: Value) -> None:
         raise layer.unsupported("return_attention_scores")
     if kwargs.get("training") is True and layer.config.get("dropout"):
         raise layer.unsupported("a call with training=True, which is random")
-    masks = ("attention_mask", "query_mask", "value_mask", "key_mask")
-    if any(kwargs.get(key) is not None for key in masks):
-        raise layer.unsupported("an attention mask")
+    if any(kwargs.get(key) is not None for key in ("query_mask", "value_mask", "key_mask")):
+        raise layer.unsupported("a mask of the queries, keys or values")
     if layer.config.get("use_gate") or layer.config.get("sliding_window"):
         raise layer.unsupported("gated or sliding-window attention")
     stated = layer.config.get("output_shape")
     if stated is not None and not (isinstance(stated, int) or len(stated) == 1):
         raise layer.unsupported("an output of several axes")
+
+
+@refuses(ops.ScaledDotProductAttention)
+def _attention_refusal(node: Node) -> str | None:
+    """MultiHeadAttention owns its projections; separate queries, keys and values are written out as matrix products."""
+    return "no layer of Keras takes separate queries, keys and values of several heads"

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 from isomorph.converters.keras.activation import activate
+from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import TensorSource, Value, ops
-from isomorph.ir.ops.conv import Pads
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.converters.keras.serialize import Tensor
+from isomorph.errors import GraphError
+from isomorph.ir import Dim, Layout, Node, TensorSource, TensorType, Value, ops
+from isomorph.ir.ops.conv import Pads, resolve_pads
+
+Pairs: TypeAlias = Sequence[tuple[int, int]]
 
 
 def window_pads(layer: Layer, kernel: tuple[int, ...], dilations: tuple[int, ...]) -> Pads:
@@ -121,3 +129,223 @@ def _conv_transpose(layer: Layer, x: Value) -> Value:
         missing.append(max(-surplus, 0))
     op = ops.ConvTranspose(strides, tuple(pads), dilations, tuple(missing), layer.integer("groups", 1), layer.layout)
     return activate(layer, layer.emit(op, x, w, layer.optional("bias")))
+
+
+def spatial_type(x: TensorType, pads: Pairs) -> TensorType:
+    """The type of channels-last data with its spatial axes grown by `pads`."""
+    batch, *spatial, channels = x.shape
+    grown = [size + begin + end for size, (begin, end) in zip(spatial, pads, strict=True)]
+    return TensorType(x.dtype, (batch, *grown, channels))
+
+
+def zero_padding(out: Emitter, node: Node, x: Tensor, pads: Pairs, suffix: str = "pad") -> Tensor:
+    """A ZeroPadding layer, or Cropping where nothing is added."""
+    cls = "ZeroPadding" if all(begin >= 0 and end >= 0 for begin, end in pads) else "Cropping"
+    amounts = [[abs(begin), abs(end)] for begin, end in pads]
+    key = "padding" if cls == "ZeroPadding" else "cropping"
+    config: dict[str, Any] = {key: amounts[0] if len(pads) == 1 else amounts}
+    if len(pads) > 1:
+        config["data_format"] = "channels_last"
+    return out.layer(node, f"{cls}{len(pads)}D", config, x, suffix=suffix, type=spatial_type(x.type, pads))
+
+
+def keras_padding(
+    pads: Pads, spatial: Sequence[Dim], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[str, Pairs]:
+    """Keras' own padding, and the pads that it leaves to a layer before: "same" where it is exactly that.
+
+    Keras pads "same" as "same_upper": the odd cell at the end.
+    """
+    window = tuple(kernel), tuple(strides), tuple(dilations)
+    none = ((0, 0),) * len(kernel)
+    if pads == "same_upper":
+        return "same", none
+    stated, same = resolve_pads(pads, spatial, *window), resolve_pads("same_upper", spatial, *window)
+    if stated is None:
+        raise GraphError(f"pads {pads!r} depend on a symbolic size")
+    if not any(begin or end for begin, end in stated):
+        return "valid", none
+    if stated == same:
+        return "same", none
+    return "valid", stated
+
+
+def padded_window(
+    out: Emitter, node: Node, op: ops.Conv | ops.SeparableConv, kernel: Sequence[int]
+) -> tuple[Tensor, dict[str, Any]]:
+    """The data, padded by a layer where Keras' own padding does not do it, and the configuration of the window."""
+    x = out.tensor(node.inputs[0])
+    padding, rest = keras_padding(op.pads, x.type.shape[1:-1], kernel, op.strides, op.dilations)
+    if any(begin or end for begin, end in rest):
+        x = zero_padding(out, node, x, rest)
+    window = {
+        "kernel_size": list(kernel),
+        "strides": list(op.strides),
+        "padding": padding,
+        "data_format": "channels_last",
+        "dilation_rate": list(op.dilations),
+    }
+    return x, window
+
+
+def kernel_of(node: Node, position: int = 1) -> TensorType:
+    """The type of a kernel operand."""
+    value = node.inputs[position]
+    if value is None:
+        raise GraphError(f"{node.op.name} without a kernel")
+    return value.type
+
+
+def window_refusal(node: Node, most: int = 3) -> str | None:
+    """What no convolution layer of Keras does."""
+    op = node.op
+    assert isinstance(op, (ops.Conv, ops.SeparableConv, ops.ConvTranspose))
+    rank = len(op.strides)
+    if op.layout is not Layout.CHANNELS_LAST:
+        return "channels first, where Keras works on channels last"
+    if rank > most:
+        return f"{rank} spatial axes"
+    if any(value is not None and not value.is_parameter for value in node.inputs[1:]):
+        return "a kernel or bias that is computed"
+    if any(stride > 1 for stride in op.strides) and any(dilation > 1 for dilation in op.dilations):
+        return "strides and dilations at once, which Keras refuses"
+    return None
+
+
+def symbolic_refusal(
+    node: Node, pads: Pads, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> str | None:
+    """ "same_lower" padding of a symbolic size cannot be made explicit."""
+    (x, *_) = node.operands()
+    resolved = resolve_pads(pads, x.shape[1:-1], tuple(kernel), tuple(strides), tuple(dilations))
+    return "same_lower padding of a symbolic size" if resolved is None and pads == "same_lower" else None
+
+
+@refuses(ops.Conv)
+def _conv_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.Conv)
+    _, _, *kernel = _sizes(kernel_of(node))
+    return window_refusal(node) or symbolic_refusal(node, node.op.pads, kernel, node.op.strides, node.op.dilations)
+
+
+def _sizes(kind: TensorType) -> tuple[int, ...]:
+    return tuple(int(size) for size in kind.shape)  # type: ignore[arg-type]
+
+
+@rules.exports(ops.Conv)
+def _conv_layer(out: Emitter, node: Node) -> Tensor:
+    """A kernel (O, I, *K) is stored as (*K, I, O); one filter for each channel is a DepthwiseConv layer."""
+    op = node.op
+    assert isinstance(op, ops.Conv)
+    filters, group_channels, *kernel = _sizes(kernel_of(node))
+    rank = len(kernel)
+    x, window = padded_window(out, node, op, kernel)
+    _, w, bias = (*node.inputs, None)[:3]
+    assert w is not None and w.parameter is not None
+    source = w.parameter.data
+    config = {**window, "use_bias": bias is not None}
+    if op.group > 1 and group_channels == 1 and rank <= 2 and len(set(op.strides)) == 1:
+        view = depthwise_kernel(source, op.group)
+        config = {"depth_multiplier": filters // op.group, **config}
+        return out.layer(node, f"DepthwiseConv{rank}D", config, x, weights=[out.held(w, view), out.held(bias)])
+    view = source.permuted((*range(2, rank + 2), 1, 0))
+    config = {"filters": filters, **config, "groups": op.group}
+    return out.layer(node, f"Conv{rank}D", config, x, weights=[out.held(w, view), out.held(bias)])
+
+
+def depthwise_kernel(source: TensorSource, channels: int) -> TensorSource:
+    """(C * M, 1, *K) as (*K, C, M), the order of Keras."""
+    filters, _, *kernel = source.shape
+    rank = len(kernel)
+    return source.reshaped((channels, filters // channels, *kernel)).permuted((*range(2, rank + 2), 0, 1))
+
+
+@refuses(ops.SeparableConv)
+def _separable_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.SeparableConv)
+    if len(set(node.op.strides)) > 1:
+        return "strides that differ between the axes"
+    _, _, *kernel = _sizes(kernel_of(node))
+    return window_refusal(node, most=2) or symbolic_refusal(
+        node, node.op.pads, kernel, node.op.strides, node.op.dilations
+    )
+
+
+@rules.exports(ops.SeparableConv)
+def _separable_layer(out: Emitter, node: Node) -> Tensor:
+    op = node.op
+    assert isinstance(op, ops.SeparableConv)
+    hidden, _, *kernel = _sizes(kernel_of(node))
+    rank = len(kernel)
+    x, window = padded_window(out, node, op, kernel)
+    _, depthwise, pointwise, bias = (*node.inputs, None)[:4]
+    assert depthwise is not None and depthwise.parameter is not None
+    assert pointwise is not None and pointwise.parameter is not None
+    channels = x.type.shape[-1]
+    assert isinstance(channels, int)
+    first = depthwise_kernel(depthwise.parameter.data, channels)
+    second = pointwise.parameter.data.permuted((*range(2, rank + 2), 1, 0))
+    config = {
+        "filters": pointwise.shape[0],
+        "depth_multiplier": hidden // channels,
+        **window,
+        "use_bias": bias is not None,
+    }
+    weights = [out.held(depthwise, first), out.held(pointwise, second), out.held(bias)]
+    return out.layer(node, f"SeparableConv{rank}D", config, x, weights=weights)
+
+
+@refuses(ops.ConvTranspose)
+def _conv_transpose_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.ConvTranspose)
+    if node.op.group > 1:
+        return "groups, which Keras' transposed convolutions lack"
+    if any(crop < 0 for pair in _crops(node.op, kernel_of(node)) for crop in pair):
+        return "an output that is padded beyond the last cell that the kernel reaches"
+    return window_refusal(node)
+
+
+def _crops(op: ops.ConvTranspose, kernel: TensorType) -> list[tuple[int, int]]:
+    """What to cut off of Keras' "valid" result, which has (D - 1) * stride + max(extent, stride) cells."""
+    crops = []
+    for size, stride, (begin, end), dilation, extra in zip(
+        _sizes(kernel)[2:], op.strides, op.pads, op.dilations, op.output_padding, strict=True
+    ):
+        extent = (size - 1) * dilation + 1
+        crops.append((begin, end - extra + max(stride - extent, 0)))
+    return crops
+
+
+@rules.exports(ops.ConvTranspose)
+def _conv_transpose_layer(out: Emitter, node: Node) -> Tensor:
+    """ "same" where Keras cuts off just as much, else "valid" and a Cropping layer. Kernels (I, O, *K) become (*K, O, I)."""
+    op = node.op
+    assert isinstance(op, ops.ConvTranspose)
+    _, filters, *kernel = _sizes(kernel_of(node))
+    rank = len(kernel)
+    x, w, bias = (*node.inputs, None)[:3]
+    assert x is not None and w is not None and w.parameter is not None
+    crops = _crops(op, w.type)
+    same = all(
+        size == (size - 1) * dilation + 1
+        and size >= stride
+        and crop == ((size - stride) // 2, size - stride - (size - stride) // 2)
+        for size, stride, dilation, crop in zip(kernel, op.strides, op.dilations, crops, strict=True)
+    )
+    config = {
+        "filters": filters,
+        "kernel_size": kernel,
+        "strides": list(op.strides),
+        "padding": "same" if same else "valid",
+        "data_format": "channels_last",
+        "dilation_rate": list(op.dilations),
+        "use_bias": bias is not None,
+    }
+    whole = [(0, 0)] * rank if same else crops
+    full = spatial_type(node.output.type, whole)
+    view = w.parameter.data.permuted((*range(2, rank + 2), 1, 0))
+    weights = [out.held(w, view), out.held(bias)]
+    made = out.layer(node, f"Conv{rank}DTranspose", config, out.tensor(x), weights=weights, type=full)
+    if not any(begin or end for begin, end in whole):
+        return made
+    return zero_padding(out, node, made, tuple((-begin, -end) for begin, end in whole), "crop")

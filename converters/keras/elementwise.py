@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import DType, Op, Value, ops
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.converters.keras.serialize import Tensor
+from isomorph.ir import DType, Node, Op, Value, ops
 from isomorph.ir.op import normalize_axis
 
 
@@ -260,3 +262,72 @@ def _numbers(layer: Layer, key: str, default: float) -> Any:
         return np.asarray(value, np.float64)
     except (TypeError, ValueError):
         raise layer.malformed(f"{key} is {value!r}") from None
+
+
+_LAYERS: dict[type[Op], str] = {
+    ops.Add: "Add", ops.Sub: "Subtract", ops.Mul: "Multiply", ops.Max: "Maximum", ops.Min: "Minimum",
+}  # fmt: skip
+_OPERATIONS: dict[type[Op], str] = {
+    ops.Abs: "Absolute", ops.Acos: "Arccos", ops.Acosh: "Arccosh", ops.And: "LogicalAnd", ops.Asin: "Arcsin", ops.Asinh: "Arcsinh",
+    ops.Atan: "Arctan", ops.Atanh: "Arctanh", ops.BitwiseAnd: "BitwiseAnd", ops.BitwiseNot: "BitwiseNot", ops.BitwiseOr: "BitwiseOr",
+    ops.BitwiseXor: "BitwiseXor", ops.Ceil: "Ceil", ops.Cos: "Cos", ops.Cosh: "Cosh", ops.Div: "Divide", ops.Equal: "Equal",
+    ops.Erf: "Erf", ops.Exp: "Exp", ops.Floor: "Floor", ops.Greater: "Greater", ops.GreaterOrEqual: "GreaterEqual",
+    ops.IsInf: "Isinf", ops.IsNaN: "Isnan", ops.Less: "Less", ops.LessOrEqual: "LessEqual", ops.Log: "Log", ops.Neg: "Negative",
+    ops.Not: "LogicalNot", ops.Or: "LogicalOr", ops.Pow: "Power", ops.Reciprocal: "Reciprocal", ops.Round: "Round", ops.Sign: "Sign",
+    ops.Sin: "Sin", ops.Sinh: "Sinh", ops.Sqrt: "Sqrt", ops.Tan: "Tan", ops.Where: "Where", ops.Xor: "LogicalXor",
+}  # fmt: skip
+
+
+def merges(out: Emitter, node: Node) -> bool:
+    """Whether a merging layer does what NumPy broadcasting does: tensors of one rank (>= 2) and one batch."""
+    operands = list(node.operands())
+    if not all(value.dtype.is_float and out.literal(value) is None for value in operands):
+        return False
+    batches = {value.shape[0] for value in operands if value.rank and isinstance(value.shape[0], int)}
+    return len({value.rank for value in operands}) == 1 and operands[0].rank >= 2 and len(batches) <= 1
+
+
+@rules.exports(*_LAYERS)
+def _merging_layer(out: Emitter, node: Node) -> Tensor:
+    """A layer between tensors, an operation with a number or an array."""
+    cls = _LAYERS[type(node.op)]
+    if merges(out, node):
+        return out.layer(node, cls, {}, [out.tensor(value) for value in node.operands()])
+    return out.operation(node, cls, {}, *out.arguments(node))
+
+
+@rules.exports(*_OPERATIONS)
+def _elementwise_operation(out: Emitter, node: Node) -> Tensor:
+    return out.operation(node, _OPERATIONS[type(node.op)], {}, *out.arguments(node))
+
+
+@refuses(ops.Div)
+def _div_refusal(node: Node) -> str | None:
+    return None if node.output.dtype.is_float else "a division of integers toward zero"
+
+
+@refuses(ops.Pow)
+def _pow_refusal(node: Node) -> str | None:
+    a, b = node.operands()
+    return (
+        None
+        if a.dtype is b.dtype or (a.dtype.is_float and b.dtype.is_integer)
+        else f"{a.dtype} to the power of {b.dtype}"
+    )
+
+
+@rules.exports(ops.Mod)
+def _mod(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Mod)
+    return out.operation(node, "Fmod" if node.op.fmod else "Mod", {}, *out.arguments(node))
+
+
+@rules.exports(ops.Cast)
+def _cast(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Cast)
+    return out.operation(node, "Cast", {"dtype": node.op.to.value}, *out.arguments(node))
+
+
+@rules.exports(ops.Identity)
+def _identity_layer(out: Emitter, node: Node) -> Tensor:
+    return out.layer(node, "Identity", {}, out.tensor(node.inputs[0]))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
+from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import DType, Value, ops
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.converters.keras.serialize import Tensor
+from isomorph.ir import DType, Node, TensorType, Value, ops
 from isomorph.ir.op import normalize_axis
 
 
@@ -79,3 +82,45 @@ def _take(layer: Layer, x: Value, indices: Any = None) -> Value:
     if not stated.dtype.is_integer:
         stated = layer.cast(stated, DType.INT64)
     return layer.emit(ops.Gather(normalize_axis(axis, x.rank)), x, stated)
+
+
+@rules.exports(ops.Gather)
+def _take_operation(out: Emitter, node: Node) -> Tensor:
+    """x[:, 3] for one known index, else an operation, which wraps negative indices as well."""
+    op = node.op
+    assert isinstance(op, ops.Gather)
+    place = out.literal(node.inputs[1])
+    if place is not None and place.ndim == 0:
+        return out.operation(node, "GetItem", {}, out.tensor(node.inputs[0]), (*(slice(None),) * op.axis, int(place)))
+    return out.operation(node, "Take", {"axis": op.axis}, *out.arguments(node))
+
+
+@rules.exports(ops.GatherElements)
+def _take_along_axis(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.GatherElements)
+    return out.operation(node, "TakeAlongAxis", {"axis": node.op.axis}, *out.arguments(node))
+
+
+@refuses(ops.TopK)
+def _top_k_refusal(node: Node) -> str | None:
+    op = node.op
+    assert isinstance(op, ops.TopK)
+    (x,) = node.operands()
+    return None if op.largest and op.axis == x.rank - 1 else "Keras takes the largest, along the last axis"
+
+
+@rules.exports(ops.TopK)
+def _top_k(out: Emitter, node: Node) -> Sequence[Tensor]:
+    """Keras counts in int32."""
+    op = node.op
+    assert isinstance(op, ops.TopK)
+    values, places = node.outputs
+    types = [values.type, TensorType(DType.INT32, places.shape)]
+    top, found = out.operations(node, "TopK", {"k": op.k, "sorted": True}, out.tensor(node.inputs[0]), types=types)
+    return top, out.operation(node, "Cast", {"dtype": "int64"}, found, suffix="index", types=[places.type])
+
+
+@rules.exports(ops.Trilu)
+def _triangle(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Trilu)
+    return out.operation(node, "Triu" if node.op.upper else "Tril", {"k": node.op.k}, out.tensor(node.inputs[0]))

@@ -6,9 +6,11 @@ import re
 
 from isomorph.converters.keras.activation import activate
 from isomorph.converters.keras.elementwise import pair
+from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import DType, Value, ops
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.converters.keras.serialize import Tensor
+from isomorph.ir import DType, Node, Value, ops
 
 
 @rules.imports("Dense")
@@ -54,3 +56,65 @@ def _einsum(layer: Layer, *operands: Value) -> Value:
     if "->" not in subscripts:
         raise layer.unsupported("an implicit einsum")
     return layer.emit(ops.Einsum(subscripts), *operands)
+
+
+@refuses(ops.Linear)
+def _linear_refusal(node: Node) -> str | None:
+    x, *rest = node.inputs
+    assert x is not None
+    if x.rank < 2 or not isinstance(x.shape[-1], int):
+        return f"a Dense layer on {x.type}"
+    return "a weight that is computed" if any(value is not None and not value.is_parameter for value in rest) else None
+
+
+@refuses(ops.Gemm)
+def _gemm_refusal(node: Node) -> str | None:
+    op, (_, w, c) = node.op, (*node.inputs, None)[:3]
+    assert isinstance(op, ops.Gemm) and w is not None
+    width = w.shape[0] if op.trans_b else w.shape[1]
+    dense = op.alpha == 1.0 and op.beta == 1.0 and not op.trans_a and w.is_parameter
+    biased = c is None or (c.is_parameter and c.shape == (width,))
+    return None if dense and biased else "a product that is no Dense layer"
+
+
+@rules.exports(ops.Linear, ops.Gemm)
+def _dense_layer(out: Emitter, node: Node) -> Tensor:
+    """Kernels (O, I) are stored as (I, O)."""
+    x, w, bias = (*node.inputs, None)[:3]
+    assert w is not None and w.parameter is not None
+    stored = w.parameter.data
+    if not isinstance(node.op, ops.Gemm) or node.op.trans_b:
+        stored = stored.permuted((1, 0))
+    config = {"units": stored.shape[1], "use_bias": bias is not None}
+    return out.layer(node, "Dense", config, out.tensor(x), weights=[out.held(w, stored), out.held(bias)])
+
+
+@rules.exports(ops.MatMul)
+def _product(out: Emitter, node: Node) -> Tensor:
+    """A Dense layer where the right factor is a weight of rank 2, else an operation."""
+    a, b = node.inputs
+    assert a is not None and b is not None
+    if b.is_parameter and b.rank == 2 and a.rank >= 2 and b.dtype.is_float and isinstance(a.shape[-1], int):
+        return out.layer(node, "Dense", {"units": b.shape[1], "use_bias": False}, out.tensor(a), weights=[out.held(b)])
+    return out.operation(node, "Matmul", {}, *out.arguments(node))
+
+
+@rules.exports(ops.Einsum)
+def _einsum_operation(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Einsum)
+    return out.operation(node, "Einsum", {"subscripts": node.op.equation}, *out.arguments(node))
+
+
+@refuses(ops.Embedding)
+def _embedding_refusal(node: Node) -> str | None:
+    _, table = node.inputs
+    assert table is not None
+    return None if table.is_parameter and table.dtype.is_float else "a table that is computed"
+
+
+@rules.exports(ops.Embedding)
+def _embedding_layer(out: Emitter, node: Node) -> Tensor:
+    indices, table = node.inputs
+    assert table is not None
+    config = {"input_dim": table.shape[0], "output_dim": table.shape[1]}
+    return out.layer(node, "Embedding", config, out.tensor(indices), weights=[out.held(table)])

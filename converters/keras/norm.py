@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import DerivedTensor, TensorSource, Value, ops
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.converters.keras.serialize import Tensor
+from isomorph.ir import DerivedTensor, Node, TensorSource, Value, ops
 
 _SMALLEST_DEVIATION = 1e-7  # keras.config.epsilon()
 
@@ -113,3 +116,93 @@ def _statistics(layer: Layer, x: Value, axes: tuple[int, ...]) -> tuple[Value, V
         return flat.reshape((-1, *(1,) * (x.rank - 1 - axes[0])))
 
     return layer.constant(placed(mean), x, "mean"), layer.constant(placed(deviation), x, "deviation")
+
+
+def _unheld(node: Node, names: Sequence[str]) -> str | None:
+    """A vector of a normalization that is computed has no place in a layer."""
+    operands = dict(zip(names, node.inputs[1:], strict=False))
+    return next(
+        (
+            f"a {name} that is computed"
+            for name, value in operands.items()
+            if value is not None and not value.is_parameter
+        ),
+        None,
+    )
+
+
+@refuses(ops.BatchNormalization)
+def _batch_norm_refusal(node: Node) -> str | None:
+    return _unheld(node, ("scale", "bias", "mean", "variance"))
+
+
+@rules.exports(ops.BatchNormalization)
+def _batch_norm_layer(out: Emitter, node: Node) -> Tensor:
+    op = node.op
+    assert isinstance(op, ops.BatchNormalization)
+    x, scale, bias, mean, variance = node.inputs
+    axis = -1 if op.axis == node.output.rank - 1 else op.axis
+    config = {"axis": axis, "epsilon": op.epsilon, "center": bias is not None, "scale": scale is not None}
+    weights = [out.held(value) for value in (scale, bias, mean, variance)]
+    return out.layer(node, "BatchNormalization", config, out.tensor(x), weights=weights)
+
+
+@refuses(ops.LayerNormalization)
+def _layer_norm_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.LayerNormalization)
+    normal = node.output.shape[node.op.axis :]
+    if any(value is not None and value.shape != normal for value in node.inputs[1:]):
+        return "a scale or bias that does not have the shape of the normalized axes"
+    return _unheld(node, ("scale", "bias"))
+
+
+@rules.exports(ops.LayerNormalization)
+def _layer_norm_layer(out: Emitter, node: Node) -> Tensor:
+    op = node.op
+    assert isinstance(op, ops.LayerNormalization)
+    x, scale, bias = (*node.inputs, None, None)[:3]
+    rank = node.output.rank
+    axes = -1 if op.axis == rank - 1 else list(range(op.axis, rank))
+    config = {"axis": axes, "epsilon": op.epsilon, "center": bias is not None, "scale": scale is not None}
+    return out.layer(node, "LayerNormalization", config, out.tensor(x), weights=[out.held(scale), out.held(bias)])
+
+
+@refuses(ops.RMSNormalization)
+def _rms_norm_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.RMSNormalization)
+    scale = (*node.inputs, None)[1]
+    if node.op.axis != node.output.rank - 1 or scale is None or scale.shape != node.output.shape[-1:]:
+        return "a layer that always has a scale, over the last axis"
+    return _unheld(node, ("scale",))
+
+
+@rules.exports(ops.RMSNormalization)
+def _rms_norm_layer(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.RMSNormalization)
+    x, scale = node.inputs
+    return out.layer(
+        node, "RMSNormalization", {"axis": -1, "epsilon": node.op.epsilon}, out.tensor(x), weights=[out.held(scale)]
+    )
+
+
+@refuses(ops.GroupNormalization, ops.InstanceNormalization)
+def _group_norm_refusal(node: Node) -> str | None:
+    return _unheld(node, ("scale", "bias"))
+
+
+@rules.exports(ops.GroupNormalization, ops.InstanceNormalization)
+def _group_norm_layer(out: Emitter, node: Node) -> Tensor:
+    """Instance normalization is group normalization with a group for each channel, which Keras states as -1 groups."""
+    op = node.op
+    assert isinstance(op, (ops.GroupNormalization, ops.InstanceNormalization))
+    x, scale, bias = (*node.inputs, None, None)[:3]
+    axis = -1 if op.axis == node.output.rank - 1 else op.axis
+    groups = op.num_groups if isinstance(op, ops.GroupNormalization) else -1
+    config = {
+        "groups": groups,
+        "axis": axis,
+        "epsilon": op.epsilon,
+        "center": bias is not None,
+        "scale": scale is not None,
+    }
+    return out.layer(node, "GroupNormalization", config, out.tensor(x), weights=[out.held(scale), out.held(bias)])

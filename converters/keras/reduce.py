@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import DType, Value, ops
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.converters.keras.serialize import Tensor
+from isomorph.ir import DType, Node, Op, TensorType, Value, ops
 from isomorph.ir.op import normalize_axes
 
 _REDUCTIONS: dict[str, Any] = {
@@ -55,3 +57,82 @@ def _arg_reduction(layer: Layer, x: Value) -> Value:
         raise layer.unsupported("an index into the flattened tensor")
     kind = ops.ArgMax if layer.cls == "ops.Argmax" else ops.ArgMin
     return layer.emit(ops.Cast(DType.INT32), layer.emit(kind(axes[0], _keepdims(layer)), x))
+
+
+_REDUCTIONS: dict[type[Op], str] = {
+    ops.ReduceMean: "Mean", ops.ReduceSum: "Sum", ops.ReduceMax: "Max", ops.ReduceMin: "Min", ops.ReduceProd: "Prod",
+    ops.ReduceLogSumExp: "Logsumexp",
+}  # fmt: skip
+
+
+@refuses(*_REDUCTIONS)
+def _reduction_refusal(node: Node) -> str | None:
+    floating = isinstance(node.op, (ops.ReduceMean, ops.ReduceLogSumExp))
+    if node.output.dtype is DType.BOOL or (floating and not node.output.dtype.is_float):
+        return f"{node.op.name} of {node.output.dtype}"
+    return None
+
+
+@rules.exports(*_REDUCTIONS)
+def _reduction(out: Emitter, node: Node) -> Tensor:
+    axes, keepdims = node.op.axes, node.op.keepdims  # type: ignore[attr-defined]
+    x = out.tensor(node.inputs[0])
+    if not axes:
+        return out.layer(node, "Identity", {}, x)
+    made = out.operation(node, _REDUCTIONS[type(node.op)], {"axis": list(axes), "keepdims": keepdims}, x)
+    kind = node.output.dtype
+    return (
+        made
+        if kind.is_float or kind.itemsize >= 4
+        else out.operation(node, "Cast", {"dtype": kind.value}, made, suffix="cast")
+    )
+
+
+@refuses(ops.ArgMax, ops.ArgMin)
+def _arg_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, (ops.ArgMax, ops.ArgMin))
+    return "the last of equal elements, where Keras gives the first" if node.op.select_last_index else None
+
+
+@rules.exports(ops.ArgMax, ops.ArgMin)
+def _arg(out: Emitter, node: Node) -> Tensor:
+    """Keras counts in int32."""
+    op = node.op
+    assert isinstance(op, (ops.ArgMax, ops.ArgMin))
+    config = {"axis": op.axis, "keepdims": op.keepdims}
+    counted = TensorType(DType.INT32, node.output.shape)
+    cls = "Argmax" if isinstance(op, ops.ArgMax) else "Argmin"
+    found = out.operation(node, cls, config, out.tensor(node.inputs[0]), suffix="index", types=[counted])
+    return out.operation(node, "Cast", {"dtype": "int64"}, found)
+
+
+@refuses(ops.CumSum)
+def _cumsum_refusal(node: Node) -> str | None:
+    return (
+        None
+        if node.output.dtype.is_float or node.output.dtype.itemsize >= 4
+        else f"running sums of {node.output.dtype}"
+    )
+
+
+@rules.exports(ops.CumSum)
+def _cumsum(out: Emitter, node: Node) -> Tensor:
+    """Backward is forward between two flips; an exclusive sum is that of the elements moved by one cell."""
+    op = node.op
+    assert isinstance(op, ops.CumSum)
+    x = out.tensor(node.inputs[0])
+    kind, flip = x.type, {"axis": op.axis}
+    if op.reverse:
+        x = out.operation(node, "Flip", flip, x, suffix="flip")
+    if op.exclusive:
+        widths = [[1, 0] if axis == op.axis else [0, 0] for axis in range(kind.rank)]
+        grown = TensorType(
+            kind.dtype, tuple(dim + 1 if axis == op.axis else dim for axis, dim in enumerate(kind.shape))
+        )
+        x = out.operation(
+            node, "Pad", {"pad_width": widths, "mode": "constant"}, x, suffix="pad", types=[grown], constant_values=0
+        )
+        cut = tuple(slice(None, -1) if axis == op.axis else slice(None) for axis in range(kind.rank))
+        x = out.operation(node, "GetItem", {}, x, cut, suffix="moved")
+    made = out.operation(node, "Cumsum", {"axis": op.axis}, x, suffix="forward" if op.reverse else "")
+    return out.operation(node, "Flip", flip, made) if op.reverse else made

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import Dim, Layout, Value, ops
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.converters.keras.serialize import Tensor
+from isomorph.ir import Dim, Layout, Node, Value, ops
 
 
 @rules.imports("UpSampling1D", "UpSampling2D", "UpSampling3D")
@@ -21,9 +23,9 @@ def _up_sampling(layer: Layer, x: Value) -> Value:
     if mode == "nearest":
         op = ops.Resize(sizes, scales, "nearest", "asymmetric", "floor", layout=layer.layout)
         return layer.emit(op, x)
-    if layer.major < 3:
+    if layer.version < (2, 4):
         raise layer.unsupported(
-            f"interpolation {mode!r} before Keras 3, whose sampling points depend on the TensorFlow of that time"
+            f"interpolation {mode!r} before Keras 2.4, whose sampling points depend on the TensorFlow of that time"
         )
     return layer.emit(_resize(layer, sizes, mode, layer.layout), x)
 
@@ -67,3 +69,67 @@ def _resize_operation(layer: Layer, x: Value) -> Value:
         raise layer.unsupported("cropping or padding to the aspect ratio, or data that is not of rank 4")
     mode = str(layer.config.get("interpolation", "bilinear"))
     return layer.emit(_resize(layer, layer.ints("size", 2), mode, layer.layout, layer.flag("antialias", False)), x)
+
+
+def _factors(node: Node) -> list[int] | None:
+    """Whole factors by which the spatial axes grow, None if they do not."""
+    op = node.op
+    assert isinstance(op, ops.Resize)
+    (x,) = node.operands()
+    factors = []
+    for index, (size, wanted) in enumerate(zip(x.shape[1:-1], op.sizes, strict=True)):
+        scale = op.scales[index] if op.scales is not None else None
+        factor = wanted // size if isinstance(size, int) and isinstance(wanted, int) else scale
+        whole = factor is not None and factor == int(factor) and factor >= 1 and size * int(factor) == wanted
+        if factor is None or not whole or (scale is not None and scale != factor):
+            return None
+        factors.append(int(factor))
+    return factors
+
+
+def _repeats_cells(node: Node) -> bool:
+    """Whether nearest resampling by whole factors takes each cell as often as the factor says, in order."""
+    op = node.op
+    assert isinstance(op, ops.Resize)
+    if op.coordinates in ("half_pixel", "pytorch_half_pixel"):
+        return True
+    return op.coordinates == "asymmetric" and op.nearest_mode == "floor"
+
+
+@refuses(ops.Resize)
+def _resize_refusal(node: Node) -> str | None:
+    op = node.op
+    assert isinstance(op, ops.Resize)
+    (x,) = node.operands()
+    if op.layout is not Layout.CHANNELS_LAST:
+        return "channels first, where Keras works on channels last"
+    if op.mode == "nearest":
+        whole = _factors(node) is not None and len(op.sizes) <= 3 and _repeats_cells(node)
+        return None if whole else "nearest cells that are not those of a whole factor"
+    halves = op.coordinates == "half_pixel" or (op.coordinates == "pytorch_half_pixel" and 1 not in op.sizes)
+    stated = op.scales is None or _factors(node) is not None
+    known = x.rank == 4 and all(isinstance(size, int) for size in (*op.sizes, *x.shape[1:3]))
+    if op.mode == "linear" and halves and stated and known and not op.antialias and not op.exclude_outside:
+        return None
+    return "a way of resampling that Keras lacks"
+
+
+@rules.exports(ops.Resize)
+def _resize_layer(out: Emitter, node: Node) -> Tensor:
+    """UpSampling by whole factors, else bilinear resizing between the centres of cells."""
+    op = node.op
+    assert isinstance(op, ops.Resize)
+    x = out.tensor(node.inputs[0])
+    factors = _factors(node)
+    if op.mode == "nearest" and factors is not None:
+        rank = len(factors)
+        config: dict[str, Any] = {"size": factors[0] if rank == 1 else factors}
+        if rank > 1:
+            config["data_format"] = "channels_last"
+        if rank == 2:
+            config["interpolation"] = "nearest"
+        return out.layer(node, f"UpSampling{rank}D", config, x)
+    if factors is not None:
+        config = {"size": factors, "data_format": "channels_last", "interpolation": "bilinear"}
+        return out.layer(node, "UpSampling2D", config, x)
+    return out.operation(node, "Resize", {"size": list(op.sizes), "interpolation": "bilinear", "data_format": "channels_last"}, x)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
+from isomorph.converters.keras.conv import zero_padding
 from isomorph.converters.keras.elementwise import as_list
+from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
-from isomorph.converters.keras.rules import rules
-from isomorph.ir import Dim, Layout, Shape, Value, ops
+from isomorph.converters.keras.rules import refuses, rules
+from isomorph.converters.keras.serialize import Tensor
+from isomorph.ir import Dim, Layout, Node, Shape, Sym, TensorType, Value, ops
+from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.layout import to_channels_last
 from isomorph.ir.op import normalize_axes
 from isomorph.ir.shapes import elements
@@ -113,6 +117,20 @@ def _cropping(layer: Layer, x: Value) -> Value:
     axes = tuple(layer.layout.spatial_axes(x.rank))
     starts, ends = tuple(begin for begin, _ in pairs), tuple(-end if end else None for _, end in pairs)
     return layer.emit(ops.Slice(axes, starts, ends, (1,) * len(axes)), x)
+
+
+@rules.imports("CenterCrop")
+def _center_crop(layer: Layer, x: Value) -> Value:
+    """The middle of the image; an image that is too small would be resized, which is refused."""
+    axes = tuple(layer.layout.spatial_axes(x.rank))
+    starts, ends = [], []
+    for axis, key in zip(axes, ("height", "width"), strict=True):
+        size, wanted = x.shape[axis], layer.integer(key)
+        if not isinstance(size, int) or size < wanted:
+            raise layer.unsupported(f"a crop of {wanted} from {size}")
+        starts.append((size - wanted) // 2)
+        ends.append(starts[-1] + wanted)
+    return layer.emit(ops.Slice(axes, tuple(starts), tuple(ends), (1,) * len(axes)), x)
 
 
 @rules.imports("Concatenate", "ops.Concatenate", "tf.concat")
@@ -220,3 +238,211 @@ def _time_distributed(layer: Layer, x: Value) -> Value:
     if not isinstance(made, Value):
         raise layer.unsupported(f"a {inner.cls} at each step")
     return layer.emit(ops.Reshape((*x.shape[:2], *made.shape[1:])), made)
+
+
+def _unknown(shape: Shape) -> int:
+    return sum(not isinstance(dim, int) for dim in shape)
+
+
+def _keeps_batch(node: Node) -> bool:
+    """Whether a reshaping leaves the first axis alone, as Keras' layers do."""
+    (x,) = node.operands()
+    shape = node.output.shape
+    return x.rank >= 1 and len(shape) >= 1 and x.shape[0] == shape[0] and _unknown(shape[1:]) <= 1
+
+
+@refuses(ops.Reshape, ops.Flatten)
+def _reshape_refusal(node: Node) -> str | None:
+    if _keeps_batch(node) or _unknown(node.output.shape) <= 1:
+        return None
+    return "several symbolic sizes, where Keras infers one"
+
+
+@rules.exports(ops.Reshape, ops.Flatten)
+def _reshape_layer(out: Emitter, node: Node) -> Tensor:
+    """Flatten or Reshape where the batch stays, an operation where it does not; the one unknown size is -1."""
+    x = out.tensor(node.inputs[0])
+    sizes = [dim if isinstance(dim, int) else -1 for dim in node.output.shape]
+    if not _keeps_batch(node):
+        return out.operation(node, "Reshape", {"newshape": sizes}, x)
+    if len(sizes) == 2 and x.type.rank > 2:
+        return out.layer(node, "Flatten", {"data_format": "channels_last"}, x)
+    return out.layer(node, "Reshape", {"target_shape": sizes[1:]}, x)
+
+
+@rules.exports(ops.Transpose)
+def _permute_layer(out: Emitter, node: Node) -> Tensor:
+    """Permute counts axes from 1, without the batch."""
+    assert isinstance(node.op, ops.Transpose)
+    perm = node.op.perm
+    x = out.tensor(node.inputs[0])
+    if len(perm) >= 2 and perm[0] == 0:
+        return out.layer(node, "Permute", {"dims": list(perm[1:])}, x)
+    return out.operation(node, "Transpose", {"axes": list(perm)}, x)
+
+
+@rules.exports(ops.Squeeze)
+def _squeeze_operation(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Squeeze)
+    return out.operation(node, "Squeeze", {"axis": list(node.op.axes)}, out.tensor(node.inputs[0]))
+
+
+@rules.exports(ops.Unsqueeze)
+def _expand_dims_operation(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Unsqueeze)
+    axes = sorted(node.op.axes)
+    return out.operation(node, "ExpandDims", {"axis": axes[0] if len(axes) == 1 else axes}, out.tensor(node.inputs[0]))
+
+
+@refuses(ops.Slice)
+def _slice_refusal(node: Node) -> str | None:
+    op = node.op
+    assert isinstance(op, ops.Slice)
+    if any(isinstance(bound, Sym) for bound in (*op.starts, *op.ends)):
+        return "a bound that is symbolic"
+    backward = [(start, end, step) for start, end, step in zip(op.starts, op.ends, op.steps, strict=True) if step < 0]
+    return None if all(cut == (None, None, -1) for cut in backward) else "a step backward"
+
+
+@rules.exports(ops.Slice)
+def _slice_operation(out: Emitter, node: Node) -> Tensor:
+    """x[..., begin:end:step, ...]; a whole axis backward is a flip."""
+    op = node.op
+    assert isinstance(op, ops.Slice)
+    x = out.tensor(node.inputs[0])
+    cuts = [slice(None)] * x.type.rank
+    flipped = []
+    for axis, start, end, step in zip(op.axes, op.starts, op.ends, op.steps, strict=True):
+        if step < 0:
+            flipped.append(axis)
+            continue
+        size = x.type.shape[axis]
+        assert not isinstance(start, Sym) and not isinstance(end, Sym)
+        cuts[axis] = slice(*slice(start, end, step).indices(size)) if isinstance(size, int) else slice(start, end, step)
+    whole = all(cut == slice(None) for cut in cuts)
+    if flipped:
+        x = out.operation(node, "Flip", {"axis": flipped}, x, suffix="" if whole else "flip", types=[x.type])
+    return x if flipped and whole else out.operation(node, "GetItem", {}, x, tuple(cuts))
+
+
+@refuses(ops.Split)
+def _split_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.Split)
+    return "sizes that are symbolic" if _unknown(node.op.sizes) else None
+
+
+@rules.exports(ops.Split)
+def _split_operation(out: Emitter, node: Node) -> Sequence[Tensor]:
+    """A number of equal parts, or the places to cut at."""
+    op = node.op
+    assert isinstance(op, ops.Split)
+    sizes = [int(size) for size in op.sizes]  # type: ignore[call-overload]
+    parts: Any = len(sizes) if len(set(sizes)) == 1 else list(accumulate(sizes))[:-1]
+    return out.operations(node, "Split", {"indices_or_sections": parts, "axis": op.axis}, out.tensor(node.inputs[0]))
+
+
+@rules.exports(ops.Concat)
+def _concatenate_layer(out: Emitter, node: Node) -> Tensor:
+    """A layer between tensors, an operation along the batch or with an array."""
+    op = node.op
+    assert isinstance(op, ops.Concat)
+    shapes = {tuple(dim for axis, dim in enumerate(value.shape) if axis != op.axis) for value in node.operands()}
+    if len(node.inputs) == 1:
+        return out.layer(node, "Identity", {}, out.tensor(node.inputs[0]))
+    if (
+        op.axis > 0
+        and len(shapes) == 1
+        and all(value.dtype.is_float and out.literal(value) is None for value in node.operands())
+    ):
+        axis = -1 if op.axis == node.output.rank - 1 else op.axis
+        return out.layer(node, "Concatenate", {"axis": axis}, [out.tensor(value) for value in node.operands()])
+    return out.operation(node, "Concatenate", {"axis": op.axis}, out.arguments(node))
+
+
+@refuses(ops.Pad)
+def _pad_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.Pad)
+    if any(_unknown(pair) for pair in node.op.pads):
+        return "pads that are symbolic"
+    return "a mode that not every backend of Keras has" if node.op.mode in ("edge", "wrap") else None
+
+
+@rules.exports(ops.Pad)
+def _pad_layer(out: Emitter, node: Node) -> Tensor:
+    """ZeroPadding for zeros around spatial axes, an operation for the rest; negative pads are cut off first."""
+    op = node.op
+    assert isinstance(op, ops.Pad)
+    x = out.tensor(node.inputs[0])
+    pads = [(int(begin), int(end)) for begin, end in op.pads]  # type: ignore[call-overload]
+    if any(begin < 0 or end < 0 for begin, end in pads):
+        cuts = tuple(slice(max(-begin, 0), min(end, 0) or None) for begin, end in pads)
+        pads = [(max(begin, 0), max(end, 0)) for begin, end in pads]
+        left = tuple(dim - begin - end for dim, (begin, end) in zip(node.output.shape, pads, strict=True))
+        whole = any(begin or end for begin, end in pads)
+        x = out.operation(
+            node, "GetItem", {}, x, cuts, suffix="cut" if whole else "", types=[TensorType(x.type.dtype, left)]
+        )
+        if not whole:
+            return x
+    outer = any(pads[0]) or any(pads[-1])
+    if op.mode == "constant" and op.value == 0 and x.type.dtype.is_float and 3 <= len(pads) <= 5 and not outer:
+        return zero_padding(out, node, x, pads[1:-1], suffix="")
+    config = {"pad_width": [list(pair) for pair in pads], "mode": op.mode}
+    given: dict[str, Any] = {"constant_values": op.value} if op.mode == "constant" else {}
+    return out.operation(node, "Pad", config, x, **given)
+
+
+@refuses(ops.Expand)
+def _expand_refusal(node: Node) -> str | None:
+    (x,) = node.operands()
+    shape = node.output.shape
+    if not _unknown(shape) or (x.rank == len(shape) and x.shape[0] == shape[0] and not _unknown(shape[1:])):
+        return None
+    named = isinstance(shape[0], Sym) and shape[0].name is not None
+    return (
+        None
+        if named and not _unknown(shape[1:]) and not _unknown(x.shape)
+        else "sizes other than the batch that are symbolic"
+    )
+
+
+@rules.exports(ops.Expand)
+def _expand_operation(out: Emitter, node: Node) -> Tensor:
+    """Broadcast to a known shape, tiled where the batch is there already, taken once for each sample where it is not."""
+    x, shape = out.tensor(node.inputs[0]), node.output.shape
+    if not _unknown(shape):
+        return out.operation(node, "BroadcastTo", {"shape": list(shape)}, x)
+    if _unknown(x.type.shape):
+        repeats = [1 if size == whole else whole for size, whole in zip(x.type.shape, shape, strict=True)]
+        return out.operation(node, "Tile", {"repeats": repeats}, x)
+    one = TensorType(x.type.dtype, (1, *shape[1:]))
+    if x.type != one:
+        x = out.operation(node, "BroadcastTo", {"shape": list(one.shape)}, x, suffix="one", types=[one])
+    return out.operation(node, "Take", {"axis": 0}, x, out.batch_zeros(node, shape[0]))
+
+
+@refuses(ops.Tile)
+def _tile_refusal(node: Node) -> str | None:
+    assert isinstance(node.op, ops.Tile)
+    return "repeats that are symbolic" if _unknown(node.op.repeats) else None
+
+
+@rules.exports(ops.Tile)
+def _tile_operation(out: Emitter, node: Node) -> Tensor:
+    assert isinstance(node.op, ops.Tile)
+    return out.operation(node, "Tile", {"repeats": list(node.op.repeats)}, out.tensor(node.inputs[0]))
+
+
+@refuses(ops.Dims, ops.ConstantOfShape, ops.Range)
+def _generated_refusal(node: Node) -> str | None:
+    """What is known is folded before it is written."""
+    op = node.op
+    sizes: Shape = op.dims if isinstance(op, ops.Dims) else node.output.shape
+    start = op.start if isinstance(op, ops.Range) else 0
+    return "sizes that are symbolic, as data" if _unknown(sizes) or isinstance(start, Sym) else None
+
+
+@rules.exports(ops.Dims, ops.ConstantOfShape, ops.Range)
+def _generated(out: Emitter, node: Node) -> Tensor:
+    (array,) = evaluate_op(node.op)
+    return out.generated(node, array)
