@@ -190,6 +190,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this model (repeatable)")
     parser.add_argument("--source", choices=["capture", ".pt2", ".keras"], help="only this kind of source")
+    parser.add_argument("--batch", choices=["static", "symbolic"], help="only this kind of batch")
     parser.add_argument("--target", choices=["onnx", "keras"], help="only this target")
     parser.add_argument("--layout", choices=["keep", "native"], default="keep")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there (markdown)")
@@ -201,14 +202,15 @@ def main() -> int:
         entries = "".join(NETS_ENTRY.format(name=name, size=size) for name, size in TORCHVISION.items())
         (folder / "nets.py").write_text(NETS + entries)
         for job in jobs(options.only):
-            if options.source not in (None, job.source) or options.target not in (None, job.target):
+            wanted = ((options.source, job.source), (options.batch, job.batch), (options.target, job.target))
+            if any(given not in (None, own) for given, own in wanted):
                 continue
             result = convert(job, folder, options.layout)
             failed += result["verdict"] != "EQUIVALENT"
             rows.append(row(result))
             print(rows[-1], flush=True)
-    if options.output is not None:
-        options.output.write_text(HEADER + "\n".join([HEADING, *rows]) + "\n")
+            if options.output is not None:
+                options.output.write_text(HEADER + "\n".join([HEADING, *rows]) + "\n")
     print(f"{len(rows) - failed} of {len(rows)} EQUIVALENT", file=sys.stderr)
     return 1 if failed else 0
 

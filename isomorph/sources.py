@@ -72,9 +72,8 @@ def locate(given: str | Path, *, format: str | None = None, progress: Callable[[
     if text.startswith(ZOO):
         from isomorph.zoo import resolve
 
-        if progress is not None:
-            progress(f"fetching {text}")
-        return Source(text, path=resolve(text), format=format)
+        notify = None if progress is None else (lambda what: progress(f"fetching {what}"))
+        return Source(text, path=resolve(text, notify=notify), format=format)
     path = Path(given)
     if not path.exists():
         _refuse_missing(path)

@@ -173,10 +173,10 @@ def _title(format: str) -> str:
 
 def _layers(model: Model) -> str:
     """How many modules hold nodes, and the commonest of them by class."""
-    modules = {(node.scope.path, node.scope.cls.rpartition(".")[2]) for node in model.graph.nodes if node.scope.path}
+    modules = {node.scope.path: node.scope.cls.rpartition(".")[2] for node in model.graph.nodes if node.scope.path}
     if not modules:
         return "not named by the source"
-    common = Counter(cls for _, cls in modules if cls).most_common(4)
+    common = Counter(cls for cls in modules.values() if cls).most_common(4)
     return f"{len(modules)}" + (f" ({', '.join(f'{count} {cls}' for cls, count in common)})" if common else "")
 
 

@@ -58,7 +58,7 @@ def _findings(devices: bool, progress: Any) -> dict[str, Any]:
         "isomorph": version("isomorph"),
         "python": platform.python_version(),
         "executable": sys.executable,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {extra: {name: _version(name) for name in names} for extra, names in _PACKAGES.items()},
         "formats": [
