@@ -68,23 +68,29 @@ def read_conv_transpose(node: OnnxNode) -> Value:
     if isinstance(pads, str) or node.attribute("output_shape") is not None:
         windows = zip(x.shape[2:], w.shape[2:], strides, dilations, padding, strict=True)
         whole = tuple((size - 1) * stride + (int(k) - 1) * step + 1 + extra for size, k, stride, step, extra in windows)  # type: ignore[arg-type]
-        pads = _transposed_pads(node, x, whole, strides, pads)
+        pads, padding = _transposed_pads(node, x, whole, strides, padding)
     op = ops.ConvTranspose(strides, pads, dilations, padding, int(node.attribute("group", 1)))
     return node.emit(op, x, w, node.optional(2))
 
 
-def _transposed_pads(node: OnnxNode, x: Value, whole: Shape, strides: Ints, pads: Pads) -> tuple[tuple[int, int], ...]:
-    """Pads that cut the whole output to `output_shape`, or to size * stride for SAME_* (the odd cell at the end for UPPER)."""
-    wanted = node.attribute("output_shape")
-    resolved = []
+def _transposed_pads(
+    node: OnnxNode, x: Value, whole: Shape, strides: Ints, padding: Ints
+) -> tuple[tuple[tuple[int, int], ...], Ints]:
+    """Pads and output padding that give `output_shape`, or size * stride for SAME_*.
+
+    What the whole output has too much is cut off, the larger half at the end for SAME_UPPER, else at the begin; what it
+    lacks is added at the end.
+    """
+    wanted, upper = node.attribute("output_shape"), node.attribute("auto_pad") == "SAME_UPPER"
+    pads, extra = [], []
     for axis, (size, full) in enumerate(zip(x.shape[2:], whole, strict=True)):
         total = full - (size * strides[axis] if wanted is None else int(wanted[axis]))
         if isinstance(total, Sym):
             node.refuse("output_shape with a symbolic input size")
-        total = max(total, 0)
-        small, large = total // 2, total - total // 2
-        resolved.append((small, large) if pads == "same_upper" else (large, small))
-    return tuple(resolved)
+        small, large = max(total, 0) // 2, max(total, 0) - max(total, 0) // 2
+        pads.append((small, large) if upper else (large, small))
+        extra.append(padding[axis] + max(-total, 0))
+    return tuple(pads), tuple(extra)
 
 
 @rules.exports(ops.Conv)

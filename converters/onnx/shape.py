@@ -168,6 +168,8 @@ def read_depth_to_space(node: OnnxNode) -> Value:
 
 @rules.imports("SpaceToDepth")
 def read_space_to_depth(node: OnnxNode) -> Value:
+    if node.attribute("mode", "DCR") != "DCR":
+        node.refuse("mode CRD")
     return node.emit(ops.SpaceToDepth(int(node.attribute("blocksize"))), node.value(0))
 
 

@@ -7,6 +7,7 @@ the model keeps what the source carried. See: onnx.proto (NodeProto.metadata_pro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper
 
 import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
 from isomorph.converters.files import atomic_path
-from isomorph.converters.onnx.codec import element_type, tensor_proto
+from isomorph.converters.onnx.codec import ELEMENT_TYPES, element_type, tensor_proto
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.stream import Weight, elements, write_model
@@ -141,7 +142,24 @@ def _refuse(node: Node, opset: int) -> str | None:
     ):
         return f"ONNX has it for channels on axis 1, not {op.axis}"
     check = _CHECKS.get(type(op))
-    return check(node, opset) if check is not None else None
+    reason = check(node, opset) if check is not None else None
+    x = node.inputs[0] if node.inputs else None
+    if reason is None and x is not None and not _takes(op.name, opset, x.dtype):
+        return f"ONNX has it not for {x.dtype}"
+    return reason
+
+
+@cache
+def _takes(name: str, opset: int, dtype: DType) -> bool:
+    """Whether the ONNX operator of this name, if there is one, takes this element type as its first operand."""
+    try:
+        schema = onnx.defs.get_schema(name, opset)
+    except onnx.defs.SchemaError:
+        return True
+    return not schema.inputs or _TYPE_NAMES[dtype] in schema.inputs[0].types
+
+
+_TYPE_NAMES = {dtype: f"tensor({TensorProto.DataType.Name(code).lower()})" for dtype, code in ELEMENT_TYPES.items()}
 
 
 def _refuse_linear(node: Node, opset: int) -> str | None:
