@@ -27,8 +27,12 @@ values that should be zero (a ReLU at its kink) without letting a large channel 
     group    rms_g(e) / b_g,  b_g = max(rms_g(E), rho·rms_g(R), floor_g)         each slice along each axis: a channel,
              a border rho = rms(E) / rms(R): the error that the tensor's accuracy predicts for the slice
 
-A few draws estimate a scale badly: rms(E) of v = (K + 1)·n draws is multiplied by the inflation
-q(v) = t_v(1 - 1e-6) / z(1 - 1e-6) of Student's t, 1 for v >= 256 (table below). The floor is not: it is not estimated.
+A few draws estimate a scale badly: rms(E) of v draws is multiplied by the inflation q(v) = t_v(1 - 1e-6) / z(1 - 1e-6)
+of Student's t (table below), at most `MOST_INFLATION`, so that an output of one element keeps a bounded tolerance. Draws
+that are zero or negligible tell nothing (a channel that a ReLU has all but silenced), so v is the effective number
+v = min(n, 3 (sum E^2)^2 / sum E^4): n for Gaussian errors, 3 for a single spike. A slice with fewer than `FEW_DRAWS` is
+held to the error of the whole tensor; where there is a single run of S (intermediate values), one with fewer than
+`FEW_DRAWS_OF_ONE_RUN`, since neighbours err together. The floor is not inflated: it is not estimated.
 """
 
 from __future__ import annotations
@@ -47,6 +51,9 @@ __all__ = ["Comparison", "compare_exact", "compare_float", "unit_roundoff"]
 FLOOR_ULPS = 4.0
 TENSOR_SHARE = 2.0**-10
 _TINY = float(np.finfo(np.float64).tiny)
+MOST_INFLATION = 32.0
+FEW_DRAWS = 4.0
+FEW_DRAWS_OF_ONE_RUN = 32.0
 GROUP_LIMIT = 4096
 """An axis with more slices than this is not looked at slice by slice (they would be single elements)."""
 
@@ -105,7 +112,7 @@ def compare_float(reference: np.ndarray, samples: Sequence[np.ndarray], target: 
     clean = np.where(usable, r, 0.0)
     count = int(usable.sum())
     scale, spread = _rms(clean, count), _rms(errors, count * len(errors))
-    factor = inflation(count * len(errors))
+    factor = float(_inflation(_draws(errors)))
     budget = max(spread * factor, FLOOR_ULPS * unit * scale, _TINY)
     ratios = {"rms": _rms(e, count) / budget}
     gaussian = (math.sqrt(2 * math.log(2 * count)) + 1) * budget
@@ -142,14 +149,23 @@ def compare_exact(reference: np.ndarray, samples: Sequence[np.ndarray], target: 
     return Comparison(ratios, 0.0, share, ties, place, got, expected, undecided=int(undecided.sum()))
 
 
-def inflation(draws: int) -> float:
-    """q(v) of the module's docstring."""
-    position = math.log2(max(draws, 1))
-    low = int(position)
-    if low >= len(_INFLATION) - 1:
-        return 1.0
-    share = position - low
-    return math.exp((1 - share) * math.log(_INFLATION[low]) + share * math.log(_INFLATION[low + 1]))
+def _inflation(draws: np.ndarray) -> np.ndarray:
+    """q(v) of the module's docstring, elementwise."""
+    position = np.log2(np.maximum(draws, 1.0))
+    steps = np.arange(len(_INFLATION))
+    return np.asarray(np.minimum(np.exp(np.interp(position, steps, np.log(_INFLATION))), MOST_INFLATION))
+
+
+def _draws(errors: np.ndarray, axis: tuple[int, ...] | None = None) -> np.ndarray:
+    """The effective number of draws of a sample of errors over these axes; 1 where all are zero."""
+    peak = float(np.abs(errors).max(initial=0.0))
+    if not peak:
+        return np.ones_like(np.abs(errors).sum(axis=axis))
+    squares = np.abs(errors / peak) ** 2
+    fourth = (squares**2).sum(axis=axis)
+    total = squares.sum(axis=axis)
+    count = errors.size / max(1, total.size)
+    return np.asarray(np.minimum(count, np.where(fourth > 0, 3 * total**2 / np.where(fourth > 0, fourth, 1.0), 1.0)))
 
 
 def _worst_group(
@@ -158,15 +174,17 @@ def _worst_group(
     """The largest ratio among the slices along each axis, and its name."""
     worst, name = 0.0, None
     scale = _rms(r, r.size)
+    spread = relative * scale
+    few = FEW_DRAWS if len(errors) > 1 else FEW_DRAWS_OF_ONE_RUN
     for axis in range(r.ndim):
         length = r.shape[axis]
         if r.ndim < 2 or length < 2 or length > GROUP_LIMIT or r.size == length:
             continue
         rest = tuple(a for a in range(r.ndim) if a != axis)
         magnitude = np.sqrt(np.mean(np.abs(r) ** 2, axis=rest))
-        drawn = np.sqrt(np.mean(np.mean(np.abs(errors) ** 2, axis=0), axis=rest)) * inflation(
-            len(errors) * r.size // length
-        )
+        draws = _draws(errors, (0, *(a + 1 for a in rest)))
+        drawn = np.sqrt(np.mean(np.abs(errors) ** 2, axis=(0, *(a + 1 for a in rest))))
+        drawn = np.where(draws < few, np.maximum(drawn, spread), drawn * _inflation(draws))
         floor = floor_unit * (magnitude + TENSOR_SHARE * scale)
         budget = np.maximum(np.maximum(drawn, relative * magnitude), np.maximum(floor, _TINY))
         ratio = np.sqrt(np.mean(np.abs(e) ** 2, axis=rest)) / budget

@@ -134,7 +134,7 @@ def _resembles(output: OutputVerdict) -> str | None:
         return None
     error = output.worst.comparison.error
     for unit, name in _RESEMBLES:
-        if output.worst.unit <= unit and error <= EQUAL * unit * 4:
+        if output.worst.unit <= unit and error <= 4 * unit:
             return f"like {name} arithmetic or weights" if unit > output.worst.unit else None
     return None
 
