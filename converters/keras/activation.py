@@ -169,17 +169,18 @@ def _softmax_of_layer(layer: Layer, x: Value) -> Value:
 @rules.imports("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout")
 def _dropout(layer: Layer, x: Value) -> Value:
     """Nothing at inference; only plain dropout keeps its ratio, the others are another distribution when trained."""
-    if layer.kwargs.get("training") is True:
+    if layer.always_training:
         raise layer.unsupported("a call with training=True, which is random")
     return layer.emit(ops.Dropout(layer.number("rate", 0.5)) if layer.cls == "Dropout" else ops.Identity(), x)
 
 
 @rules.imports(
-    "GaussianNoise", "StochasticDepth", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast",
-    "RandomBrightness", "RandomShear", "RandomSaturation", "RandomHue", "RandomColorJitter", "RandomErasing", "MixUp", "CutMix",
+    "GaussianNoise", "StochasticDepth", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation",
+    "RandomContrast", "RandomBrightness", "RandomShear", "RandomSaturation", "RandomHue", "RandomColorJitter",
+    "RandomErasing", "MixUp", "CutMix",
 )  # fmt: skip
 def _noise(layer: Layer, x: Value) -> Value:
-    if layer.kwargs.get("training") is True:
+    if layer.always_training:
         raise layer.unsupported("a call with training=True, which is random")
     return layer.emit(ops.Identity(), x)
 

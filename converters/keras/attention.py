@@ -60,7 +60,7 @@ def _heads(layer: Layer, part: str, x: Value, heads: int, width: int) -> Value:
 def _mask(layer: Layer, q: Value) -> Value | None:
     """The attention mask (N, T, S) as numbers to add (N, 1, T, S).
 
-    Keras puts 0.7 times the lowest number where the mask is false, so that a row without any true weighs all keys alike.
+    Keras puts 0.7 times the lowest number where the mask is false, so a row without any true weighs all keys alike.
     """
     mask = layer.kwargs.get("attention_mask")
     if mask is None:
@@ -80,7 +80,7 @@ def _refuse_variants(layer: Layer, query: Value, value: Value) -> None:
         raise layer.unsupported("attention over other axes than the one of a sequence")
     if kwargs.get("return_attention_scores"):
         raise layer.unsupported("return_attention_scores")
-    if kwargs.get("training") is True and layer.config.get("dropout"):
+    if layer.always_training and layer.config.get("dropout"):
         raise layer.unsupported("a call with training=True, which is random")
     if any(kwargs.get(key) is not None for key in ("query_mask", "value_mask", "key_mask")):
         raise layer.unsupported("a mask of the queries, keys or values")

@@ -30,7 +30,7 @@ class Instance:
 class Layer:
     """One call of one layer, as import rules see it.
 
-    major    version of Keras that wrote the file (1, 2 or 3)
+    version  version of Keras that wrote the file, (major, minor)
     mirrored whether convolution kernels are stored for true convolution (the Theano backend)
     kwargs   keyword arguments of the call, tensors as Values
     """
@@ -38,9 +38,19 @@ class Layer:
     source: LayerConfig
     builder: Builder
     instance: Instance
-    major: int
+    version: tuple[int, int]
     mirrored: bool
     kwargs: Mapping[str, Any]
+
+    @property
+    def major(self) -> int:
+        """1, 2 or 3."""
+        return self.version[0]
+
+    @property
+    def always_training(self) -> bool:
+        """Whether the call trains even at inference: Keras 3 overrides a recorded training=True, Keras 2 obeys it."""
+        return self.major < 3 and self.kwargs.get("training") is True
 
     @property
     def name(self) -> str:

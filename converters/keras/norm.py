@@ -20,7 +20,7 @@ _SMALLEST_DEVIATION = 1e-7  # keras.config.epsilon()
 def _batch_norm(layer: Layer, x: Value) -> Value:
     if layer.config.get("mode") or layer.config.get("renorm") or layer.config.get("virtual_batch_size"):
         raise layer.unsupported("a mode that uses the statistics of the batch")
-    if layer.kwargs.get("training") is True:
+    if layer.always_training:
         raise layer.unsupported("a call with training=True, which uses the statistics of the batch")
     op = ops.BatchNormalization(layer.number("epsilon", 1e-3), layer.axis("axis", x.rank))
     scale, bias = layer.optional("gamma"), layer.optional("beta")

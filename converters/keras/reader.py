@@ -77,12 +77,12 @@ def _read_archive(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
         file = Hdf5File(path, offset=offset, size=size, label=label)
     except MalformedError:  # compressed: the weights are unpacked into memory
         file = Hdf5File(path, data=archive.read("model.weights.h5", limit=_LARGEST_WEIGHTS), label=label)
-    major = _major(version)
-    graph = parse_model(data, major=major)
+    parsed = _parsed(version)
+    graph = parse_model(data, major=parsed[0])
     _refuse_unknown(graph)
     root = stack.enter_context(file).root
     same = canonical(graph)
-    return _Reading(version, major, False, archive_weights(graph, root, same), same, notes, inputs).model(graph)
+    return _Reading(version, parsed, False, archive_weights(graph, root, same), same, notes, inputs).model(graph)
 
 
 def _read_hdf5(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
@@ -97,12 +97,12 @@ def _read_hdf5(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
         )
     weights = root.group("model_weights")
     version = root.text("keras_version") or weights.text("keras_version") or "1"
-    major = _major(version)
-    graph = parse_model(_json(text.encode(), "model_config"), major=major)
+    parsed = _parsed(version)
+    graph = parse_model(_json(text.encode(), "model_config"), major=parsed[0])
     _refuse_unknown(graph)
     backend = root.text("backend") or weights.text("backend") or _backend(weights)
     tensors, same = legacy_weights(graph, weights), canonical(graph)
-    model = _Reading(version, major, backend == "theano", tensors, same, {}, inputs).model(graph)
+    model = _Reading(version, parsed, backend == "theano", tensors, same, {}, inputs).model(graph)
     model.metadata["keras.backend"] = backend
     return model
 
@@ -121,9 +121,10 @@ def _json(data: bytes, what: str) -> Any:
     return parse_json(data, what, allow_nan=True)
 
 
-def _major(version: str) -> int:
-    found = re.match(r"\d+", version)
-    return int(found.group()) if found else 3
+def _parsed(version: str) -> tuple[int, int]:
+    """(major, minor) of "2.2.4-tf"; a version that is none counts as the newest."""
+    found = re.match(r"(\d{1,4})(?:\.(\d{1,4}))?", version)
+    return (int(found.group(1)), int(found.group(2) or 0)) if found else (3, 0)
 
 
 def _refuse_unknown(graph: GraphConfig) -> None:
@@ -161,7 +162,7 @@ class _Reading:
     """The state of reading one file."""
 
     version: str
-    major: int
+    parsed: tuple[int, int]
     mirrored: bool
     weights: LayerWeights
     same: Mapping[LayerConfig, LayerConfig]
@@ -272,7 +273,7 @@ class _Reading:
         name = self.builder.unique(layer.name)
         before = len(self.builder.graph.nodes)
         with self.builder.at(*self._provenance(layer, frame.scope)):
-            seen = Layer(layer, self.builder, self._instance(layer, frame), self.major, self.mirrored, kwargs)
+            seen = Layer(layer, self.builder, self._instance(layer, frame), self.parsed, self.mirrored, kwargs)
             try:
                 made = rule(seen, *(self._autocast(seen, item) for item in args))
             except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:

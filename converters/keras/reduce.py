@@ -12,7 +12,7 @@ from isomorph.converters.keras.serialize import Tensor
 from isomorph.ir import DType, Node, Op, TensorType, Value, ops
 from isomorph.ir.op import normalize_axes
 
-_REDUCTIONS: dict[str, Any] = {
+_IMPORTED: dict[str, Any] = {
     "ops.Mean": ops.ReduceMean, "ops.Sum": ops.ReduceSum, "ops.Max": ops.ReduceMax, "ops.Min": ops.ReduceMin,
     "ops.Prod": ops.ReduceProd, "ops.Amax": ops.ReduceMax, "ops.Amin": ops.ReduceMin,
     "ops.Logsumexp": ops.ReduceLogSumExp, "tf.math.reduce_mean": ops.ReduceMean, "tf.math.reduce_sum": ops.ReduceSum,
@@ -34,7 +34,7 @@ def _keepdims(layer: Layer) -> bool:
     return bool(layer.config.get("keepdims") if layer.cls.startswith("ops.") else layer.kwargs.get("keepdims"))
 
 
-def _reduction(kind: Any) -> Callable[..., Value]:
+def _import_rule(kind: Any) -> Callable[..., Value]:
     def rule(layer: Layer, x: Value) -> Value:
         if layer.config.get("initial") is not None or layer.config.get("where") is not None:
             raise layer.unsupported("an initial value or a condition")
@@ -45,8 +45,8 @@ def _reduction(kind: Any) -> Callable[..., Value]:
     return rule
 
 
-for _class, _kind in _REDUCTIONS.items():
-    rules.imports(_class)(_reduction(_kind))
+for _class, _kind in _IMPORTED.items():
+    rules.imports(_class)(_import_rule(_kind))
 
 
 @rules.imports("ops.Argmax", "ops.Argmin")

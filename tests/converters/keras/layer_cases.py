@@ -103,6 +103,9 @@ def pool_cases():
         yield f"average1d_{padding}", one(SEQUENCE, L.AveragePooling1D(3, padding=padding))
         yield f"average3d_{padding}", one(VOLUME, L.AveragePooling3D(2, padding=padding))
         yield f"max3d_{padding}", one(VOLUME, L.MaxPooling3D((2, 3, 2), padding=padding))
+    yield "adaptive_average", one(IMAGE, L.AdaptiveAveragePooling2D((4, 3)))
+    yield "adaptive_max", one(IMAGE, L.AdaptiveMaxPooling2D((4, 3)))
+    yield "adaptive1d", one(SEQUENCE, L.AdaptiveAveragePooling1D(4))
     for rank, shape in ((1, SEQUENCE), (2, IMAGE), (3, VOLUME)):
         for kind in (getattr(L, f"Global{which}Pooling{rank}D") for which in ("Average", "Max")):
             yield kind.__name__, one(shape, kind())
@@ -155,6 +158,11 @@ def norm_cases():
     yield "normalization_adapted", one(IMAGE, adapted)
 
 
+def products(x):
+    """All scalar products of the steps of x (N, T, C): (N, T, T)."""
+    return K.matmul(x, K.transpose(x, (0, 2, 1)))
+
+
 def linear_cases():
     yield "dense", one(VECTOR, L.Dense(4, activation="sigmoid"))
     yield "dense_rank4", one(IMAGE, L.Dense(4, use_bias=False))
@@ -165,6 +173,8 @@ def linear_cases():
         "attention_causal",
         one(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3, use_bias=False)(x, x, use_causal_mask=True)),
     )
+    yield "attention_mask", one(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3)(x, x, attention_mask=products(x) > 1))
+    yield "attention_no_key", one(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3)(x, x, attention_mask=products(x) > 99))
     yield "attention_cross", two(SEQUENCE, L.MultiHeadAttention(2, 3, output_shape=6), (4, 3))
 
 
@@ -204,6 +214,8 @@ def shape_cases():
     yield "pad3d", one(VOLUME, L.ZeroPadding3D((1, 2, 3)))
     yield "crop1d", one(SEQUENCE, L.Cropping1D((1, 2)))
     yield "crop2d", one(IMAGE, L.Cropping2D(((1, 2), (0, 3))))
+    yield "center_crop", one(IMAGE, L.CenterCrop(4, 3))
+    yield "random_flip", one(IMAGE, L.RandomFlip())
     yield "crop3d", one(VOLUME, L.Cropping3D(1))
     yield "up1d", one(SEQUENCE, L.UpSampling1D(3))
     yield "up2d", one(IMAGE, L.UpSampling2D((2, 3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -296,3 +297,13 @@ def test_chunked_weights_are_read_when_asked(tmp_path: Path) -> None:
         file["layers/dense/vars/1"] = np.zeros(2, np.float32)
 
     assert watched(archive(tmp_path, GOOD, chunked)).parameters()["d/kernel"].data.numpy().sum() == 15
+
+
+def test_reading_imports_no_framework(tmp_path: Path) -> None:
+    path = archive(tmp_path, GOOD)
+    code = (
+        "import sys; from pathlib import Path; from isomorph.converters.keras.reader import read; read(Path(sys.argv[1])); "
+        "print([name for name in ('keras', 'tensorflow', 'torch', 'jax', 'onnx') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
