@@ -2,8 +2,8 @@
 
 What is refused, all before any member is read:
 
-    MalformedError  damaged or truncated zip, trailing or leading bytes, duplicate names, local header unlike the central
-                    record, overlapping members, a compression other than stored and deflated
+    MalformedError  damaged or truncated zip, trailing or leading bytes, duplicate names, a local header unlike the
+                    central record, overlapping members, a compression other than stored and deflated
     UnsafeError     absolute paths, `..`, backslashes, links, encryption
 """
 
@@ -66,7 +66,9 @@ class Archive:
     def __enter__(self) -> Archive:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -93,7 +95,9 @@ class Archive:
         if member.file_size > limit:
             self._fail(f"{name} has {member.file_size} bytes, more than the {limit} that are read")
         if member.file_size > self._left:
-            self._fail(f"{name} would exceed the archive's budget", because=f"{member.file_size} bytes, {self._left} left")
+            self._fail(
+                f"{name} would exceed the archive's budget", because=f"{member.file_size} bytes, {self._left} left"
+            )
         self._left -= member.file_size
         try:
             with self._zip.open(member) as file:
@@ -134,14 +138,20 @@ class Archive:
             if info.flag_bits & _ENCRYPTED:
                 raise UnsafeError(f"the member {info.filename!r} is encrypted", at=str(self.path))
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                self._fail(f"{info.filename!r} has the compression method {info.compress_type}", because="stored and deflated are read")
+                self._fail(
+                    f"{info.filename!r} has the compression method {info.compress_type}",
+                    because="stored and deflated are read",
+                )
             if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
-                self._fail(f"{info.filename!r} is stored in {info.compress_size} bytes", because=f"its size is {info.file_size}")
+                self._fail(
+                    f"{info.filename!r} is stored in {info.compress_size} bytes",
+                    because=f"its size is {info.file_size}",
+                )
             members[info.orig_filename] = info
         return members
 
     def _check_end(self) -> None:
-        """The archive ends with its end record: no comment, nothing after it that another reader could take for the end."""
+        """The archive ends with its end record: nothing follows that another reader could take for the end."""
         self._file.seek(0, 2)
         size = self._file.tell()
         self._file.seek(max(size - _END_RECORD.size, 0))
@@ -151,9 +161,20 @@ class Archive:
     def _check_name(self, info: zipfile.ZipInfo) -> None:
         name = info.orig_filename
         path = PurePosixPath(name)
-        bad = not name or name.startswith("/") or ".." in path.parts or "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name)
+        bad = (
+            not name
+            or name.startswith("/")
+            or ".." in path.parts
+            or "\\" in name
+            or "\0" in name
+            or re.match(r"[A-Za-z]:", name)
+        )
         if bad or stat.S_ISLNK(info.external_attr >> 16):
-            raise UnsafeError(f"the member {name!r} leads out of the archive", at=str(self.path), because="a link or a path with .. or a root")
+            raise UnsafeError(
+                f"the member {name!r} leads out of the archive",
+                at=str(self.path),
+                because="a link or a path with .. or a root",
+            )
 
     def _check_extents(self) -> dict[str, int]:
         """Offsets of the members' bytes: every local header agrees with the directory, no two members overlap."""
@@ -180,7 +201,7 @@ class Archive:
         same = stated == known or (flags & _SIZES_FOLLOW and stated == (0, 0, 0))
         if magic != b"PK\x03\x04" or name != info.orig_filename or method != info.compress_type or not same:
             self._fail(f"the local header of {info.orig_filename!r} does not match the directory")
-        return info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        return int(info.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
 
     def _local_sizes(self, packed: int, unpacked: int, extra: bytes) -> tuple[int, int]:
         """(size, compressed size) of a local header, from its zip64 field where the 32-bit ones are full."""
@@ -190,9 +211,9 @@ class Archive:
             kind, length = struct.unpack_from("<HH", extra)
             if kind == 1 and length >= 16 and len(extra) >= 20:
                 large = struct.unpack_from("<QQ", extra, 4)
-                return large[0], large[1]
+                return int(large[0]), int(large[1])
             extra = extra[4 + length :]
-        self._fail("a member's zip64 sizes are missing")
+        return self._fail("a member's zip64 sizes are missing")
 
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)

@@ -59,7 +59,7 @@ def leaky_relu(b: Lowering, self: Value, negative_slope: float = 0.01) -> Value:
 
 @rules.imports("aten.rrelu.default", "aten.rrelu_.default")
 def rrelu(b: Lowering, self: Value, lower: float = 0.125, upper: float = 1 / 3, training: bool = False) -> Value:
-    """rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.333…, bool training=False): the mean slope outside of training"""
+    """rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.333…, bool training=False): the mean slope"""
     b.require(not training, "it is in training mode; call model.eval() before torch.export.export")
     return b.emit(ops.LeakyRelu((float(lower) + float(upper)) / 2), self)
 
@@ -94,8 +94,9 @@ def gelu(b: Lowering, self: Value, approximate: str = "none") -> Value:
 
 @rules.imports("aten.softplus.default")
 def softplus(b: Lowering, self: Value, beta: float = 1, threshold: float = 20) -> Value:
-    """softplus(Tensor self, Scalar beta=1, Scalar threshold=20): log(1 + exp(beta * x)) / beta, x where beta * x > threshold
+    """softplus(Tensor self, Scalar beta=1, Scalar threshold=20)
 
+    log(1 + exp(beta * x)) / beta, and x where beta * x > threshold.
     From 17 on, the two branches are one float32 number; the threshold then says nothing below float64.
     """
     scaled = self if beta == 1 else b.emit(ops.Mul(), self, b.number(beta, self.dtype))
@@ -162,10 +163,16 @@ def softshrink(b: Lowering, self: Value, lambd: float = 0.5) -> Value:
 
 
 @rules.imports(
-    "aten.dropout.default", "aten.dropout_.default", "aten.feature_dropout.default", "aten.feature_dropout_.default",
-    "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default",
-)  # fmt: skip
-def dropout(b: Lowering, input: Value | None = None, p: float = 0.5, train: bool = False, self: Value | None = None) -> Value:
+    "aten.dropout.default",
+    "aten.dropout_.default",
+    "aten.feature_dropout.default",
+    "aten.feature_dropout_.default",
+    "aten.alpha_dropout.default",
+    "aten.feature_alpha_dropout.default",
+)
+def dropout(
+    b: Lowering, input: Value | None = None, p: float = 0.5, train: bool = False, self: Value | None = None
+) -> Value:
     """dropout(Tensor input, float p, bool train); the identity outside of training, kept as a node of its own"""
     b.require(not train or p == 0, "it is in training mode; call model.eval() before torch.export.export")
     return b.emit(ops.Dropout(float(p)), input if input is not None else self)

@@ -1,5 +1,6 @@
 """Attention."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 from isomorph.converters.torch.lowering import Lowering
@@ -20,7 +21,7 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Value:
-    """scaled_dot_product_attention(query, key, value, attn_mask?, dropout_p=0.0, is_causal=False, *, scale?, enable_gqa=False)
+    """scaled_dot_product_attention(query, key, value, attn_mask?, dropout_p=0.0, is_causal=False, scale?, enable_gqa)
 
     With `enable_gqa` a head of keys and values serves several heads of queries in a row.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -98,11 +99,13 @@ class _ProgramWalker:
         placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
         specs = exported.graph_signature.input_specs
         users = [
-            spec.arg.name for spec in specs
+            spec.arg.name
+            for spec in specs
             if spec.kind.name == "USER_INPUT" and isinstance(placeholders[spec.arg.name].meta.get("val"), torch.Tensor)
-        ]  # fmt: skip
+        ]
         ranges = {
-            str(symbol): range_of(_bound(span.lower), _bound(span.upper)) for symbol, span in exported.range_constraints.items()
+            str(symbol): range_of(_bound(span.lower), _bound(span.upper))
+            for symbol, span in exported.range_constraints.items()
         }
         raw = [(each, self._type(placeholders[each].meta["val"])) for each in users]
         declared = _declared(self.dynamic_shapes, [kind.shape if kind else () for _, kind in raw])
@@ -116,13 +119,15 @@ class _ProgramWalker:
         dims = {names[symbol]: span for symbol, span in ranges.items() if symbol in names}
         inputs = [(each, self.types[each]) for each in users]
         version = torch.__version__.partition("+")[0]
-        return Program(title, inputs, parameters, self.nodes, outputs, self.types, dims, self.refusals, ("torch", version))
+        return Program(
+            title, inputs, parameters, self.nodes, outputs, self.types, dims, self.refusals, ("torch", version)
+        )
 
     def _title(self, graph: Any) -> str:
         for node in graph.nodes:
             for key, (path, cls) in (node.meta.get("nn_module_stack") or {}).items():
                 if key.startswith("L__self__") and not path:
-                    return str(cls if isinstance(cls, str) else cls.__qualname__).rpartition(".")[2]
+                    return _class_name(cls).rpartition(".")[2]
         return "model"
 
     def _parameters(self, specs: Sequence[Any]) -> dict[str, Parameter]:
@@ -153,7 +158,7 @@ class _ProgramWalker:
         for node in module.graph.nodes:
             if node.op == "placeholder":
                 self._record(prefix + node.name, node.meta.get("val"))
-            if node.op != "call_function" or node.target is _GETITEM and _listed(node.args[0]):
+            if node.op != "call_function" or (node.target is _GETITEM and _listed(node.args[0])):
                 continue
             if getattr(node.target, "_name", "") in _WRAPPERS or str(node.target) in _WRAPPERS:
                 self._inline(module, node, prefix, bound)
@@ -172,10 +177,14 @@ class _ProgramWalker:
         args = {name: self._value(value, prefix, bound) for name, value in _arguments(node).items()}
         stack = node.meta.get("nn_module_stack") or {}
         return ProgramNode(
-            node.name if symbolic else prefix + node.name, _target(node.target), args, () if symbolic else outputs,
-            read_scope({key: (path, cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}") for key, (path, cls) in stack.items()}),
-            node.meta.get("stack_trace") or "", symbolic,
-        )  # fmt: skip
+            node.name if symbolic else prefix + node.name,
+            _target(node.target),
+            args,
+            () if symbolic else outputs,
+            read_scope({key: (path, _class_name(cls)) for key, (path, cls) in stack.items()}),
+            node.meta.get("stack_trace") or "",
+            symbolic,
+        )
 
     def _inline(self, module: Any, node: Any, prefix: str, bound: dict[str, Any]) -> None:
         """A block under `torch.no_grad()` or autocast, whose nodes run as if they stood outside."""
@@ -187,7 +196,8 @@ class _ProgramWalker:
         below = f"{prefix}{node.name}."
         self._walk(inner, below, inside)
         (results,) = next(each for each in inner.graph.nodes if each.op == "output").args
-        scope = read_scope(node.meta.get("nn_module_stack") or {})
+        stack = node.meta.get("nn_module_stack") or {}
+        scope = read_scope({key: (path, _class_name(cls)) for key, (path, cls) in stack.items()})
         for name, value in zip(_output_names(node), results, strict=True):
             if name is not None:
                 self._record(prefix + name, value.meta.get("val"))
@@ -212,10 +222,8 @@ class _ProgramWalker:
             return size
         expression = size.node.expr
         if expression not in self.expressions:
-            import sympy
-
             try:
-                self.expressions[expression] = self.symbols.dim(sympy.srepr(expression))
+                self.expressions[expression] = self.symbols.dim(_srepr(expression))
             except Inexpressible as reason:
                 self.expressions[expression] = Opaque(f"{reason} is not expressed")
         return self.expressions[expression]
@@ -278,7 +286,11 @@ def _structure(spec: Any) -> str | None:
 
 def _listed(node: Any) -> bool:
     """Whether a node returns several tensors, so that its `getitem`s only name them."""
-    return isinstance(node.meta.get("val"), list | tuple) or getattr(node.target, "_name", "") in _WRAPPERS or str(node.target) in _WRAPPERS
+    return (
+        isinstance(node.meta.get("val"), list | tuple)
+        or getattr(node.target, "_name", "") in _WRAPPERS
+        or str(node.target) in _WRAPPERS
+    )
 
 
 def _own_name(node: Any) -> str:
@@ -300,7 +312,9 @@ def _output_names(node: Any) -> list[str | None]:
         if taken and values is None:
             return [taken.get(index) for index in range(max(taken) + 1)]
         return [node.name]
-    return [None if value is None else taken.get(index, f"{node.name}_unused_{index}") for index, value in enumerate(values)]
+    return [
+        None if value is None else taken.get(index, f"{node.name}_unused_{index}") for index, value in enumerate(values)
+    ]
 
 
 def _arguments(node: Any) -> dict[str, Any]:
@@ -314,6 +328,16 @@ def _arguments(node: Any) -> dict[str, Any]:
         except (TypeError, ValueError):
             names = [f"argument_{index}" for index in range(len(node.args))]
     return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+
+
+def _srepr(expression: Any) -> str:
+    """A sympy expression as torch writes it into files."""
+    sympy: Any = import_module("sympy")
+    return str(sympy.srepr(expression))
+
+
+def _class_name(cls: Any) -> str:
+    return cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _target(target: Any) -> str:
@@ -339,18 +363,21 @@ def _bound(bound: Any) -> int | None:
 
 def _declared(dynamic_shapes: Any, shapes: Sequence[tuple[Any, ...]]) -> dict[str, str]:
     """{symbol: name} for the `Dim`s that the user named, where there is one entry for each input."""
-    if isinstance(dynamic_shapes, Mapping):
-        entries = list(dynamic_shapes.values())
-    else:
-        entries = list(dynamic_shapes or ())
+    entries = list(dynamic_shapes.values() if isinstance(dynamic_shapes, Mapping) else dynamic_shapes or ())
     declared: dict[str, str] = {}
     if len(entries) != len(shapes):
         return declared
     for entry, shape in zip(entries, shapes, strict=True):
-        axes = entry.items() if isinstance(entry, Mapping) else enumerate(entry) if isinstance(entry, list | tuple) else ()
+        axes = (
+            entry.items() if isinstance(entry, Mapping) else enumerate(entry) if isinstance(entry, list | tuple) else ()
+        )
         for axis, dim in axes:
             title = getattr(dim, "__name__", None)
-            symbol = shape[axis].name if isinstance(axis, int) and axis < len(shape) and isinstance(shape[axis], Sym) else None
+            symbol = (
+                shape[axis].name
+                if isinstance(axis, int) and axis < len(shape) and isinstance(shape[axis], Sym)
+                else None
+            )
             if title and symbol:
                 declared.setdefault(symbol, title)
     return declared
@@ -360,7 +387,9 @@ def _source(tensor: Any) -> TensorSource:
     """A tensor's elements: NumPy's view of its memory; fetched to the CPU on demand where they lie elsewhere."""
     dtype = _dtype(tensor.dtype)
     if dtype is None or tensor.layout is not torch.strided:
-        raise UnsupportedError("capture", [Unsupported(str(tensor.dtype), "this element type or layout has no counterpart")])
+        raise UnsupportedError(
+            "capture", [Unsupported(str(tensor.dtype), "this element type or layout has no counterpart")]
+        )
     if tensor.device.type != "cpu":
         return DerivedTensor(dtype, tuple(tensor.shape), (), lambda: _view(tensor.detach().cpu(), dtype))
     return ArrayTensor(_view(tensor.detach(), dtype))
@@ -374,4 +403,3 @@ def _view(tensor: Any, dtype: DType) -> np.ndarray[Any, Any]:
         return tensor.numpy()  # type: ignore[no-any-return]
     words = tensor.view(_WORDS[dtype.itemsize]).numpy()
     return words.view(dtype.numpy)  # type: ignore[no-any-return]
-

@@ -1,5 +1,6 @@
 """Convolutions."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -15,10 +16,10 @@ Ints = Sequence[int]
 T = TypeVar("T")
 
 
-def per_axis(values: Sequence[T] | T, rank: int) -> tuple[T, ...]:
+def per_axis(values: Sequence[T], rank: int) -> tuple[T, ...]:
     """One entry for each spatial axis; a single one counts for all."""
     listed = tuple(values) if isinstance(values, tuple | list) else (values,)
-    return listed * rank if len(listed) == 1 else listed  # type: ignore[return-value]
+    return listed * rank if len(listed) == 1 else listed
 
 
 def batched(b: Lowering, x: Value, rank: int, compute: Callable[[Value], Value]) -> Value:
@@ -34,22 +35,28 @@ def _conv(
 ) -> Value:
     rank = w.rank - 2
     dilations = per_axis(dilation, rank)
+    pads: tuple[tuple[int, int], ...]
     if padding == "same":
         # the odd cell goes to the end, at stride 1 (torch allows no other)
         totals = [step * (int(size) - 1) for step, size in zip(dilations, w.shape[2:], strict=True)]  # type: ignore[arg-type]
         pads = tuple((total // 2, total - total // 2) for total in totals)
-    elif padding == "valid":
+    elif isinstance(padding, str):
+        b.require(padding == "valid", f"the padding {padding!r}")
         pads = ((0, 0),) * rank
     else:
-        pads = tuple((size, size) for size in per_axis(padding, rank))  # type: ignore[misc]
+        pads = tuple((size, size) for size in per_axis(padding, rank))
     op = ops.Conv(per_axis(stride, rank), pads, dilations, groups)
     return batched(b, x, rank, lambda data: b.emit(op, data, w, bias))
 
 
 @rules.imports(
-    "aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default",
-    "aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding",
-)  # fmt: skip
+    "aten.conv1d.default",
+    "aten.conv2d.default",
+    "aten.conv3d.default",
+    "aten.conv1d.padding",
+    "aten.conv2d.padding",
+    "aten.conv3d.padding",
+)
 def conv(
     b: Lowering,
     input: Value,
@@ -60,16 +67,26 @@ def conv(
     dilation: Ints = (1,),
     groups: int = 1,
 ) -> Value:
-    """conv2d(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride=1, SymInt[2] padding=0 | str, dilation=1, groups=1)"""
+    """conv2d(Tensor input, Tensor weight, Tensor? bias, stride=1, padding=0 or a name, dilation=1, groups=1)"""
     return _conv(b, input, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv_transpose(
-    b: Lowering, x: Value, w: Value, bias: Value | None, stride: Ints, padding: Ints, output_padding: Ints, dilation: Ints, groups: int
+    b: Lowering,
+    x: Value,
+    w: Value,
+    bias: Value | None,
+    stride: Ints,
+    padding: Ints,
+    output_padding: Ints,
+    dilation: Ints,
+    groups: int,
 ) -> Value:
     rank = w.rank - 2
     pads = tuple((size, size) for size in per_axis(padding, rank))
-    op = ops.ConvTranspose(per_axis(stride, rank), pads, per_axis(dilation, rank), per_axis(output_padding, rank), groups)
+    op = ops.ConvTranspose(
+        per_axis(stride, rank), pads, per_axis(dilation, rank), per_axis(output_padding, rank), groups
+    )
     return batched(b, x, rank, lambda data: b.emit(op, data, w, bias))
 
 
@@ -85,7 +102,7 @@ def conv_transpose(
     groups: int = 1,
     dilation: Ints = (1,),
 ) -> Value:
-    """conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias, stride, padding, output_padding, groups, dilation)"""
+    """conv_transpose2d.input(input, weight, bias?, stride, padding, output_padding, groups, dilation)"""
     return _conv_transpose(b, input, weight, bias, stride, padding, output_padding, dilation, groups)
 
 
@@ -102,7 +119,7 @@ def convolution(
     output_padding: Ints,
     groups: int,
 ) -> Value:
-    """convolution(input, weight, bias, stride, padding, dilation, bool transposed, output_padding, groups), as decomposed"""
+    """convolution(input, weight, bias?, stride, padding, dilation, transposed, output_padding, groups)"""
     if transposed:
         return _conv_transpose(b, input, weight, bias, stride, padding, output_padding, dilation, groups)
     return _conv(b, input, weight, bias, stride, padding, dilation, groups)

@@ -1,5 +1,6 @@
 """Arithmetic, comparison, logic and casts, with PyTorch's type promotion."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 import math
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from isomorph.converters.torch.lowering import Lowering
 from isomorph.converters.torch.promotion import Number, Operand, result_type
 from isomorph.converters.torch.rules import rules
-from isomorph.ir import DType, Value, ops
+from isomorph.ir import DType, Sym, Value, ops
 from isomorph.ir.op import Op
 
 
@@ -22,6 +23,8 @@ def _scaled(b: Lowering, other: Operand, alpha: Number) -> Operand:
         return other
     if isinstance(other, Value):
         return b.emit(ops.Mul(), *b.promoted(other, alpha))
+    if isinstance(other, Sym) or isinstance(alpha, Sym):
+        raise b.refusal(f"{other} times {alpha}")
     return other * alpha
 
 
@@ -131,9 +134,14 @@ def _register_binary(op: Op, *names: str) -> None:
     binary.__doc__ = f"{names[0]}(Tensor self, other), operands promoted"
 
 
-for _name, _op in {
-    "eq": ops.Equal(), "gt": ops.Greater(), "ge": ops.GreaterOrEqual(), "lt": ops.Less(), "le": ops.LessOrEqual(),
-}.items():  # fmt: skip
+_COMPARISONS: dict[str, Op] = {
+    "eq": ops.Equal(),
+    "gt": ops.Greater(),
+    "ge": ops.GreaterOrEqual(),
+    "lt": ops.Less(),
+    "le": ops.LessOrEqual(),
+}
+for _name, _op in _COMPARISONS.items():
     _register_binary(_op, f"aten.{_name}.Tensor", f"aten.{_name}.Scalar")
 _register_binary(ops.Max(), "aten.maximum.default", "aten.max.other")
 _register_binary(ops.Min(), "aten.minimum.default", "aten.min.other")
@@ -221,15 +229,31 @@ def _kept_integers(op: Op) -> Callable[[Lowering, Value], Value]:
     return lambda b, x: b.emit(op, x) if x.dtype.is_float else b.emit(ops.Identity(), x)
 
 
-for _name, _op in {
-    "sqrt": ops.Sqrt(), "exp": ops.Exp(), "log": ops.Log(), "reciprocal": ops.Reciprocal(), "erf": ops.Erf(), "sin": ops.Sin(),
-    "cos": ops.Cos(), "tan": ops.Tan(), "asin": ops.Asin(), "acos": ops.Acos(), "atan": ops.Atan(), "sinh": ops.Sinh(),
-    "cosh": ops.Cosh(), "asinh": ops.Asinh(), "acosh": ops.Acosh(), "atanh": ops.Atanh(),
-}.items():  # fmt: skip
+_FLOATING: dict[str, Op] = {
+    "sqrt": ops.Sqrt(),
+    "exp": ops.Exp(),
+    "log": ops.Log(),
+    "reciprocal": ops.Reciprocal(),
+    "erf": ops.Erf(),
+    "sin": ops.Sin(),
+    "cos": ops.Cos(),
+    "tan": ops.Tan(),
+    "asin": ops.Asin(),
+    "acos": ops.Acos(),
+    "atan": ops.Atan(),
+    "sinh": ops.Sinh(),
+    "cosh": ops.Cosh(),
+    "asinh": ops.Asinh(),
+    "acosh": ops.Acosh(),
+    "atanh": ops.Atanh(),
+}
+_ANY_TYPE: dict[str, Op] = {"abs": ops.Abs(), "neg": ops.Neg(), "sign": ops.Sign(), "sgn": ops.Sign()}
+_ROUNDING: dict[str, Op] = {"floor": ops.Floor(), "ceil": ops.Ceil(), "round": ops.Round()}
+for _name, _op in _FLOATING.items():
     _register_unary(_name, _one(_op), floating=True)
-for _name, _op in {"abs": ops.Abs(), "neg": ops.Neg(), "sign": ops.Sign()}.items():
+for _name, _op in _ANY_TYPE.items():
     _register_unary(_name, _one(_op), floating=False)
-for _name, _op in {"floor": ops.Floor(), "ceil": ops.Ceil(), "round": ops.Round()}.items():
+for _name, _op in _ROUNDING.items():
     _register_unary(_name, _kept_integers(_op), floating=False)
 _register_unary("rsqrt", lambda b, x: b.emit(ops.Reciprocal(), b.emit(ops.Sqrt(), x)), floating=True)
 _register_unary("square", lambda b, x: b.emit(ops.Mul(), x, x), floating=False)
@@ -244,10 +268,10 @@ def clamp(b: Lowering, self: Value, min: Number | None = None, max: Number | Non
     bounds = [bound for bound in (min, max) if bound is not None]
     dtype = result_type(self, *bounds)
     x = b.cast(self, dtype)
-    if any(not isinstance(bound, int | float) for bound in bounds):
+    if isinstance(min, Sym) or isinstance(max, Sym):
         low = x if min is None else b.emit(ops.Max(), x, b.number(min, dtype))
         return low if max is None else b.emit(ops.Min(), low, b.number(max, dtype))
-    return b.emit(ops.Clip(min, max), x)  # type: ignore[arg-type]
+    return b.emit(ops.Clip(min, max), x)
 
 
 @rules.imports(*_both("clamp_min", "default", "Tensor"))
@@ -326,9 +350,15 @@ def to_other(
 
 
 @rules.imports(
-    "aten.contiguous.default", "aten.clone.default", "aten.detach.default", "aten.detach_.default", "aten.alias.default",
-    "aten.lift_fresh_copy.default", "aten.lift_fresh.default", "aten.requires_grad_.default",
-)  # fmt: skip
+    "aten.contiguous.default",
+    "aten.clone.default",
+    "aten.detach.default",
+    "aten.detach_.default",
+    "aten.alias.default",
+    "aten.lift_fresh_copy.default",
+    "aten.lift_fresh.default",
+    "aten.requires_grad_.default",
+)
 def identity(b: Lowering, self: Value, memory_format: object = None, requires_grad: bool = True) -> Value:
     """clone(Tensor self, …) and the like: the same elements"""
     return self

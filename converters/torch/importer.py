@@ -7,11 +7,32 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from isomorph.converters.torch import activation, attention, conv, elementwise, index, linear, norm, pool, reduce, resize, shape
+from isomorph.converters.torch import (
+    activation,
+    attention,
+    conv,
+    elementwise,
+    index,
+    linear,
+    norm,
+    pool,
+    reduce,
+    resize,
+    shape,
+)
 from isomorph.converters.torch.lowering import Lowering, Refusal
 from isomorph.converters.torch.program import Opaque, Program, ProgramNode, Ref, user_frame
 from isomorph.converters.torch.rules import ImportRule, rules
-from isomorph.converters.torch.storage import IDENTITIES, MAYBE_VIEWS, VIEWS, Cell, base_name, mutated_argument, mutates, write
+from isomorph.converters.torch.storage import (
+    IDENTITIES,
+    MAYBE_VIEWS,
+    VIEWS,
+    Cell,
+    base_name,
+    mutated_argument,
+    mutates,
+    write,
+)
 from isomorph.errors import GraphError, MalformedError, Unsupported, UnsupportedError
 from isomorph.ir import DType, Model, Origin, Scope, Sym, TensorType, Value, ops
 
@@ -20,8 +41,15 @@ __all__ = ["FAMILIES", "import_program"]
 FAMILIES = (activation, attention, conv, elementwise, index, linear, norm, pool, reduce, resize, shape)
 """The modules whose import registers the rules."""
 
-_WITHOUT_EFFECT = frozenset({"aten._assert_async", "aten._assert_scalar", "aten._assert_tensor_metadata", "aten.sym_constrain_range",
-                             "aten.sym_constrain_range_for_size"})  # fmt: skip
+_WITHOUT_EFFECT = frozenset(
+    {
+        "aten._assert_async",
+        "aten._assert_scalar",
+        "aten._assert_tensor_metadata",
+        "aten.sym_constrain_range",
+        "aten.sym_constrain_range_for_size",
+    }
+)
 
 
 def import_program(program: Program) -> Model:
@@ -36,7 +64,9 @@ def import_program(program: Program) -> Model:
 class _Importer:
     def __init__(self, program: Program) -> None:
         self.program = program
-        reserved = {name for node in program.nodes for name in node.outputs if name} | {name for name, _ in program.inputs}
+        reserved = {name for node in program.nodes for name in node.outputs if name} | {
+            name for name, _ in program.inputs
+        }
         self.b = Lowering(program.name, reserved)
         self.cells: dict[str, Cell] = {}
         self.items: list[Unsupported] = list(program.refusals)
@@ -44,7 +74,7 @@ class _Importer:
 
     def run(self) -> Model:
         for name, kind in self.program.inputs:
-            value = self.b.input(f"{name}", kind.dtype, kind.shape)
+            value = self.b.input(name, kind.dtype, kind.shape)
             self.b.claim(value, name)
             self.taken.add(name)
             self.cells[name] = Cell(value, root=f"input {name}")
@@ -111,7 +141,7 @@ class _Importer:
             self.cells[node.outputs[0]] = cell
 
     def _apply(self, node: ProgramNode, rule: ImportRule) -> list[Value | None]:
-        """The values of the node's outputs, by its rule; named after the outputs, checked against the recorded types."""
+        """The values of the node's outputs, by its rule: named after them, checked against the recorded types."""
         arguments = {name: self._argument(value) for name, value in node.args.items()}
         self.b.current = node.name
         self.b.recorded = [self.program.types.get(name or "") for name in node.outputs]
@@ -124,9 +154,9 @@ class _Importer:
             except GraphError as error:
                 error.at = error.at or self._where(node)
                 raise
-            except (TypeError, ValueError, AttributeError, IndexError, KeyError, ZeroDivisionError) as error:
+            except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
                 self._misfit(node, f"{type(error).__name__}: {error}", error)
-        values = [result] if isinstance(result, Value) else list(result)
+        values: list[Value | None] = [result] if isinstance(result, Value) else list(result)
         if len(values) != len(node.outputs):
             self._misfit(node, f"{len(node.outputs)} outputs are named, it has {len(values)}", None)
         for name, value in zip(node.outputs, values, strict=True):
@@ -135,7 +165,9 @@ class _Importer:
         return values
 
     def _misfit(self, node: ProgramNode, because: str, error: Exception | None) -> None:
-        raise MalformedError(f"the arguments of `{node.target}` do not fit it", at=self._where(node), because=because) from error
+        raise MalformedError(
+            f"the arguments of `{node.target}` do not fit it", at=self._where(node), because=because
+        ) from error
 
     def _settle(self, node: ProgramNode, name: str, value: Value) -> None:
         """Name the value as the program does, and compare its type with the recorded one."""
@@ -148,10 +180,14 @@ class _Importer:
             return
         if not _agrees(recorded, value.type):
             raise GraphError(
-                f"`{node.target}` gives {value.type}, the program records {recorded}", at=self._where(node), because=f"tensor {name}"
+                f"`{node.target}` gives {value.type}, the program records {recorded}",
+                at=self._where(node),
+                because=f"tensor {name}",
             )
         if value.producer is not None and recorded.shape != value.shape:
-            dims = (known if isinstance(known, int) else dim for known, dim in zip(recorded.shape, value.shape, strict=True))
+            dims = (
+                known if isinstance(known, int) else dim for known, dim in zip(recorded.shape, value.shape, strict=True)
+            )
             value.type = TensorType(value.dtype, tuple(dims))
 
     def _argument(self, argument: Any) -> Any:
@@ -181,7 +217,8 @@ class _Importer:
     def _remake(self, node: ProgramNode, position: int) -> Value:
         """An output of a view, computed again from what its base is now."""
         rule = rules.importer(node.target)
-        assert rule is not None
+        if rule is None:
+            raise _Missing
         saved = self.b.current, self.b.recorded
         value = self._apply(node, rule)[position]
         self.b.current, self.b.recorded = saved
@@ -201,7 +238,13 @@ class _Importer:
                 origin = Origin("torch", "output", name)
                 self.b.current = name
                 with self.b.at(Scope(), origin):
-                    kind = DType.BOOL if isinstance(value, bool) else DType.FLOAT32 if isinstance(value, float) else DType.INT64
+                    kind = (
+                        DType.BOOL
+                        if isinstance(value, bool)
+                        else DType.FLOAT32
+                        if isinstance(value, float)
+                        else DType.INT64
+                    )
                     value = self.b.emit(ops.Identity(), self.b.number(value, kind))
             self.b.output(name, value)
 
@@ -222,7 +265,7 @@ class _Importer:
                 self.cells[name] = Cell(None)
 
 
-class _Missing(Exception):  # noqa: N818 - ends the import of a node whose operand could not be imported
+class _Missing(Exception):
     pass
 
 

@@ -1,5 +1,6 @@
 """Reading elements at computed places."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
 """Matrix products and table look-ups."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def dot(b: Lowering, self: Value, tensor: Value | None = None, vec: Value | None
 
 @rules.imports("aten.addmm.default")
 def addmm(b: Lowering, self: Value, mat1: Value, mat2: Value, beta: float = 1, alpha: float = 1) -> Value:
-    """addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1): beta * self + alpha * mat1 mat2"""
+    """addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, alpha=1): beta * self + alpha * mat1 mat2"""
     if mat1.dtype.is_float:
         return b.emit(ops.Gemm(float(alpha), float(beta)), mat1, mat2, self)
     return _scaled_sum(b, self, b.emit(ops.MatMul(), mat1, mat2), beta, alpha)
@@ -56,7 +57,7 @@ def _scaled_sum(b: Lowering, addend: Value, product: Value, beta: float, alpha: 
 
 @rules.imports("aten.einsum.default")
 def einsum(b: Lowering, equation: str, tensors: Sequence[Value], path: Sequence[int] | None = None) -> Value:
-    """einsum(str equation, Tensor[] tensors, *, int[]? path=None); an implicit output lists the single letters in order"""
+    """einsum(str equation, Tensor[] tensors, *, path); an implicit output lists the single letters in order"""
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
     if not arrow:
@@ -67,7 +68,12 @@ def einsum(b: Lowering, equation: str, tensors: Sequence[Value], path: Sequence[
 
 @rules.imports("aten.embedding.default")
 def embedding(
-    b: Lowering, weight: Value, indices: Value, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
+    b: Lowering,
+    weight: Value,
+    indices: Value,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
 ) -> Value:
     """embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, …); the rest concerns gradients"""
     return b.emit(ops.Embedding(), indices, weight)

@@ -14,7 +14,7 @@ from isomorph.ir.shapes import elements
 __all__ = ["Lowering", "Refusal", "axes_of", "axis_of"]
 
 
-class Refusal(Exception):  # noqa: N818 - becomes an `Unsupported` item of one UnsupportedError
+class Refusal(Exception):
     """What the current node asks for cannot be expressed; the text is the reason."""
 
 

@@ -1,5 +1,6 @@
 """Normalization layers, outside of training."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -26,14 +27,21 @@ def batch_norm(
     eps: float,
     cudnn_enabled: bool = False,
 ) -> Value:
-    """batch_norm(input, weight?, bias?, running_mean?, running_var?, bool training, float momentum, float eps, bool cudnn_enabled)"""
+    """batch_norm(input, weight?, bias?, running_mean?, running_var?, training, momentum, eps, cudnn_enabled)"""
     b.require(not training and running_mean is not None and running_var is not None, _TRAINING)
     return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var)
 
 
 @rules.imports("aten._native_batch_norm_legit_no_training.default")
 def native_batch_norm(
-    b: Lowering, input: Value, weight: Value | None, bias: Value | None, running_mean: Value, running_var: Value, momentum: float, eps: float
+    b: Lowering,
+    input: Value,
+    weight: Value | None,
+    bias: Value | None,
+    running_mean: Value,
+    running_var: Value,
+    momentum: float,
+    eps: float,
 ) -> tuple[Value | None, ...]:
     """_native_batch_norm_legit_no_training(…) -> (Tensor, empty, empty), as decomposed"""
     return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var), None, None
@@ -49,7 +57,7 @@ def layer_norm(
     eps: float = 1e-5,
     cudnn_enable: bool = True,
 ) -> Value:
-    """layer_norm(input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps=1e-05, bool cudnn_enable=True)"""
+    """layer_norm(input, SymInt[] normalized_shape, weight?, bias?, float eps=1e-05, bool cudnn_enable=True)"""
     return b.emit(ops.LayerNormalization(eps, input.rank - len(normalized_shape)), input, weight, bias)
 
 
@@ -63,9 +71,14 @@ def native_layer_norm(
 
 @rules.imports("aten.group_norm.default")
 def group_norm(
-    b: Lowering, input: Value, num_groups: int, weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5,
+    b: Lowering,
+    input: Value,
+    num_groups: int,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
     cudnn_enabled: bool = True,
-) -> Value:  # fmt: skip
+) -> Value:
     """group_norm(input, int num_groups, Tensor? weight, Tensor? bias, float eps=1e-05, bool cudnn_enabled=True)"""
     return b.emit(ops.GroupNormalization(epsilon=eps, axis=1, num_groups=num_groups), input, weight, bias)
 
@@ -83,7 +96,7 @@ def instance_norm(
     eps: float,
     cudnn_enabled: bool = False,
 ) -> Value:
-    """instance_norm(input, weight?, bias?, running_mean?, running_var?, bool use_input_stats, momentum, eps, cudnn_enabled)"""
+    """instance_norm(input, weight?, bias?, running_mean?, running_var?, use_input_stats, momentum, eps, …)"""
     if not use_input_stats:
         return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var)
     return b.emit(ops.InstanceNormalization(eps, 1), input, weight, bias)
@@ -93,7 +106,7 @@ def instance_norm(
 def rms_norm(
     b: Lowering, input: Value, normalized_shape: Sequence[int], weight: Value | None = None, eps: float | None = None
 ) -> Value:
-    """rms_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, float? eps=None); the default is the type's epsilon"""
+    """rms_norm(input, SymInt[] normalized_shape, weight?, float? eps=None); by default the type's epsilon"""
     wide = np.finfo(np.float64 if input.dtype.itemsize == 8 else np.float32)
     chosen = float(wide.eps) if eps is None else eps
     return b.emit(ops.RMSNormalization(chosen, input.rank - len(normalized_shape)), input, weight)

@@ -1,5 +1,6 @@
 """Pooling."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,7 +21,13 @@ def _pairs(padding: Ints, rank: int) -> tuple[tuple[int, int], ...]:
 def _register_max(rank: int) -> None:
     @rules.imports(f"aten.max_pool{rank}d.default")
     def max_pool(
-        b: Lowering, self: Value, kernel_size: Ints, stride: Ints = (), padding: Ints = (0,), dilation: Ints = (1,), ceil_mode: bool = False
+        b: Lowering,
+        self: Value,
+        kernel_size: Ints,
+        stride: Ints = (),
+        padding: Ints = (0,),
+        dilation: Ints = (1,),
+        ceil_mode: bool = False,
     ) -> Value:
         kernel = per_axis(kernel_size, rank)
         strides = per_axis(stride, rank) if stride else kernel
@@ -29,11 +36,19 @@ def _register_max(rank: int) -> None:
 
     @rules.imports(f"aten.max_pool{rank}d_with_indices.default")
     def with_indices(
-        b: Lowering, self: Value, kernel_size: Ints, stride: Ints = (), padding: Ints = (0,), dilation: Ints = (1,), ceil_mode: bool = False
+        b: Lowering,
+        self: Value,
+        kernel_size: Ints,
+        stride: Ints = (),
+        padding: Ints = (0,),
+        dilation: Ints = (1,),
+        ceil_mode: bool = False,
     ) -> tuple[Value | None, ...]:
         return max_pool(b, self, kernel_size, stride, padding, dilation, ceil_mode), None
 
-    max_pool.__doc__ = f"max_pool{rank}d(Tensor self, int[] kernel_size, stride=[], padding=0, dilation=1, bool ceil_mode=False)"
+    max_pool.__doc__ = (
+        f"max_pool{rank}d(Tensor self, int[] kernel_size, stride=[], padding=0, dilation=1, bool ceil_mode=False)"
+    )
     with_indices.__doc__ = f"max_pool{rank}d_with_indices(…) -> (Tensor, Tensor indices); the indices are not expressed"
 
 
@@ -54,10 +69,14 @@ def _register_average(rank: int) -> None:
         pads = _pairs(padding, rank)
         if divisor_override is not None:
             return batched(b, self, rank, lambda x: _sum_pool(b, x, kernel, strides, pads, ceil_mode, divisor_override))
-        op = ops.AveragePool(kernel, strides, pads, (1,) * rank, ceil_mode, count_include_pad and any(begin for begin, _ in pads))
+        op = ops.AveragePool(
+            kernel, strides, pads, (1,) * rank, ceil_mode, count_include_pad and any(begin for begin, _ in pads)
+        )
         return batched(b, self, rank, lambda x: b.emit(op, x))
 
-    avg_pool.__doc__ = f"avg_pool{rank}d(Tensor self, int[] kernel_size, stride=[], padding=0, ceil_mode, count_include_pad, divisor)"
+    avg_pool.__doc__ = (
+        f"avg_pool{rank}d(Tensor self, int[] kernel_size, stride=[], padding=0, ceil_mode, count_include_pad, divisor)"
+    )
 
 
 def _sum_pool(
@@ -93,7 +112,9 @@ def _register_adaptive(rank: int) -> None:
         return batched(b, self, rank, lambda x: _adaptive(b, x, per_axis(output_size, rank), average=False)), None
 
     average.__doc__ = f"adaptive_avg_pool{rank}d(Tensor self, SymInt[] output_size)"
-    maximum.__doc__ = f"adaptive_max_pool{rank}d(Tensor self, int[] output_size) -> (Tensor, Tensor indices); no indices"
+    maximum.__doc__ = (
+        f"adaptive_max_pool{rank}d(Tensor self, int[] output_size) -> (Tensor, Tensor indices); no indices"
+    )
 
 
 for _rank in (1, 2, 3):
@@ -119,7 +140,11 @@ def _adaptive(b: Lowering, x: Value, wanted: Sequence[int | None], *, average: b
     if len(windows) == rank:
         kernel = tuple(windows)
         none = ((0, 0),) * rank
-        op = ops.AveragePool(kernel, kernel, none, (1,) * rank) if average else ops.MaxPool(kernel, kernel, none, (1,) * rank)
+        op = (
+            ops.AveragePool(kernel, kernel, none, (1,) * rank)
+            if average
+            else ops.MaxPool(kernel, kernel, none, (1,) * rank)
+        )
     else:
         op = (ops.AdaptiveAveragePool if average else ops.AdaptiveMaxPool)(tuple(wanted))
     return b.emit(op, x)

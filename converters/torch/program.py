@@ -57,8 +57,9 @@ class ProgramNode:
 
 @dataclass(slots=True)
 class Program:
-    """inputs and outputs in the order of the signature; `types` as torch recorded them, for all tensors where expressible.
+    """A program: inputs and outputs in the order of the signature, nodes in the order of execution.
 
+    types       as torch recorded them, for all tensors whose sizes are expressible
     parameters  by the name of the tensor in the graph; tied weights are one `Parameter` under several names
     outputs     (name, value); a value is a Ref or a plain number
     refusals    what the signature asks for and the IR cannot express (buffers that change)
@@ -98,7 +99,7 @@ _OF_TORCH = re.compile(r"(^|/)torch/(nn|utils|fx|export|_\w+|functional\.py)\b")
 
 
 def user_frame(trace: str) -> tuple[str, int, str]:
-    """(file, line, code) of the innermost frame that is not torch's own; the file relative to its package, or its name."""
+    """(file, line, code) of the innermost frame that is not torch's own; the file from its package on."""
     for match in reversed(list(_FRAME.finditer(trace))):
         file = match["file"].replace("\\", "/")
         if not _OF_TORCH.search(file):

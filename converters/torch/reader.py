@@ -13,8 +13,14 @@ from typing import Any
 from isomorph.converters.archive import Archive, parse_json
 from isomorph.converters.torch.importer import import_program
 from isomorph.converters.torch.program import (
-    Opaque, Program, ProgramNode, Ref, output_names, range_of, read_scope,
-)  # fmt: skip
+    Opaque,
+    Program,
+    ProgramNode,
+    Ref,
+    output_names,
+    range_of,
+    read_scope,
+)
 from isomorph.converters.torch.symbols import Inexpressible, Symbols, name_symbols, unify
 from isomorph.errors import MalformedError, UnsafeError, Unsupported, UnsupportedError, UsageError
 from isomorph.ir import Dim, DimRange, DType, MappedTensor, Model, Parameter, Shape, Sym, TensorType
@@ -28,10 +34,26 @@ _MAJOR = 8
 _MODEL_LIMIT = 1 << 30
 _STRIDED = 7
 _DTYPES = {
-    1: DType.UINT8, 2: DType.INT8, 3: DType.INT16, 4: DType.INT32, 5: DType.INT64, 6: DType.FLOAT16, 7: DType.FLOAT32, 8: DType.FLOAT64,
-    10: DType.COMPLEX64, 11: DType.COMPLEX128, 12: DType.BOOL, 13: DType.BFLOAT16, 28: DType.UINT16, 29: DType.FLOAT8_E4M3FN,
-    30: DType.FLOAT8_E5M2, 31: DType.FLOAT8_E4M3FNUZ, 32: DType.FLOAT8_E5M2FNUZ, 34: DType.UINT32, 35: DType.UINT64,
-}  # fmt: skip
+    1: DType.UINT8,
+    2: DType.INT8,
+    3: DType.INT16,
+    4: DType.INT32,
+    5: DType.INT64,
+    6: DType.FLOAT16,
+    7: DType.FLOAT32,
+    8: DType.FLOAT64,
+    10: DType.COMPLEX64,
+    11: DType.COMPLEX128,
+    12: DType.BOOL,
+    13: DType.BFLOAT16,
+    28: DType.UINT16,
+    29: DType.FLOAT8_E4M3FN,
+    30: DType.FLOAT8_E5M2,
+    31: DType.FLOAT8_E4M3FNUZ,
+    32: DType.FLOAT8_E5M2FNUZ,
+    34: DType.UINT32,
+    35: DType.UINT64,
+}
 """ScalarType of torch/_export/serde/schema.py."""
 
 
@@ -50,7 +72,7 @@ def read_program(path: Path, *, inputs: Inputs | None = None) -> Program:
         root, name = _find_model(archive)
         try:
             return _ProgramReader(archive, root, name, inputs or {}).read()
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
             raise MalformedError(
                 f"{root}/models/{name}.json does not follow the schema of exported programs",
                 at=str(path),
@@ -82,7 +104,9 @@ class _ProgramReader:
         self.overrides = inputs
         order = f"{root}/byteorder"
         if order in archive and archive.read(order, limit=64).strip() != b"little":
-            raise UnsupportedError(f"read {archive.path.name}", [Unsupported("byteorder", "the weights are big-endian")])
+            raise UnsupportedError(
+                f"read {archive.path.name}", [Unsupported("byteorder", "the weights are big-endian")]
+            )
         self.document = self._json(f"{root}/models/{name}.json")
         version = self.document["schema_version"]
         if version["major"] != _MAJOR:
@@ -102,19 +126,31 @@ class _ProgramReader:
 
     def read(self) -> Program:
         ranges = {
-            symbol: range_of(span["min_val"], span["max_val"]) for symbol, span in self.document["range_constraints"].items()
+            symbol: range_of(span["min_val"], span["max_val"])
+            for symbol, span in self.document["range_constraints"].items()
         }
         specs = [_only(spec) for spec in self.module["signature"]["input_specs"]]
-        users = [spec["arg"]["as_tensor"]["name"] for kind, spec in specs if kind == "user_input" and "as_tensor" in spec["arg"]]
+        users = [
+            spec["arg"]["as_tensor"]["name"]
+            for kind, spec in specs
+            if kind == "user_input" and "as_tensor" in spec["arg"]
+        ]
         dims = self._name_dims(users, ranges)
         parameters = self._parameters(specs)
         self.types: dict[str, TensorType] = {}
         nodes = self._nodes(self.graph, "", {})
         outputs = self._outputs()
         return Program(
-            self._title(), [(name, self.types[name]) for name in users], parameters, nodes, outputs, self.types, dims, self.refusals,
+            self._title(),
+            [(name, self.types[name]) for name in users],
+            parameters,
+            nodes,
+            outputs,
+            self.types,
+            dims,
+            self.refusals,
             ("torch", f"pt2 schema {_MAJOR}.{self.document['schema_version']['minor']}"),
-        )  # fmt: skip
+        )
 
     def _title(self) -> str:
         """The class of the root module, else the name of the archive."""
@@ -129,7 +165,9 @@ class _ProgramReader:
         raw = [(name, self._type(self.graph["tensor_values"][name])) for name in users]
         unknown = set(self.overrides) - set(users)
         if unknown:
-            raise UsageError(f"there is no input {', '.join(sorted(unknown))}", advice=f"the inputs are {', '.join(users)}")
+            raise UsageError(
+                f"there is no input {', '.join(sorted(unknown))}", advice=f"the inputs are {', '.join(users)}"
+            )
         names = name_symbols([(name, kind.shape) for name, kind in raw if kind], {}, ranges)
         renamed = Symbols({symbol: Sym(name) for symbol, name in names.items()})
         spans = {names[symbol]: span for symbol, span in ranges.items() if symbol in names}
@@ -140,7 +178,7 @@ class _ProgramReader:
             if kind is None:
                 raise MalformedError(f"the input {name} has no readable shape")
             if name in self.overrides:
-                unify(name, kind.shape, kind.dtype, self.overrides[name], bindings, spans)
+                unify(name, kind.shape, kind.dtype, self.overrides[name], bindings=bindings, ranges=spans)
         self.symbols = Symbols({symbol: bindings.get(name, Sym(name)) for symbol, name in names.items()})
         return _bound_ranges(spans, bindings)
 
@@ -171,7 +209,15 @@ class _ProgramReader:
             if kind not in ("parameter", "buffer", "tensor_constant"):
                 self.refusals.append(Unsupported(kind, "an input of this kind is not expressed"))
                 continue
-            title = _text(spec["parameter_name" if kind == "parameter" else "buffer_name" if kind == "buffer" else "tensor_constant_name"])
+            title = _text(
+                spec[
+                    "parameter_name"
+                    if kind == "parameter"
+                    else "buffer_name"
+                    if kind == "buffer"
+                    else "tensor_constant_name"
+                ]
+            )
             folder, entry = ("weights", weights.get(title)) if title in weights else ("constants", constants.get(title))
             if entry is None:
                 raise MalformedError(f"the archive has no data for {title}", at=str(self.archive.path))
@@ -197,7 +243,9 @@ class _ProgramReader:
         meta = entry["tensor_meta"]
         dtype = _DTYPES.get(meta["dtype"])
         if dtype is None or meta["layout"] != _STRIDED:
-            item = Unsupported(title, f"its element type (code {meta['dtype']}) or layout (code {meta['layout']}) has no counterpart")
+            item = Unsupported(
+                title, f"its element type (code {meta['dtype']}) or layout (code {meta['layout']}) has no counterpart"
+            )
             raise UnsupportedError(f"read {self.archive.path.name}", [item])
         shape = [_integer(size["as_int"]) for size in meta["sizes"]]
         strides = [_integer(stride["as_int"]) for stride in meta["strides"]]
@@ -214,14 +262,21 @@ class _ProgramReader:
                 at=member,
                 because=f"{dtype}{shape}, strides {strides}, from element {start}: the member has {available} bytes",
             )
-        plain = count == 0 or strides == _c_order(shape) or all(
-            size == 1 or stride == wanted for size, stride, wanted in zip(shape, strides, _c_order(shape), strict=True)
+        plain = (
+            count == 0
+            or strides == _c_order(shape)
+            or all(
+                size == 1 or stride == wanted
+                for size, stride, wanted in zip(shape, strides, _c_order(shape), strict=True)
+            )
         )
-        data = MappedTensor(self.archive.path, offset + start * dtype.itemsize, dtype, shape, None if plain else strides)
+        data = MappedTensor(
+            self.archive.path, offset + start * dtype.itemsize, dtype, shape, None if plain else strides
+        )
         return data, (member, start, dtype, tuple(shape), tuple(strides)) if count else (title,)
 
     def _nodes(self, graph: Json, prefix: str, bound: Mapping[str, Any]) -> list[ProgramNode]:
-        """The nodes of a graph, those of inner graphs in line; `bound` maps an inner graph's inputs to outer tensors."""
+        """The nodes of a graph, inner graphs in line; `bound` maps an inner graph's inputs to outer tensors."""
         reader = _GraphReader(graph, prefix, bound, self.symbols)
         for name, meta in graph["tensor_values"].items():
             kind = self._type(meta)
@@ -267,7 +322,9 @@ class _ProgramReader:
             elif kind != "user_input_mutation":
                 self.refusals.append(Unsupported(kind, "an output of this kind is not expressed"))
         entries = self.module["module_call_graph"]
-        spec = next((each["signature"]["out_spec"] for each in entries if each["fqn"] == "" and each["signature"]), None)
+        spec = next(
+            (each["signature"]["out_spec"] for each in entries if each["fqn"] == "" and each["signature"]), None
+        )
         names = output_names(spec, len(values))
         return [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
 
@@ -352,7 +409,11 @@ class _GraphReader:
         return next((size for size in sizes if isinstance(size, Opaque)), sizes)
 
     def sym_float(self, value: Json) -> Any:
-        return _number(value["as_float"]) if "as_float" in value else Opaque("a number computed from sizes is not expressed")
+        return (
+            _number(value["as_float"])
+            if "as_float" in value
+            else Opaque("a number computed from sizes is not expressed")
+        )
 
     def sym_bool(self, value: Json) -> Any:
         return value["as_bool"] if "as_bool" in value else Opaque("a condition on sizes is not expressed")
@@ -436,4 +497,3 @@ def _c_order(shape: Sequence[int]) -> list[int]:
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * shape[axis + 1]
     return strides
-

@@ -1,12 +1,12 @@
 """Reductions, arg-reductions, running sums and norms."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
 from isomorph.converters.torch.lowering import Lowering, axes_of, axis_of
-from isomorph.converters.torch.promotion import Number
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import DType, Value, ops
 from isomorph.ir.op import Op
@@ -40,7 +40,9 @@ def total(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False, dty
 
 
 @rules.imports("aten.prod.default", "aten.prod.dim_int")
-def product(b: Lowering, self: Value, dim: int | None = None, keepdim: bool = False, dtype: DType | None = None) -> Value:
+def product(
+    b: Lowering, self: Value, dim: int | None = None, keepdim: bool = False, dtype: DType | None = None
+) -> Value:
     """prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None)"""
     return _reduced(b, ops.ReduceProd, _summable(b, self, dtype), dim, keepdim)
 
@@ -102,23 +104,19 @@ def all_of(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False) ->
     return b.cast(_reduced(b, ops.ReduceMin, truth, dim, keepdim), DType.BOOL)
 
 
-def _variance(b: Lowering, x: Value, dim: Dims, correction: Number, keepdim: bool) -> tuple[Value, Value]:
-    """(variance, mean): sum((x - mean)^2) / max(0, n - correction)."""
+def _variance(b: Lowering, x: Value, dim: Dims, correction: float, keepdim: bool) -> Value:
+    """sum((x - mean)^2) / max(0, n - correction)."""
     axes = axes_of(dim, x)
-    center = b.emit(ops.ReduceMean(axes), x)
-    deviation = b.emit(ops.Sub(), x, center)
+    deviation = b.emit(ops.Sub(), x, b.emit(ops.ReduceMean(axes), x))
     squares = b.emit(ops.ReduceSum(axes, keepdim), b.emit(ops.Mul(), deviation, deviation))
     count = elements(x.shape[axis] for axis in axes)
     if isinstance(count, int):
-        divisor = b.number(float(max(0, count - correction)), x.dtype)  # type: ignore[operator]
-    else:
-        b.require(isinstance(correction, int) or correction == int(correction), f"correction={correction} of a symbolic size")
-        divisor = b.number(dim_max(0, count - int(correction)), x.dtype)
-    mean_value = center if keepdim else b.emit(ops.ReduceMean(axes, keepdims=False), x)
-    return b.emit(ops.Div(), squares, divisor), mean_value
+        return b.emit(ops.Div(), squares, b.number(float(max(0, count - correction)), x.dtype))
+    b.require(correction == int(correction), f"correction={correction} of a symbolic size")
+    return b.emit(ops.Div(), squares, b.number(dim_max(0, count - int(correction)), x.dtype))
 
 
-def _correction(unbiased: bool | None, correction: Number | None) -> Number:
+def _correction(unbiased: bool | None, correction: float | None) -> float:
     if unbiased is not None:
         return 1 if unbiased else 0
     return 1 if correction is None else correction
@@ -126,15 +124,25 @@ def _correction(unbiased: bool | None, correction: Number | None) -> Number:
 
 @rules.imports("aten.var.default", "aten.var.dim", "aten.var.correction")
 def var(
-    b: Lowering, self: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, correction: Number | None = None
+    b: Lowering,
+    self: Value,
+    dim: Dims = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    correction: float | None = None,
 ) -> Value:
-    """var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False); the default is 1"""
-    return _variance(b, self, dim, _correction(unbiased, correction), keepdim)[0]
+    """var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=1, bool keepdim=False)"""
+    return _variance(b, self, dim, _correction(unbiased, correction), keepdim)
 
 
 @rules.imports("aten.std.default", "aten.std.dim", "aten.std.correction")
 def std(
-    b: Lowering, self: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, correction: Number | None = None
+    b: Lowering,
+    self: Value,
+    dim: Dims = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    correction: float | None = None,
 ) -> Value:
     """std.correction(…): the square root of var"""
     return b.emit(ops.Sqrt(), var(b, self, dim, unbiased, keepdim, correction))
@@ -142,19 +150,28 @@ def std(
 
 @rules.imports("aten.var_mean.default", "aten.var_mean.dim", "aten.var_mean.correction")
 def var_mean(
-    b: Lowering, self: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, correction: Number | None = None
+    b: Lowering,
+    self: Value,
+    dim: Dims = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    correction: float | None = None,
 ) -> tuple[Value, ...]:
     """var_mean.correction(…) -> (variance, mean)"""
-    return _variance(b, self, dim, _correction(unbiased, correction), keepdim)
+    return var(b, self, dim, unbiased, keepdim, correction), mean(b, self, dim, keepdim)
 
 
 @rules.imports("aten.std_mean.default", "aten.std_mean.dim", "aten.std_mean.correction")
 def std_mean(
-    b: Lowering, self: Value, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, correction: Number | None = None
+    b: Lowering,
+    self: Value,
+    dim: Dims = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    correction: float | None = None,
 ) -> tuple[Value, ...]:
     """std_mean.correction(…) -> (standard deviation, mean)"""
-    variance, center = _variance(b, self, dim, _correction(unbiased, correction), keepdim)
-    return b.emit(ops.Sqrt(), variance), center
+    return std(b, self, dim, unbiased, keepdim, correction), mean(b, self, dim, keepdim)
 
 
 @rules.imports("aten.linalg_vector_norm.default")
@@ -176,7 +193,9 @@ def vector_norm(
     return b.emit(ops.Pow(), _reduced(b, ops.ReduceSum, powers, dim, keepdim), b.number(1 / float(ord), x.dtype))
 
 
-@rules.imports("aten.norm.Scalar", "aten.norm.ScalarOpt_dim", "aten.norm.ScalarOpt_dim_dtype", "aten.norm.ScalarOpt_dtype")
+@rules.imports(
+    "aten.norm.Scalar", "aten.norm.ScalarOpt_dim", "aten.norm.ScalarOpt_dim_dtype", "aten.norm.ScalarOpt_dtype"
+)
 def norm(
     b: Lowering, self: Value, p: float | None = 2, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None
 ) -> Value:

@@ -1,5 +1,6 @@
 """Upsampling and interpolation, as torch.nn.functional.interpolate leaves it."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -46,9 +47,14 @@ def _register_nearest(rank: int, name: str, **how: Any) -> None:
 
     @rules.imports(f"aten.{name}{rank}d.default")
     def plain(
-        b: Lowering, self: Value, output_size: Sequence[Dim], scales: float | None = None, scales_d: float | None = None,
-        scales_h: float | None = None, scales_w: float | None = None,
-    ) -> Value:  # fmt: skip
+        b: Lowering,
+        self: Value,
+        output_size: Sequence[Dim],
+        scales: float | None = None,
+        scales_d: float | None = None,
+        scales_h: float | None = None,
+        scales_w: float | None = None,
+    ) -> Value:
         given = {1: (scales,), 2: (scales_h, scales_w), 3: (scales_d, scales_h, scales_w)}[rank]
         return _resized(b, self, output_size, _scales(*given), **how)
 
@@ -59,7 +65,9 @@ def _register_nearest(rank: int, name: str, **how: Any) -> None:
 for _rank in (1, 2, 3):
     _register_nearest(_rank, "upsample_nearest", mode="nearest", coordinates="asymmetric", nearest_mode="floor")
     # floor((o + 1/2) / s) is the nearest cell to the half-pixel coordinate, halves up
-    _register_nearest(_rank, "_upsample_nearest_exact", mode="nearest", coordinates="half_pixel", nearest_mode="round_prefer_ceil")
+    _register_nearest(
+        _rank, "_upsample_nearest_exact", mode="nearest", coordinates="half_pixel", nearest_mode="round_prefer_ceil"
+    )
 
 
 def _register_smooth(rank: int, name: str, **how: Any) -> None:
@@ -74,9 +82,15 @@ def _register_smooth(rank: int, name: str, **how: Any) -> None:
 
     @rules.imports(f"aten.{name}.default")
     def plain(
-        b: Lowering, self: Value, output_size: Sequence[Dim], align_corners: bool, scales: float | None = None,
-        scales_d: float | None = None, scales_h: float | None = None, scales_w: float | None = None,
-    ) -> Value:  # fmt: skip
+        b: Lowering,
+        self: Value,
+        output_size: Sequence[Dim],
+        align_corners: bool,
+        scales: float | None = None,
+        scales_d: float | None = None,
+        scales_h: float | None = None,
+        scales_w: float | None = None,
+    ) -> Value:
         given = {1: (scales,), 2: (scales_h, scales_w), 3: (scales_d, scales_h, scales_w)}[rank]
         return _resized(b, self, output_size, _scales(*given), coordinates=coordinates(align_corners), **how)
 

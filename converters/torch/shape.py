@@ -1,5 +1,6 @@
 """Operations that move, cut, join, repeat and create elements."""
 
+# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 import math
@@ -21,7 +22,8 @@ _LAST = 2**63 - 1
 def view(b: Lowering, self: Value, size: Sizes | None = None, shape: Sizes | None = None) -> Value:
     """view(Tensor self, SymInt[] size), reshape(Tensor self, SymInt[] shape)"""
     wanted = size if size is not None else shape
-    assert wanted is not None
+    if wanted is None:
+        raise b.refusal("it has no size")
     return b.reshape(self, b.size(wanted, self.shape))
 
 
@@ -86,7 +88,9 @@ def movedim(b: Lowering, self: Value, source: Sequence[int] | int, destination: 
     targets = [axis_of(dim, self) for dim in ((destination,) if isinstance(destination, int) else destination)]
     rest = iter(axis for axis in range(self.rank) if axis not in origins)
     placed = dict(zip(targets, origins, strict=True))
-    return b.emit(ops.Transpose(tuple(placed[axis] if axis in placed else next(rest) for axis in range(self.rank))), self)
+    return b.emit(
+        ops.Transpose(tuple(placed[axis] if axis in placed else next(rest) for axis in range(self.rank))), self
+    )
 
 
 @rules.imports("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
@@ -123,14 +127,16 @@ def _expanded(b: Lowering, x: Value, size: Sizes) -> Value:
 @rules.imports("aten.repeat.default", "aten.tile.default")
 def repeat(b: Lowering, self: Value, repeats: Sizes | None = None, dims: Sizes | None = None) -> Value:
     """repeat(Tensor self, SymInt[] repeats), tile(Tensor self, SymInt[] dims)"""
-    counts = tuple(repeats if repeats is not None else dims or ())
+    counts: tuple[Dim, ...] = tuple(repeats if repeats is not None else dims or ())
     counts = (1,) * (self.rank - len(counts)) + counts
     x = b.reshape(self, (1,) * (len(counts) - self.rank) + self.shape)
     return b.emit(ops.Tile(counts), x)
 
 
 @rules.imports("aten.repeat_interleave.self_int")
-def repeat_interleave(b: Lowering, self: Value, repeats: int, dim: int | None = None, output_size: Dim | None = None) -> Value:
+def repeat_interleave(
+    b: Lowering, self: Value, repeats: int, dim: int | None = None, output_size: Dim | None = None
+) -> Value:
     """repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None): each element `repeats` times in a row"""
     x = self if dim is not None else b.reshape(self, (elements(self.shape),))
     axis = axis_of(dim or 0, x)
@@ -167,6 +173,9 @@ def _split(b: Lowering, x: Value, axis: int, sizes: Sizes) -> Sequence[Value]:
 def _even(b: Lowering, x: Value, axis: int, size: Dim) -> Sequence[Value]:
     total = b.static(x.shape[axis], "the axis that is split")
     length = max(b.static(size, "the size of the pieces"), 1)
+    b.require(
+        max(-(-total // length), 1) == len(b.recorded), f"{len(b.recorded)} pieces of {length} do not make up {total}"
+    )
     sizes = [min(length, total - start) for start in range(0, total, length)] or [0]
     return _split(b, x, axis, sizes)
 
@@ -193,8 +202,8 @@ def _recorded_sizes(b: Lowering, axis: int) -> Sizes:
     """What torch recorded for the pieces of a symbolic axis."""
     sizes = []
     for kind in b.recorded:
-        b.require(kind is not None, "the sizes of the pieces are not known")
-        assert kind is not None
+        if kind is None or kind.rank <= axis:
+            raise b.refusal("the sizes of the pieces are not known")
         sizes.append(kind.shape[axis])
     return sizes
 
@@ -219,10 +228,7 @@ def unbind(b: Lowering, self: Value, dim: int = 0) -> Sequence[Value]:
 def select(b: Lowering, self: Value, dim: int, index: Dim) -> Value:
     """select.int(Tensor self, int dim, SymInt index): the elements at one index, without the axis"""
     axis = axis_of(dim, self)
-    if index == -1:
-        end: Dim | None = None
-    else:
-        end = index + 1
+    end = None if index == -1 else index + 1
     return b.emit(ops.Squeeze((axis,)), b.emit(ops.Slice((axis,), (index,), (end,), (1,)), self))
 
 
@@ -233,7 +239,7 @@ def slice_axis(
     """slice.Tensor(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1)"""
     axis = axis_of(dim, self)
     size = self.shape[axis]
-    stop = None if end is None or end == _LAST or end == size else end
+    stop = None if end is None or end in (_LAST, size) else end
     begin = 0 if start is None else start
     if isinstance(stop, int) and isinstance(size, int) and stop >= size:
         stop = None
@@ -249,8 +255,11 @@ def narrow(b: Lowering, self: Value, dim: int, start: Dim, length: Dim) -> Value
 
 
 _MODES: dict[str, Literal["constant", "reflect", "edge", "wrap"]] = {
-    "constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap",
-}  # fmt: skip
+    "constant": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}
 
 
 @rules.imports("aten.pad.default")
@@ -358,25 +367,40 @@ def _kind(value: Number) -> DType:
 
 @rules.imports("aten.full.default")
 def full(
-    b: Lowering, size: Sizes, fill_value: Number, dtype: DType | None = None, layout: object = None, device: object = None,
+    b: Lowering,
+    size: Sizes,
+    fill_value: Number,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
     pin_memory: object = None,
-) -> Value:  # fmt: skip
+) -> Value:
     """full(SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, …)"""
     return _filled(b, size, fill_value, dtype or _kind(fill_value))
 
 
 @rules.imports("aten.zeros.default", "aten.empty.memory_format")
 def zeros(
-    b: Lowering, size: Sizes, dtype: DType | None = None, layout: object = None, device: object = None, pin_memory: object = None,
+    b: Lowering,
+    size: Sizes,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
     memory_format: object = None,
-) -> Value:  # fmt: skip
+) -> Value:
     """zeros(SymInt[] size, …); `empty` is written before it is read, so that zeros do as well"""
     return _filled(b, size, 0, dtype or DType.FLOAT32)
 
 
 @rules.imports("aten.ones.default")
 def ones(
-    b: Lowering, size: Sizes, dtype: DType | None = None, layout: object = None, device: object = None, pin_memory: object = None
+    b: Lowering,
+    size: Sizes,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
 ) -> Value:
     """ones(SymInt[] size, *, ScalarType? dtype=None, …)"""
     return _filled(b, size, 1, dtype or DType.FLOAT32)
@@ -384,34 +408,58 @@ def ones(
 
 @rules.imports("aten.new_full.default", "aten.full_like.default")
 def full_like(
-    b: Lowering, self: Value, size: Sizes | None = None, fill_value: Number = 0, dtype: DType | None = None, layout: object = None,
-    device: object = None, pin_memory: object = None, memory_format: object = None,
-) -> Value:  # fmt: skip
+    b: Lowering,
+    self: Value,
+    size: Sizes | None = None,
+    fill_value: Number = 0,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+    memory_format: object = None,
+) -> Value:
     """new_full(Tensor self, SymInt[] size, Scalar fill_value, …), full_like(Tensor self, Scalar fill_value, …)"""
     return _filled(b, self.shape if size is None else size, fill_value, dtype or self.dtype)
 
 
 @rules.imports("aten.new_zeros.default", "aten.zeros_like.default", "aten.new_empty.default", "aten.empty_like.default")
 def zeros_like(
-    b: Lowering, self: Value, size: Sizes | None = None, dtype: DType | None = None, layout: object = None, device: object = None,
-    pin_memory: object = None, memory_format: object = None,
-) -> Value:  # fmt: skip
+    b: Lowering,
+    self: Value,
+    size: Sizes | None = None,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+    memory_format: object = None,
+) -> Value:
     """new_zeros(Tensor self, SymInt[] size, …), zeros_like(Tensor self, …)"""
     return full_like(b, self, size, 0, dtype)
 
 
 @rules.imports("aten.new_ones.default", "aten.ones_like.default")
 def ones_like(
-    b: Lowering, self: Value, size: Sizes | None = None, dtype: DType | None = None, layout: object = None, device: object = None,
-    pin_memory: object = None, memory_format: object = None,
-) -> Value:  # fmt: skip
+    b: Lowering,
+    self: Value,
+    size: Sizes | None = None,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+    memory_format: object = None,
+) -> Value:
     """new_ones(Tensor self, SymInt[] size, …), ones_like(Tensor self, …)"""
     return full_like(b, self, size, 1, dtype)
 
 
 @rules.imports("aten.scalar_tensor.default")
 def scalar_tensor(
-    b: Lowering, s: Number, dtype: DType | None = None, layout: object = None, device: object = None, pin_memory: object = None
+    b: Lowering,
+    s: Number,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
 ) -> Value:
     """scalar_tensor(Scalar s, *, ScalarType? dtype=None, …)"""
     return b.number(s, dtype or DType.FLOAT32)
@@ -419,17 +467,23 @@ def scalar_tensor(
 
 @rules.imports("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
 def arange(
-    b: Lowering, end: Number, start: Number = 0, step: Number = 1, dtype: DType | None = None, layout: object = None,
-    device: object = None, pin_memory: object = None,
-) -> Value:  # fmt: skip
-    """arange.start_step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, …): ceil((end - start) / step) numbers"""
+    b: Lowering,
+    end: Number,
+    start: Number = 0,
+    step: Number = 1,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+) -> Value:
+    """arange.start_step(Scalar start, Scalar end, Scalar step=1, *, dtype, …): ceil((end - start) / step) numbers"""
     kind = dtype or (DType.FLOAT32 if any(isinstance(bound, float) for bound in (start, end, step)) else DType.INT64)
     if isinstance(start, float) or isinstance(end, float) or isinstance(step, float):
-        b.require(not any(isinstance(bound, Sym) for bound in (start, end, step)), "a symbolic bound beside a fractional one")
+        b.require(
+            not any(isinstance(bound, Sym) for bound in (start, end, step)), "a symbolic bound beside a fractional one"
+        )
         length: Dim = math.ceil((float(end) - float(start)) / float(step))  # type: ignore[arg-type]
     else:
         whole = b.static(step, "the step")
         length = ceil_div(end - start, whole) if whole > 0 else ceil_div(start - end, -whole)
     return b.emit(ops.Range(start, step, length, kind))  # type: ignore[arg-type]
-
-

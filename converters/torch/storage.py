@@ -1,8 +1,9 @@
 """In-place operations made functional: which names of a program share memory, and what each of them is now.
 
-A tensor of the program is a `Cell`. Names that are the same tensor share a cell; views have cells of their own that know
-their base. After an in-place operation the cell holds the new value. Its bases get the new elements written back, where
-the view can be undone; other views of the same memory are stale, and are made again from their base when they are read.
+A tensor of the program is a `Cell`. Names that are the same tensor share a cell; views have cells of their own that
+know their base. After an in-place operation the cell holds the new value. Its bases get the new elements written back,
+where the view can be undone; other views of the same memory are stale, and are made again from their base when they
+are read.
 What cannot be followed is refused when, and only when, it is read.
 """
 
@@ -24,14 +25,46 @@ IDENTITIES = frozenset({"aten.alias", "aten.detach", "aten.detach_", "aten.lift_
 
 _DROPOUTS = frozenset({"aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout"})
 
-VIEWS = _DROPOUTS | frozenset({"aten.view", "aten.unsqueeze", "aten.squeeze", "aten.transpose", "aten.permute", "aten.t", "aten.select",
-                   "aten.slice", "aten.expand", "aten.expand_as", "aten.view_as", "aten.split", "aten.split_with_sizes", "aten.chunk",
-                   "aten.unbind", "aten.narrow", "aten.unflatten", "aten.numpy_T", "aten.mT", "aten.swapaxes",
-                   "aten.movedim"})  # fmt: skip
+VIEWS = _DROPOUTS | frozenset(
+    {
+        "aten.view",
+        "aten.unsqueeze",
+        "aten.squeeze",
+        "aten.transpose",
+        "aten.permute",
+        "aten.t",
+        "aten.select",
+        "aten.slice",
+        "aten.expand",
+        "aten.expand_as",
+        "aten.view_as",
+        "aten.split",
+        "aten.split_with_sizes",
+        "aten.chunk",
+        "aten.unbind",
+        "aten.narrow",
+        "aten.unflatten",
+        "aten.numpy_T",
+        "aten.mT",
+        "aten.swapaxes",
+        "aten.movedim",
+    }
+)
 """Always return a view of `self` (dropout: the tensor itself, outside of training)."""
 
-MAYBE_VIEWS = frozenset({"aten.reshape", "aten.flatten", "aten.contiguous", "aten.to", "aten.type_as", "aten._unsafe_view",
-                         "aten.reshape_as", "aten.pad", "aten.tensor_split"})  # fmt: skip
+MAYBE_VIEWS = frozenset(
+    {
+        "aten.reshape",
+        "aten.flatten",
+        "aten.contiguous",
+        "aten.to",
+        "aten.type_as",
+        "aten._unsafe_view",
+        "aten.reshape_as",
+        "aten.pad",
+        "aten.tensor_split",
+    }
+)
 """Return a view of `self` or a copy, depending on strides or types."""
 
 
@@ -63,7 +96,13 @@ class Cell:
 
     def read(self, remake: Callable[[ProgramNode, int], Value]) -> Value | None:
         """The current value; `remake` computes an output of a view again."""
-        if self.stale and self.base is not None and self.node is not None and self.certain and not self.base.stale_root():
+        if (
+            self.stale
+            and self.base is not None
+            and self.node is not None
+            and self.certain
+            and not self.base.stale_root()
+        ):
             self.base.read(remake)
             self.value = remake(self.node, self.index)
             self.stale = ""

@@ -12,12 +12,12 @@ from functools import reduce
 
 from isomorph.errors import MalformedError, ShapeError, UsageError
 from isomorph.ir import Dim, DimRange, DType, Shape, Sym
-from isomorph.ir.shapes import ceil_div, dim_max, dim_min, format_shape, parse_dim, substitute
+from isomorph.ir.shapes import ceil_div, dim_max, dim_min, elements, format_shape, parse_dim, substitute
 
 __all__ = ["Inexpressible", "Symbols", "name_symbols", "unify"]
 
 
-class Inexpressible(Exception):  # noqa: N818 - caught where the expression is used, and reported there
+class Inexpressible(Exception):
     """An expression that a `Dim` cannot hold; the text is the reason."""
 
 
@@ -29,7 +29,7 @@ class Symbols:
         self._known: dict[str, Dim] = {}
 
     def dim(self, text: str) -> Dim:
-        """The expression as a Dim. Raises Inexpressible for one that a Dim cannot hold, MalformedError for no expression."""
+        """The expression as a Dim. Raises Inexpressible for what no Dim can hold, MalformedError for no expression."""
         if text not in self._known:
             self._known[text] = self._rename(_parse(text))
         return self._known[text]
@@ -59,6 +59,7 @@ def _parse(text: str) -> Dim:
 
 _TOKEN = re.compile(r"'[^']*'|[A-Za-z_]\w*|-?\d+|[(),=]")
 _DEEPEST = 64
+_MOST_TERMS = 64
 
 
 class _Parser:
@@ -72,7 +73,9 @@ class _Parser:
     def take(self, wanted: str | None = None) -> str:
         token = self.tokens[self.at]
         if wanted is not None and token != wanted:
-            raise MalformedError(f"{wanted!r} expected in the expression {self.text[:80]!r}", because=f"found {token!r}")
+            raise MalformedError(
+                f"{wanted!r} expected in the expression {self.text[:80]!r}", because=f"found {token!r}"
+            )
         self.at += 1
         return token
 
@@ -95,8 +98,8 @@ class _Parser:
         if function is None:
             raise Inexpressible(f"the function {name} in a size")
         try:
-            return function(arguments)
-        except (ValueError, TypeError) as error:
+            return _bounded(function(arguments), self.text)
+        except (ValueError, TypeError, IndexError) as error:
             raise MalformedError(f"wrong arguments in the expression {self.text[:80]!r}") from error
 
     def _leaf(self, kind: str) -> Dim:
@@ -123,8 +126,15 @@ def _power(base: Dim, exponent: Dim) -> Dim:
         raise Inexpressible(f"the power {exponent} in a size")
     result: Dim = 1
     for _ in range(exponent):
-        result = result * base
+        result = _bounded(result * base, "a power")
     return result
+
+
+def _bounded(dim: Dim, text: str) -> Dim:
+    """The dimension, unless it has so many terms that products of such would exhaust the memory."""
+    if isinstance(dim, Sym) and len(dim.terms) > _MOST_TERMS:
+        raise MalformedError(f"an expression has more than {_MOST_TERMS} terms: {text[:80]!r}")
+    return dim
 
 
 def _round_up(left: Dim, right: Dim) -> Dim:
@@ -135,15 +145,15 @@ def _round_up(left: Dim, right: Dim) -> Dim:
 
 _FUNCTIONS: dict[str, Callable[[Sequence[Dim]], Dim]] = {
     "Add": lambda arguments: sum(arguments, start=0),
-    "Mul": lambda arguments: reduce(lambda left, right: left * right, arguments, 1),
+    "Mul": elements,
     "Pow": _two(_power),
     "FloorDiv": _two(lambda left, right: left // right),
     "CleanDiv": _two(lambda left, right: left // right),
     "CeilDiv": _two(_round_up),
     "Mod": _two(lambda left, right: left % right),
     "PythonMod": _two(lambda left, right: left % right),
-    "Max": lambda arguments: reduce(dim_max, arguments),
-    "Min": lambda arguments: reduce(dim_min, arguments),
+    "Max": lambda arguments: reduce(dim_max, arguments[1:], arguments[0]),
+    "Min": lambda arguments: reduce(dim_min, arguments[1:], arguments[0]),
 }
 
 
@@ -181,9 +191,15 @@ def name_symbols(
 
 
 def unify(
-    title: str, shape: Shape, dtype: DType, given: tuple[Shape, DType | None], bindings: dict[str, Dim], ranges: Mapping[str, DimRange]
+    title: str,
+    shape: Shape,
+    dtype: DType,
+    given: tuple[Shape, DType | None],
+    *,
+    bindings: dict[str, Dim],
+    ranges: Mapping[str, DimRange],
 ) -> None:
-    """Bind dimensions of an input's shape to what the user asked for. Raises UsageError where they contradict each other."""
+    """Bind dimensions of an input's shape to what the user asked for. Raises UsageError where they contradict."""
     wanted, kind = given
     if kind is not None and kind is not dtype:
         raise UsageError(f"the input {title} has the element type {dtype}, not {kind}", advice="leave the type out")

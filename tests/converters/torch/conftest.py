@@ -17,12 +17,25 @@ from isomorph.ir.verify import verify
 def listing(model: Model) -> list[Any]:
     """Everything about a model but its weights' bytes."""
     nodes = [
-        (node.name, node.op, [value and value.name for value in node.inputs],
-         [(value.name, value.type) for value in node.outputs], node.scope, node.origin)
+        (
+            node.name,
+            node.op,
+            [value and value.name for value in node.inputs],
+            [(value.name, value.type) for value in node.outputs],
+            node.scope,
+            node.origin,
+        )
         for node in model.graph.nodes
-    ]  # fmt: skip
+    ]
     parameters = [(name, each.trainable, each.role, each.data.shape) for name, each in model.parameters().items()]
-    return [*nodes, *parameters, model.inputs, {k: v.name for k, v in model.graph.outputs.items()}, model.dims, model.name]
+    return [
+        *nodes,
+        *parameters,
+        model.inputs,
+        {k: v.name for k, v in model.graph.outputs.items()},
+        model.dims,
+        model.name,
+    ]
 
 
 def arrays(value: Any) -> list[np.ndarray[Any, Any]]:
@@ -63,7 +76,8 @@ def convert(tmp_path: Path) -> Callable[..., Model]:
         for given in (inputs, *others):
             copies = [each.clone() for each in given]
             feeds = {
-                name: arrays(each)[0].astype(kind.dtype.numpy) for (name, kind), each in zip(model.inputs.items(), given, strict=True)
+                name: arrays(each)[0].astype(kind.dtype.numpy)
+                for (name, kind), each in zip(model.inputs.items(), given, strict=True)
             }
             found = list(evaluate(model, feeds).values())
             with torch.no_grad():

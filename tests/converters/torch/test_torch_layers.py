@@ -27,6 +27,15 @@ def trained(module: Any) -> Any:
     return module
 
 
+class _SelfAttention(nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
 LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "conv1d": (lambda: nn.Conv1d(3, 4, 3, stride=2, padding=1), (2, 3, 11)),
     "conv2d": (lambda: nn.Conv2d(3, 4, (3, 5), stride=(2, 1), padding=(1, 0), dilation=(1, 2)), (2, 3, 11, 13)),
@@ -39,7 +48,10 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "conv2d-unbatched": (lambda: nn.Conv2d(3, 4, 3), (3, 9, 8)),
     "conv3d": (lambda: nn.Conv3d(2, 3, 3, padding=1), (1, 2, 5, 6, 7)),
     "conv-transpose1d": (lambda: nn.ConvTranspose1d(3, 4, 3, stride=2), (1, 3, 8)),
-    "conv-transpose2d": (lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2), (1, 4, 5, 6)),
+    "conv-transpose2d": (
+        lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
+        (1, 4, 5, 6),
+    ),
     "conv-transpose3d": (lambda: nn.ConvTranspose3d(2, 3, 3, dilation=2), (1, 2, 3, 4, 5)),
     "max-pool1d": (lambda: nn.MaxPool1d(3, 2, padding=1), (1, 2, 11)),
     "max-pool2d": (lambda: nn.MaxPool2d(3, 2, padding=1, ceil_mode=True), (1, 2, 12, 14)),
@@ -48,7 +60,10 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "avg-pool1d": (lambda: nn.AvgPool1d(3, 2, padding=1), (1, 2, 11)),
     "avg-pool2d": (lambda: nn.AvgPool2d(3, 2, padding=1), (1, 2, 12, 14)),
     "avg-pool2d-ceil": (lambda: nn.AvgPool2d(3, 2, padding=1, ceil_mode=True), (1, 2, 12, 14)),
-    "avg-pool2d-exclude": (lambda: nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False), (1, 2, 12, 14)),
+    "avg-pool2d-exclude": (
+        lambda: nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+        (1, 2, 12, 14),
+    ),
     "avg-pool2d-divisor": (lambda: nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, divisor_override=5), (1, 2, 12, 14)),
     "avg-pool3d": (lambda: nn.AvgPool3d(2), (1, 2, 4, 5, 6)),
     "adaptive-avg-global": (lambda: nn.AdaptiveAvgPool2d(1), (2, 3, 5, 7)),
@@ -65,7 +80,10 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "layer-norm-no-bias": (lambda: trained(nn.LayerNorm(7, bias=False)), (2, 3, 7)),
     "group-norm": (lambda: trained(nn.GroupNorm(2, 4)), (2, 4, 3, 5)),
     "instance-norm": (lambda: trained(nn.InstanceNorm2d(3, affine=True)), (2, 3, 4, 5)),
-    "instance-norm-tracked": (lambda: trained(nn.InstanceNorm2d(3, affine=True, track_running_stats=True)), (2, 3, 4, 5)),
+    "instance-norm-tracked": (
+        lambda: trained(nn.InstanceNorm2d(3, affine=True, track_running_stats=True)),
+        (2, 3, 4, 5),
+    ),
     "rms-norm": (lambda: trained(nn.RMSNorm(7)), (2, 3, 7)),
     "rms-norm-eps": (lambda: nn.RMSNorm(7, eps=1e-3, elementwise_affine=False), (2, 3, 7)),
     "linear": (lambda: nn.Linear(5, 3), (2, 4, 5)),
@@ -87,21 +105,12 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "reflection-pad": (lambda: nn.ReflectionPad2d((1, 2, 0, 1)), (1, 2, 3, 4)),
     "replication-pad": (lambda: nn.ReplicationPad1d((1, 2)), (1, 2, 3)),
     "negative-pad": (lambda: nn.ConstantPad1d((-1, 2), 3.5), (1, 2, 5)),
-    "flatten": (lambda: nn.Flatten(), (2, 3, 4, 5)),
+    "flatten": (nn.Flatten, (2, 3, 4, 5)),
     "unflatten": (lambda: nn.Unflatten(1, (2, 3)), (2, 6, 4)),
     "dropout": (lambda: nn.Sequential(nn.Dropout(0.3), nn.Dropout2d(0.2), nn.AlphaDropout()), (2, 3, 4, 5)),
-    "mha": (lambda: _SelfAttention(), (2, 5, 8)),
+    "mha": (_SelfAttention, (2, 5, 8)),
     "transformer": (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu"), (2, 5, 8)),
 }
-
-
-class _SelfAttention(nn.Module):  # type: ignore[misc, name-defined]
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-
-    def forward(self, x: Any) -> Any:
-        return self.attention(x, x, x, need_weights=False)[0]
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -112,11 +121,39 @@ def test_layer(name: str, convert: Any) -> None:
 
 
 ACTIVATIONS = [
-    nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.5, 0.7), nn.LeakyReLU(0.2), nn.PReLU(), nn.PReLU(3), nn.ELU(0.7), nn.SELU(), nn.CELU(0.6),
-    nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Mish(), nn.Hardswish(), nn.Hardsigmoid(), nn.Softplus(), nn.Softplus(2.0, 1.0),
-    nn.Softsign(), nn.LogSigmoid(), nn.Tanh(), nn.Sigmoid(), nn.Softmax(1), nn.Softmax(-1), nn.LogSoftmax(1), nn.GLU(1),
-    nn.Threshold(0.1, 20.0), nn.Hardshrink(), nn.Softshrink(), nn.Tanhshrink(), nn.RReLU(), nn.Softmin(1), nn.Softmax2d(),
-]  # fmt: skip
+    nn.ReLU(),
+    nn.ReLU6(),
+    nn.Hardtanh(-0.5, 0.7),
+    nn.LeakyReLU(0.2),
+    nn.PReLU(),
+    nn.PReLU(3),
+    nn.ELU(0.7),
+    nn.SELU(),
+    nn.CELU(0.6),
+    nn.GELU(),
+    nn.GELU("tanh"),
+    nn.SiLU(),
+    nn.Mish(),
+    nn.Hardswish(),
+    nn.Hardsigmoid(),
+    nn.Softplus(),
+    nn.Softplus(2.0, 1.0),
+    nn.Softsign(),
+    nn.LogSigmoid(),
+    nn.Tanh(),
+    nn.Sigmoid(),
+    nn.Softmax(1),
+    nn.Softmax(-1),
+    nn.LogSoftmax(1),
+    nn.GLU(1),
+    nn.Threshold(0.1, 20.0),
+    nn.Hardshrink(),
+    nn.Softshrink(),
+    nn.Tanhshrink(),
+    nn.RReLU(),
+    nn.Softmin(1),
+    nn.Softmax2d(),
+]
 
 
 @pytest.mark.parametrize("module", ACTIVATIONS, ids=lambda module: repr(module).replace(" ", ""))
@@ -127,17 +164,30 @@ def test_activation(module: Any, convert: Any) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [nn.ReLU(True), nn.ReLU6(True), nn.Hardtanh(inplace=True), nn.LeakyReLU(0.2, True), nn.ELU(inplace=True), nn.SELU(True),
-     nn.CELU(inplace=True), nn.SiLU(True), nn.Mish(True), nn.Hardswish(True), nn.Hardsigmoid(True), nn.Threshold(0.1, 20.0, True),
-     nn.Dropout(0.5, True), nn.RReLU(inplace=True)],
+    [
+        nn.ReLU(True),
+        nn.ReLU6(True),
+        nn.Hardtanh(inplace=True),
+        nn.LeakyReLU(0.2, True),
+        nn.ELU(inplace=True),
+        nn.SELU(True),
+        nn.CELU(inplace=True),
+        nn.SiLU(True),
+        nn.Mish(True),
+        nn.Hardswish(True),
+        nn.Hardsigmoid(True),
+        nn.Threshold(0.1, 20.0, True),
+        nn.Dropout(0.5, True),
+        nn.RReLU(inplace=True),
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_in_place_activation(module: Any, convert: Any) -> None:
     convert(nn.Sequential(nn.BatchNorm2d(3), module, nn.BatchNorm2d(3)), randn(2, 3, 4, 5) * 3)
 
 
 ATTENTION: dict[str, Callable[..., Any]] = {
-    "plain": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+    "plain": F.scaled_dot_product_attention,
     "causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
     "scale": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=0.3),
     "bool-mask": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, torch.ones(5, 7, dtype=torch.bool).tril(2)),

@@ -100,7 +100,17 @@ def _integer(x: Any) -> Any:
 
 @pytest.mark.parametrize(
     "function",
-    [_chain, _old_name, _view_of_changed, _write_through_slice, _write_through_view, _sibling_views, _masked, _dropped, _integer],
+    [
+        _chain,
+        _old_name,
+        _view_of_changed,
+        _write_through_slice,
+        _write_through_view,
+        _sibling_views,
+        _masked,
+        _dropped,
+        _integer,
+    ],
 )
 def test_in_place(function: Any, convert: Any, apply: Any) -> None:
     convert(apply(function), randn(4, 6))
@@ -153,7 +163,7 @@ class _Images(nn.Module):  # type: ignore[misc, name-defined]
         y = F.max_pool2d(self.down(x), 2)
         up = F.interpolate(y, scale_factor=2.0)
         patches = up.reshape(up.shape[0], 4, -1).transpose(1, 2)
-        return patches.mean(1), up, x.new_zeros(x.shape[0], x.shape[2] // 2) + 1, patches
+        return patches.mean(1) * x.shape[2], up, x.new_zeros(x.shape[0], x.shape[2] // 2) + 1, patches
 
 
 def test_symbolic_images(convert: Any) -> None:
@@ -176,7 +186,9 @@ def test_names_of_dims_come_from_the_user_where_they_are_known() -> None:
 def test_input_shapes_specialize_symbolic_sizes(tmp_path: Path) -> None:
     from isomorph.converters.torch.reader import read
 
-    dims = {"x": {0: torch.export.Dim("N", min=2, max=64), 2: torch.export.Dim("H", min=8), 3: torch.export.Dim("W", min=8)}}
+    dims = {
+        "x": {0: torch.export.Dim("N", min=2, max=64), 2: torch.export.Dim("H", min=8), 3: torch.export.Dim("W", min=8)}
+    }
     path = saved(tmp_path, _Images(), randn(2, 3, 16, 20), dynamic_shapes=dims)
     fixed = read(path, inputs={"x": ((5, 3, 24, 32), None)})
     assert fixed.outputs["output_1"].shape == (5, 4, 12, 16)
@@ -227,7 +239,9 @@ class _Tied(nn.Module):  # type: ignore[misc, name-defined]
 def test_tied_weights_are_one_parameter(convert: Any) -> None:
     model = convert(_Tied(), torch.tensor([1, 5, 6]))
     parameters = model.parameters()
-    tied = [node for node in model.graph.nodes if any(v.parameter is parameters["table.weight"] for v in node.operands())]
+    tied = [
+        node for node in model.graph.nodes if any(v.parameter is parameters["table.weight"] for v in node.operands())
+    ]
     assert [node.op.name for node in tied] == ["Embedding", "Linear"]
     assert {name: (each.role, each.trainable) for name, each in parameters.items()} == {
         "table.weight": ("weight", True),
