@@ -302,7 +302,8 @@ def test_chunked_weights_are_read_when_asked(tmp_path: Path) -> None:
 def test_reading_imports_no_framework(tmp_path: Path) -> None:
     path = archive(tmp_path, GOOD)
     code = (
-        "import sys; from pathlib import Path; from isomorph.converters.keras.reader import read; read(Path(sys.argv[1])); "
+        "import sys; from pathlib import Path; from isomorph.converters.keras.reader import read; "
+        "read(Path(sys.argv[1])); "
         "print([name for name in ('keras', 'tensorflow', 'torch', 'jax', 'onnx') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
