@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import isomorph
 
@@ -26,7 +28,8 @@ FRAMEWORKS = ("torch", "keras", "tensorflow", "jax")
 
 def loaded_by(code: str, *arguments: str, folder: Path) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded after `code`."""
-    script = f"import sys\n{code}\nimport json\nprint('MODULES', json.dumps(sorted({{n.partition('.')[0] for n in sys.modules}})))"
+    names = "json.dumps(sorted({name.partition('.')[0] for name in sys.modules}))"
+    script = f"import sys\n{code}\nimport json\nprint('MODULES', {names})"
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True, check=True
     )
@@ -107,10 +110,8 @@ def test_constraints_fit_the_requirements() -> None:
         if line and not line.startswith("#"):
             name, _, version = line.partition("==")
             pinned[name.lower().replace("_", "-")] = version
-    from packaging.requirements import Requirement
-
-    wanted = [*PROJECT["project"]["dependencies"], *sum(PROJECT["project"]["optional-dependencies"].values(), [])]
-    for requirement in map(Requirement, wanted):
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    for requirement in map(Requirement, itertools.chain(PROJECT["project"]["dependencies"], *extras)):
         if requirement.name != "isomorph":
             assert requirement.specifier.contains(pinned[requirement.name.lower().replace("_", "-")]), str(requirement)
 
