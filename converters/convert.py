@@ -1,4 +1,4 @@
-"""The conversion: read -> canonicalize -> lay out -> legalize -> canonicalize -> write, and what each step did."""
+"""The conversion: read -> canonicalize -> fold -> lay out -> legalize -> write, and what each step did."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from isomorph.errors import UsageError
 from isomorph.ir import DType, Layout, Model, Shape
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.canonicalize import canonicalize
+from isomorph.ir.passes.fold import fold
 from isomorph.ir.passes.layout import assign_layout
 from isomorph.ir.passes.legalize import legalize
+from isomorph.ir.verify import verify
 
 __all__ = ["Conversion", "Inputs", "LayoutChoice", "Progress", "convert", "load", "prepare", "save"]
 
@@ -45,7 +47,10 @@ class Conversion:
     def transposes(self) -> int:
         """Nodes of the written model that move data from one axis order to another (parameters do not count)."""
         nodes = self.model.graph.nodes
-        return sum(isinstance(node.op, Transpose) and not all(value.is_parameter for value in node.operands()) for node in nodes)
+        return sum(
+            isinstance(node.op, Transpose) and not all(value.is_parameter for value in node.operands())
+            for node in nodes
+        )
 
     @property
     def parameters(self) -> int:
@@ -72,7 +77,10 @@ class Conversion:
 
 
 def _signature(types: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: {"dtype": str(kind.dtype), "shape": [str(dim) if not isinstance(dim, int) else dim for dim in kind.shape]} for name, kind in types.items()}
+    return {
+        name: {"dtype": str(kind.dtype), "shape": [str(dim) if not isinstance(dim, int) else dim for dim in kind.shape]}
+        for name, kind in types.items()
+    }
 
 
 def load(path: str | Path, *, format: str | None = None, inputs: Inputs | None = None) -> Model:
@@ -110,8 +118,12 @@ def prepare(model: Model, target: Target, *, layout: LayoutChoice = "keep") -> M
 
     Raises UnsupportedError that lists every node that the target cannot have.
     """
-    laid_out = assign_layout(canonicalize(model), target.layout, target.refuse, native=layout == "native")
-    return canonicalize(legalize(laid_out, target.refuse, target.name), raise_layers=False)
+    verify(model)
+    simple = fold(canonicalize(model))
+    laid_out = assign_layout(simple, target.layout, target.refuse, native=layout == "native")
+    prepared = canonicalize(legalize(laid_out, target.refuse, target.name), raise_layers=False)
+    verify(prepared)
+    return prepared
 
 
 def convert(
@@ -129,7 +141,7 @@ def convert(
     """Convert a model file (or a captured Model) to another format. Nothing of the model is run.
 
     layout  "keep": inputs and outputs keep the source's axis order; "native": they may take the target's
-    Raises: UsageError, TargetExistsError, and the ModelErrors of the reader and the writer. On an error no file is left.
+    Raises: UsageError, TargetExistsError, the ModelErrors of reader and writer. On an error no file is left.
     """
     target = Path(target)
     chosen = _target_format(target, target_format)
@@ -158,7 +170,9 @@ def _target_format(path: Path, name: str | None) -> Format:
     chosen = by_name(name) if name is not None else by_suffix(path)
     if chosen is None:
         raise UsageError(
-            f"the suffix {path.suffix!r} of the target names no format", at=str(path), advice="choose a suffix such as .onnx, or pass --to"
+            f"the suffix {path.suffix!r} of the target names no format",
+            at=str(path),
+            advice="choose a suffix such as .onnx, or pass --to",
         )
     chosen.load_writer()
     return chosen

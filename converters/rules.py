@@ -1,6 +1,6 @@
-"""The registry of rules: how a framework's operation becomes IR ops, and how an IR op becomes a framework's operation.
+"""The registry of rules: how a framework's operation becomes IR ops, and how an IR op is spelt in a framework.
 
-Each framework folder makes one `Rules` in its `rules.py`; its family files register import and export rules side by side:
+Each framework folder makes one `Rules` in its `rules.py`; its family files register import and export rules in it:
 
     @rules.imports("aten.relu.default", "aten.relu_.default")
     def relu(...): ...
@@ -24,7 +24,7 @@ Export = TypeVar("Export", bound=Callable[..., object])
 
 
 class Rules(Generic[Import, Export]):
-    """Import rules by the framework's own name of an operation, export rules by op class. A second rule for one key raises."""
+    """Import rules by the framework's name of an operation, export rules by op class. Two rules for one key raise."""
 
     def __init__(self, framework: str) -> None:
         self.framework = framework

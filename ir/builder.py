@@ -1,12 +1,12 @@
 """Builds graphs: `emit` infers types at once, so a wrong op fails on the line that builds it.
 
-    b = Builder("lenet")
-    x = b.input("x", DType.FLOAT32, (Sym("N"), 1, 28, 28))
-    w = b.parameter(Parameter("conv1.weight", data))
-    with b.at(scope, origin):
-        y = b.emit(ops.Conv(strides=(1, 1), pads=((0, 0), (0, 0)), dilations=(1, 1)), x, w, None)
-    b.output("y", y)
-    model = b.finish()
+b = Builder("lenet")
+x = b.input("x", DType.FLOAT32, (Sym("N"), 1, 28, 28))
+w = b.parameter(Parameter("conv1.weight", data))
+with b.at(scope, origin):
+    y = b.emit(ops.Conv(strides=(1, 1), pads=((0, 0), (0, 0)), dilations=(1, 1)), x, w, None)
+b.output("y", y)
+model = b.finish()
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Builder:
         return self.parameter(Parameter(name, source, trainable=False, role="constant"))
 
     def emit(self, op: Op, *operands: Value | None, name: str | None = None) -> Value:
-        """Append a node with one output and return the output. `name` is the output's (default: the op's, in snake_case)."""
+        """Append a node with one output and return that. `name` is the output's (default: the op's, in snake_case)."""
         values = self.emit_many(op, *operands, names=None if name is None else [name])
         if len(values) != 1:
             raise GraphError(f"{op.name} has {len(values)} outputs; use emit_many")

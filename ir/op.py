@@ -164,9 +164,7 @@ def broadcast(*shapes: Shape) -> Shape:
             seen = result[-offset]
             if dim in (1, seen):
                 continue
-            if seen == 1:
-                result[-offset] = dim
-            elif isinstance(seen, Sym) and isinstance(dim, int):
+            if seen == 1 or (isinstance(seen, Sym) and isinstance(dim, int)):
                 result[-offset] = dim
             elif isinstance(dim, Sym) and isinstance(seen, int):
                 continue

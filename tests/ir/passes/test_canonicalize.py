@@ -19,7 +19,9 @@ def test_identities_and_round_trips_go() -> None:
     b, x = start()
     with b.at(Scope(), Origin("test", "test")):
         y = b.emit(ops.Identity(), b.emit(ops.Transpose((0, 2, 1)), b.emit(ops.Transpose((0, 2, 1)), x)))
-        y = b.emit(ops.Reshape((Sym("N"), 4, 6)), b.emit(ops.Reshape((Sym("N"), 24)), b.emit(ops.Cast(DType.FLOAT32), y)))
+        y = b.emit(
+            ops.Reshape((Sym("N"), 4, 6)), b.emit(ops.Reshape((Sym("N"), 24)), b.emit(ops.Cast(DType.FLOAT32), y))
+        )
         b.emit(ops.Exp(), y)
     b.output("y", y)
     model = canonicalize(b.finish())

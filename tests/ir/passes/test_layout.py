@@ -114,13 +114,20 @@ def test_transposes_are_few_and_values_stay(body: Body, keep: int, native: int) 
         (pair,) = json.loads(laid_out.metadata["isomorph.pairing"])["inputs"]
         fed = x if pair["perm"] is None else x.transpose(pair["perm"])
         np.testing.assert_allclose(evaluate(laid_out, {"x": fed})["y"], expected, rtol=1e-5, atol=1e-6)
-        assert all(getattr(node.op, "layout", Layout.CHANNELS_LAST) is Layout.CHANNELS_LAST for node in laid_out.graph.nodes)
+        assert all(
+            getattr(node.op, "layout", Layout.CHANNELS_LAST) is Layout.CHANNELS_LAST for node in laid_out.graph.nodes
+        )
 
 
 def test_channels_last_source_goes_channels_first_with_one_transpose() -> None:
     def body(net: Net, x: Value) -> Value:
         last = Layout.CHANNELS_LAST
-        y = net.b.emit(ops.BatchNormalization(1e-3, 3), net.conv(x, 4, layout=last), *(net.weight(4) for _ in range(3)), net.b.constant(np.ones(4, np.float32)))
+        y = net.b.emit(
+            ops.BatchNormalization(1e-3, 3),
+            net.conv(x, 4, layout=last),
+            *(net.weight(4) for _ in range(3)),
+            net.b.constant(np.ones(4, np.float32)),
+        )
         return net.b.emit(ops.GlobalAveragePool(keepdims=False, layout=last), net.b.emit(ops.Relu(), y))
 
     def refuse(node: Node) -> str | None:

@@ -17,7 +17,9 @@ def cut_cost(edges: list[tuple[int, int, int]], sink_side: set[int]) -> int:
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, VERTICES + 1), st.integers(0, VERTICES + 1), st.integers(0, 9)).filter(lambda e: e[0] != e[1]),
+        st.tuples(st.integers(0, VERTICES + 1), st.integers(0, VERTICES + 1), st.integers(0, 9)).filter(
+            lambda e: e[0] != e[1]
+        ),
         max_size=24,
     )
 )
