@@ -32,7 +32,7 @@ of Student's t (table below), at most `MOST_INFLATION`, so that an output of one
 that are zero or negligible tell nothing (a channel that a ReLU has all but silenced), so v is the effective number
 v = min(n, 3 (sum E^2)^2 / sum E^4): n for Gaussian errors, 3 for a single spike. A slice with fewer than `FEW_DRAWS` is
 held to the error of the whole tensor; where there is a single run of S (intermediate values), one with fewer than
-`FEW_DRAWS_OF_ONE_RUN`, since neighbours err together. The floor is not inflated: it is not estimated.
+`FEW_DRAWS_OF_ONE_RUN`, as neighbours err together. The floor is not inflated: it is not estimated.
 """
 
 from __future__ import annotations

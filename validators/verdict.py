@@ -33,8 +33,8 @@ from isomorph.validators.compare import Comparison
 
 __all__ = ["EQUAL", "UNEQUAL", "CaseResult", "OutputVerdict", "Verdict", "decide", "overall", "signal"]
 
-EQUAL = 8.0
-UNEQUAL = 32.0
+EQUAL = 16.0
+UNEQUAL = 64.0
 TIES = 0.02
 _CHAOS = 2.0**-7
 _CHAOS_16 = 2.0**-3
