@@ -54,6 +54,7 @@ def measure(
 ) -> Measurement:
     """Run to the end. `cpu` None leaves the choice of CPUs to the system."""
     environment = {**os.environ, **ONE_THREAD, **(settings or {})}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode, too
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
         with _pinned(cpu):
