@@ -20,7 +20,9 @@ def check_target(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise UsageError(f"the target is a folder: {path}")
     if path.exists() and not force:
-        raise TargetExistsError(f"the target exists: {path}", advice="pass --force to replace it, or choose another name")
+        raise TargetExistsError(
+            f"the target exists: {path}", advice="pass --force to replace it, or choose another name"
+        )
 
 
 @contextmanager
@@ -40,7 +42,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # Windows has no handle to a folder, and renames durably without
+        return
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         os.fsync(descriptor)
     finally:

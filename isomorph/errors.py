@@ -11,6 +11,7 @@
     │   ├── GraphError            the IR graph breaks an invariant (a bug in a rule or a pass)
     │   │   ├── ShapeError        shapes do not fit an op
     │   │   └── DTypeError        element types do not fit an op
+    │   ├── FetchError            a registry client could not fetch a package
     │   ├── IntegrityError        a downloaded or cached file is not what its checksum says
     │   └── MissingExtraError     an optional dependency is needed and not installed
     └── RunnerError               a runtime could not run the model: no verdict             exit code 3
@@ -31,6 +32,7 @@ from typing import ClassVar
 
 __all__ = [
     "DTypeError",
+    "FetchError",
     "GraphError",
     "IntegrityError",
     "IsomorphError",
@@ -122,6 +124,10 @@ class ShapeError(GraphError):
 
 class DTypeError(GraphError):
     """Element types do not fit an op."""
+
+
+class FetchError(ModelError):
+    """A package could not be fetched through the user's registry client."""
 
 
 class IntegrityError(ModelError):

