@@ -129,6 +129,7 @@ def _overview(given: str, model: Model) -> dict[str, Any]:
         "ops": dict(Counter(type(node.op).__name__ for node in model.graph.nodes).most_common()),
         "modules": _tree(model).as_dict(""),
         "metadata": dict(model.metadata),
+        "exit_code": 0,
     }
 
 
