@@ -18,7 +18,7 @@ operation. An implementation is allowed `FLOOR_ULPS` = 4 units of roundoff of th
 rounding of the result and of the last operation, two for the few-ulp functions (exp, tanh, erf) of today's runtimes.
 Magnitude is the RMS of R in the group (a channel, a border), plus 2^-10 of the RMS of the whole tensor, which covers
 values that should be zero (a ReLU at its kink) without letting a large channel excuse a small one: an error of
-32·4·u·2^-10 of the tensor is the least that a group of zeros can hide.
+64·4·u·2^-10 of the tensor is the least that a group of zeros can hide.
 
 **The ratios.** Each is observed error over budget, so that 1 means "as good as S":
 
@@ -28,8 +28,8 @@ values that should be zero (a ReLU at its kink) without letting a large channel 
              a border rho = rms(E) / rms(R): the error that the tensor's accuracy predicts for the slice
 
 A few draws estimate a scale badly: rms(E) of v draws is multiplied by the inflation q(v) = t_v(1 - 1e-6) / z(1 - 1e-6)
-of Student's t (table below), at most `MOST_INFLATION`, so that an output of one element keeps a bounded tolerance. Draws
-that are zero or negligible tell nothing (a channel that a ReLU has all but silenced), so v is the effective number
+of Student's t (table below), at most `MOST_INFLATION`: an output of one element keeps a bounded tolerance. Draws that
+are zero or negligible tell nothing (a channel that a ReLU has all but silenced), so v is the effective number
 v = min(n, 3 (sum E^2)^2 / sum E^4): n for Gaussian errors, 3 for a single spike. A slice with fewer than `FEW_DRAWS` is
 held to the error of the whole tensor; where there is a single run of S (intermediate values), one with fewer than
 `FEW_DRAWS_OF_ONE_RUN`, as neighbours err together. The floor is not inflated: it is not estimated.

@@ -22,7 +22,7 @@ from isomorph.ir import DType, Model, Node
 from isomorph.validators.compare import Comparison, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
 from isomorph.validators.pairing import Pairing
-from isomorph.validators.runner import FLOAT64, LINEAR, Capture, Runner, Subject
+from isomorph.validators.runner import FLOAT64, LINEAR, Capture, ModelFile, Runner, Subject
 from isomorph.validators.verdict import CaseResult, signal
 
 __all__ = ["NoTaps", "Taps", "compare_taps"]
@@ -64,7 +64,7 @@ def compare_taps(target: Subject, left: Runner, right: Runner, case: Case, pairi
         model = by_name(target.format).load_reader()(Path(target.path))
     except (IsomorphError, ImportError) as error:
         raise NoTaps(f"the target cannot be read ({error})".splitlines()[0]) from error
-    named = list(_named(model, target.format))
+    named = list(_named(model, _first_outputs(target)))
     feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
     results: dict[str, CaseResult] = {}
     try:
@@ -77,7 +77,7 @@ def compare_taps(target: Subject, left: Runner, right: Runner, case: Case, pairi
     return Taps(model, {node: name for node, name, _ in named}, {name: origin for _, name, origin in named}, results)
 
 
-def _named(model: Model, format: str) -> Iterator[tuple[Node, str, str]]:
+def _named(model: Model, outputs: Mapping[str, str]) -> Iterator[tuple[Node, str, str]]:
     """Node, name of its value in the target, name of the same value in the source.
 
     Of several nodes with one origin the last has its value; the one that feeds it alone may be a layer before its
@@ -89,11 +89,21 @@ def _named(model: Model, format: str) -> Iterator[tuple[Node, str, str]]:
             last[node.origin.name] = node
     feeders = {_only_feeder(node): node for node in last.values()}
     for node in model.graph.nodes:
-        name = node.outputs[0].name if format == "onnx" else node.name
+        name = outputs.get(node.name, node.name)
         if last.get(node.origin.name) is node:
             yield node, name, node.origin.name
         elif node in feeders and feeders[node].origin.name == node.origin.name:
             yield node, name, node.origin.name + LINEAR
+
+
+def _first_outputs(target: ModelFile) -> dict[str, str]:
+    """For ONNX, whose values are tapped rather than nodes: name of a node -> name of its first output in the file."""
+    if target.format != "onnx":
+        return {}
+    import onnx
+
+    graph = onnx.load(str(target.path), load_external_data=False).graph
+    return {node.name: node.output[0] for node in graph.node if node.name and node.output}
 
 
 def _only_feeder(node: Node) -> Node | None:

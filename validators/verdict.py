@@ -2,11 +2,11 @@
 
 Thresholds on the ratios of compare.py (observed error of T over the budget that S's own error and the floor give):
 
-    EQUAL = 8        up to here: equivalent. Two correct float32 implementations differ by their order of summation: a
-                     sequential sum of n terms errs by about sqrt(n)·u, a blocked one (8 to 64 lanes) by sqrt(n /
-                     lanes)·u, hence up to sqrt(64) = 8 times in the RMS for the same model; measured clean pairs stay
-                     below 3 (docs/validation.md)
-    UNEQUAL = 32     from here: different. Four times more than the above: no order of summation explains it. Between
+    EQUAL = 16       up to here: equivalent. Two correct float32 implementations differ by their order of summation: a
+                     sequential sum of n terms errs by about sqrt(n)·u, one in L partial sums by sqrt(n / L)·u; with 16
+                     lanes times 16 registers, L = 256, the same model errs up to sqrt(256) = 16 times more in one than
+                     in the other. Measured clean pairs stay below 7 (docs/validation.md)
+    UNEQUAL = 64     from here: different. Four times more than the above: no order of summation explains it. Between
                      the two the verdict is INCONCLUSIVE.
     CHAOS            when S itself is worse than this against R (relative RMS), rounding decides the output, not the
                      model: a case in which nothing can be proven. 2^-7 for float32 and float64, 2^-3 for 16-bit floats

@@ -64,7 +64,7 @@ def test_torch_to_onnx(source: ModelFile, tmp_path: Path) -> None:
     broken = validate(source, ModelFile(path, "onnx"))
     assert broken.verdict is Verdict.DIFFERENT
     assert broken.culprit is not None
-    assert broken.culprit.path == "second"
+    assert broken.culprit.path == "second", broken.culprit
     assert broken.culprit.file.endswith("test_conversions.py")
     assert "self.second(x)" in broken.culprit.code
 
