@@ -15,6 +15,7 @@ from onnx import AttributeProto
 from isomorph.converters.onnx.codec import tensor_source
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError
 from isomorph.ir import Builder, Dim, DType, Op, Parameter, Sym, TensorSource, Value, ops
+from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.op import normalize_axis
 from isomorph.ir.shapes import as_dim
 
@@ -24,6 +25,7 @@ Sizes = npt.NDArray[np.object_]
 """An array of ints and Syms: the value of an integer tensor as far as it is known when reading."""
 LARGEST_KNOWN = 4096
 """Integer constants of more elements than this are data, not sizes."""
+_DEEPEST_FOLD = 64
 
 
 def attributes(proto: onnx.NodeProto, path: str) -> dict[str, Any]:
@@ -67,6 +69,7 @@ class Graph:
     size_dtypes: dict[str, DType] = field(default_factory=dict)
     perms: dict[str, tuple[int, ...]] = field(default_factory=dict)
     fresh_dims: int = 0
+    _folds: dict[Value, npt.NDArray[Any] | None] = field(default_factory=dict)
 
     def knows(self, name: str) -> bool:
         return name in self.values or name in self.constants or name in self.sizes
@@ -104,24 +107,63 @@ class Graph:
         return constant.data.dtype if constant is not None else self.size_dtypes.get(name, DType.INT64)
 
     def known(self, name: str) -> Sizes | None:
-        """The value of an integer tensor if it is known when reading, else None."""
+        """The value of an integer or bool tensor if it is known when reading, else None."""
         if name in self.sizes:
             return self.sizes[name]
-        constant = self.constants.get(name)
-        if (
-            constant is None
-            or not constant.data.dtype.is_integer
-            or constant.data.size > LARGEST_KNOWN
-            or name in self.perms
-        ):
+        array = self.folded(name)
+        if array is None or array.dtype.kind not in "iub":
             return None
-        array = constant.data.numpy()
-        known = np.empty(array.shape, object)
-        known.ravel()[:] = [int(item) for item in array.ravel()] if array.size else []
-        if array.ndim == 0:
-            known[()] = int(array)
-        self.sizes[name] = known
+        known = _objects(array)
+        if name in self.constants:
+            self.sizes[name] = known
+            self.size_dtypes[name] = self.constants[name].data.dtype
         return known
+
+    def known_numbers(self, name: str) -> Sizes | None:
+        """As `known`, and also floating-point numbers (of constants, for arithmetic with sizes)."""
+        known = self.known(name)
+        if known is not None:
+            return known
+        array = self.folded(name)
+        if array is None or array.dtype.kind != "f":
+            return None
+        return _objects(np.vectorize(lambda item: int(item) if item.is_integer() else item, otypes=[object])(array))
+
+    def folded(self, name: str) -> npt.NDArray[Any] | None:
+        """The elements of a small tensor that is constant, or computed from constants alone; else None."""
+        if name in self.perms:
+            return None
+        constant = self.constants.get(name)
+        if constant is not None:
+            small = constant.data.size <= LARGEST_KNOWN and constant.data.dtype is not DType.STRING
+            return constant.data.numpy() if small else None
+        value = self.values.get(name)
+        return None if value is None else self._fold(value, 0)
+
+    def _fold(self, value: Value, depth: int) -> npt.NDArray[Any] | None:
+        if value in self._folds:
+            return self._folds[value]
+        if depth > _DEEPEST_FOLD or value.is_input or value.dtype is DType.STRING:
+            return None
+        size = value.type.size
+        if isinstance(size, Sym) or size > LARGEST_KNOWN:
+            return None
+        array = value.parameter.data.numpy() if value.parameter is not None else self._evaluated(value, depth)
+        self._folds[value] = array
+        return array
+
+    def _evaluated(self, value: Value, depth: int) -> npt.NDArray[Any] | None:
+        node = value.producer
+        if node is None or not node.op.can_evaluate() or _is_symbolic(node.op):
+            return None
+        operands = [None if operand is None else self._fold(operand, depth + 1) for operand in node.inputs]
+        if any(found is None and given is not None for found, given in zip(operands, node.inputs, strict=True)):
+            return None
+        try:
+            results = evaluate_op(node.op, *operands)
+        except (IndexError, ValueError, ZeroDivisionError):
+            return None  # an index out of range, say: that is for the runtime to report
+        return results[node.outputs.index(value)]
 
     def new_dim(self, hint: str) -> Sym:
         """A named dimension for a size that only the data tells."""
@@ -172,7 +214,10 @@ class OnnxNode:
             return parameter.data.numpy()
         known = self.graph.known(name)
         if known is not None and all(isinstance(item, int) for item in known.ravel()):
-            return np.asarray(known, np.int64)
+            return np.asarray(known, self.graph.size_dtype(name).numpy)
+        folded = self.graph.folded(name)
+        if folded is not None:
+            return folded
         return self.refuse(f"operand {position} is computed; isomorph needs it constant")
 
     def sizes(self, position: int) -> list[Dim] | None:
@@ -209,6 +254,22 @@ class OnnxNode:
     def require_dtype(self, value: Value, dtype: DType) -> Value:
         """The value, cast if it has another element type."""
         return value if value.dtype is dtype else self.emit(ops.Cast(dtype), value)
+
+
+def _objects(array: npt.NDArray[Any]) -> Sizes:
+    """An array of Python numbers."""
+    made = np.empty(array.shape, object)
+    made[...] = array.tolist()
+    return made
+
+
+def _is_symbolic(op: Op) -> bool:
+    """Whether an attribute holds a symbolic size."""
+
+    def symbolic(attribute: Any) -> bool:
+        return isinstance(attribute, Sym) or (isinstance(attribute, tuple) and any(map(symbolic, attribute)))
+
+    return any(map(symbolic, op.attributes().values()))
 
 
 def object_array(items: Sequence[Dim]) -> Sizes:

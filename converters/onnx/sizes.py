@@ -1,11 +1,13 @@
 """Shape arithmetic: chains of Shape, Gather, Concat and integer arithmetic are evaluated symbolically when reading.
 
 A rule here gets the known values of all operands (arrays of ints and Syms) and returns the known value of the result,
-or None where the result depends on more than the shapes of the inputs.
+or None where the result depends on more than the shapes of the inputs. Sizes stay known through floating-point types as
+long as they are whole numbers that these types hold exactly.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,9 +15,10 @@ import numpy as np
 
 from isomorph.converters.onnx.codec import DTYPES
 from isomorph.converters.onnx.reading import LARGEST_KNOWN, OnnxNode, Sizes, object_array
+from isomorph.errors import ShapeError
 from isomorph.ir import Dim, DType, Sym, TensorSource
 from isomorph.ir.op import normalize_axis
-from isomorph.ir.shapes import dim_max, dim_min
+from isomorph.ir.shapes import dim_max, dim_min, provably_different
 
 __all__ = ["evaluate_sizes", "size_dtype"]
 
@@ -33,21 +36,46 @@ def evaluate_sizes(node: OnnxNode) -> Sizes | None:
     rule = _RULES.get(node.kind)
     if rule is None or not node.inputs:
         return None
-    operands = [node.graph.known(name) if name else None for name in node.inputs]
-    if any(operand is None and name for operand, name in zip(operands, node.inputs, strict=True)):
+    operands = _operands(node)
+    if operands is None:
         return None
     try:
         result = rule(node, *operands)
-    except (IndexError, ValueError, TypeError, ZeroDivisionError):
+    except (IndexError, ValueError, TypeError, ZeroDivisionError, ShapeError):
         return None
-    return None if result is None or result.size > LARGEST_KNOWN else result
+    if result is None or result.size > LARGEST_KNOWN:
+        return None
+    whole = not size_dtype(node).is_float or all(isinstance(item, Sym) or _is_exact(item) for item in result.ravel())
+    return result if whole else None
+
+
+def _operands(node: OnnxNode) -> list[Sizes | None] | None:
+    """The known values of all operands, None for those left out; None if one is not known."""
+    operands = [node.graph.known(name) if name else None for name in node.inputs]
+    unknown = [name for operand, name in zip(operands, node.inputs, strict=True) if operand is None and name]
+    if not unknown:
+        return operands
+    sizes_at_hand = any(name in node.graph.sizes and node.graph.size_dtypes[name].is_float for name in node.inputs)
+    if not sizes_at_hand:
+        return None
+    numbers = [node.graph.known_numbers(name) if name else None for name in node.inputs]
+    missing = any(number is None and name for number, name in zip(numbers, node.inputs, strict=True))
+    return None if missing else numbers
+
+
+_LARGEST_EXACT = 1 << 24
+
+
+def _is_exact(item: Any) -> bool:
+    """Whether a number is whole and small enough for float32 to hold it exactly."""
+    return float(item).is_integer() and abs(item) <= _LARGEST_EXACT
 
 
 def size_dtype(node: OnnxNode) -> DType:
     """The element type of what `evaluate_sizes` returned."""
     if node.kind in ("Shape", "Size"):
         return DType.INT64
-    if node.kind == "Equal":
+    if node.kind in ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Not"):
         return DType.BOOL
     if node.kind == "Cast":
         return DTYPES[node.attribute("to")]
@@ -99,15 +127,34 @@ def _divide(a: Dim, b: Dim) -> Dim:
     return a // b
 
 
+def _quotient(a: Dim, b: Dim) -> Dim:
+    """a / b between sizes in a floating-point type, where it is whole for all sizes."""
+    if b == 0 or a % b != 0:
+        raise TypeError("not certain to be whole")
+    return a // b
+
+
 def _equal(a: Dim, b: Dim) -> bool:
-    """Whether sizes are equal. A symbolic size is at least 1; anything else that is not certain raises."""
+    """Whether sizes are equal. A symbolic size is not negative, a named one at least 1; what is not certain raises."""
     if a == b:
         return True
-    if isinstance(a, Sym) == isinstance(b, Sym) or min(x for x in (a, b) if isinstance(x, int)) >= 1:
-        if isinstance(a, int) and isinstance(b, int):
-            return False
-        raise TypeError("not certain")
+    if isinstance(a, Sym) or isinstance(b, Sym):
+        negative = (isinstance(a, int) and a < 0) or (isinstance(b, int) and b < 0)
+        if not negative and not provably_different(a, b):
+            raise TypeError("not certain")
     return False
+
+
+def _order(function: Callable[[int, int], bool]) -> Callable[[Dim, Dim], bool]:
+    """A comparison that is certain between ints, and between sizes whose difference is one."""
+
+    def compare(a: Dim, b: Dim) -> bool:
+        difference = a - b
+        if isinstance(difference, Sym):
+            raise TypeError("not certain")
+        return function(difference, 0)
+
+    return compare
 
 
 def _gather(node: OnnxNode, data: Sizes, indices: Sizes) -> Sizes | None:
@@ -149,7 +196,11 @@ def _concat(node: OnnxNode, *operands: Sizes) -> Sizes:
 
 def _cast(node: OnnxNode, data: Sizes) -> Sizes | None:
     dtype = DTYPES.get(node.attribute("to"))
-    return data if dtype is not None and dtype.is_integer else None
+    if dtype is None or dtype.itemsize < 4:
+        return None
+    if dtype.is_float or dtype is DType.INT64 or dtype is DType.INT32:
+        return _elementwise(lambda item: int(item) if isinstance(item, bool) else item, data)
+    return None
 
 
 def _reshape(node: OnnxNode, data: Sizes, shape: Sizes) -> Sizes:
@@ -183,6 +234,18 @@ def _reduce_prod(node: OnnxNode, data: Sizes, axes: Sizes | None = None) -> Size
     return total.reshape(1) if node.attribute("keepdims", 1) else total
 
 
+def _arithmetic_quotient(node: OnnxNode, a: Sizes, b: Sizes) -> Sizes:
+    return _elementwise(_quotient if size_dtype(node).is_float else _divide, a, b)
+
+
+def _remainder(node: OnnxNode, a: Sizes, b: Sizes) -> Sizes | None:
+    return None if node.attribute("fmod", 0) else _elementwise(lambda x, y: x % y, a, b)
+
+
+def _unary(function: Callable[[Any], Any]) -> Rule:
+    return lambda node, a: _elementwise(function, a)
+
+
 def _binary(function: Callable[[Any, Any], Any]) -> Rule:
     return lambda node, a, b: _elementwise(function, a, b)
 
@@ -191,12 +254,22 @@ _RULES: dict[str, Rule] = {
     "Add": _binary(lambda a, b: a + b),
     "Sub": _binary(lambda a, b: a - b),
     "Mul": _binary(lambda a, b: a * b),
-    "Div": _binary(_divide),
-    "Mod": _binary(lambda a, b: a % b),
+    "Div": _arithmetic_quotient,
+    "Mod": _remainder,
     "Equal": _binary(_equal),
+    "Less": _binary(_order(operator.lt)),
+    "LessOrEqual": _binary(_order(operator.le)),
+    "Greater": _binary(_order(operator.gt)),
+    "GreaterOrEqual": _binary(_order(operator.ge)),
+    "And": _binary(lambda a, b: a and b),
+    "Or": _binary(lambda a, b: a or b),
+    "Not": _unary(lambda a: not a),
     "Min": lambda node, *operands: _fold(dim_min, operands),
     "Max": lambda node, *operands: _fold(dim_max, operands),
-    "Neg": lambda node, a: _elementwise(lambda x: -x, a),
+    "Neg": _unary(lambda a: -a),
+    "Floor": lambda node, a: a,
+    "Ceil": lambda node, a: a,
+    "Round": lambda node, a: a,
     "Identity": lambda node, a: a,
     "Gather": _gather,
     "Slice": _slice,
