@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from isomorph.errors import Unsupported
@@ -79,6 +80,12 @@ class Program:
 _NN_MODULE = re.compile(r"torch\.nn\.modules\.\w+\.(\w+)")
 
 
+@lru_cache(1024)
+def _short_class(name: str) -> str:
+    """torch.nn.modules.conv.Conv2d -> torch.nn.Conv2d"""
+    return _NN_MODULE.sub(r"torch.nn.\1", name)
+
+
 def read_scope(stack: Mapping[str, tuple[str, str]]) -> Scope:
     """The Scope of torch's `nn_module_stack`, {key: (path, class)} from the root in; the root is left out.
 
@@ -89,8 +96,9 @@ def read_scope(stack: Mapping[str, tuple[str, str]]) -> Scope:
         if not path or path == key:
             continue
         head, _, call = key.rpartition("@")
-        short = _NN_MODULE.sub(r"torch.nn.\1", cls)
-        entries.append(ScopeEntry(path.partition("@")[0], short, int(call) if head and call.isdigit() else 0))
+        entries.append(
+            ScopeEntry(path.partition("@")[0], _short_class(cls), int(call) if head and call.isdigit() else 0)
+        )
     return Scope(tuple(entries))
 
 
