@@ -11,7 +11,7 @@ model = b.finish()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy.typing as npt
@@ -34,6 +34,7 @@ class Builder:
     def __init__(self, name: str, *, graph: Graph | None = None) -> None:
         self.graph = graph if graph is not None else Graph(name)
         self._names: set[str] = set()
+        self._reserved: set[str] = set()
         self._counters: dict[str, int] = {}
         self._parameter_values: dict[Parameter, Value] = {}
         self._scope: Scope | None = None
@@ -52,6 +53,18 @@ class Builder:
     def is_taken(self, name: str) -> bool:
         """Whether a new value must not be called `name`."""
         return name in self._names
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Names that values will `keep` later: no value gets one of them by default."""
+        self._reserved.update(names)
+
+    def keep(self, value: Value, name: str) -> Value:
+        """Give a value the name that it bears in the source, if that is free."""
+        if name not in self._names:
+            self._names.discard(value.name)
+            self._names.add(name)
+            value.name = name
+        return value
 
     @contextmanager
     def at(self, scope: Scope | None, origin: Origin | None) -> Iterator[None]:
@@ -104,7 +117,7 @@ class Builder:
             raise GraphError(f"{op.name} is emitted outside of `with builder.at(scope, origin)`")
         types = op.infer(*(None if value is None else value.type for value in operands))
         base = _snake(op.name)
-        chosen = list(names) if names is not None else [base] * len(types)
+        chosen = list(names) if names is not None else [self._default_name(base) for _ in types]
         if len(chosen) != len(types):
             raise GraphError(f"{op.name} has {len(types)} outputs and was given {len(chosen)} names")
         outputs = tuple(Value(self.unique(name), kind) for name, kind in zip(chosen, types, strict=True))
@@ -117,6 +130,13 @@ class Builder:
             value.producer = node
         self.graph.nodes.append(node)
         return outputs
+
+    def _default_name(self, base: str) -> str:
+        name, count = base, 0
+        while name in self._reserved:
+            count += 1
+            name = f"{base}_{count}"
+        return name
 
     def output(self, name: str, value: Value) -> None:
         """Declare the next output."""
@@ -155,19 +175,11 @@ class Rewriter(Builder):
         super().__init__(source.name)
         self.source = source
         self.mapping: dict[Value, Value] = {}
-        self._kept_names = {value.name for value in source.values()}
+        self.reserve(value.name for value in source.values())
 
     def is_taken(self, name: str) -> bool:
         """Names of the source graph are left for the copies of their bearers."""
-        return name in self._kept_names or super().is_taken(name)
-
-    def keep(self, value: Value, name: str) -> Value:
-        """Give a new value the name that its forerunner had in the source graph."""
-        if name not in self._names:
-            self._names.discard(value.name)
-            self._names.add(name)
-            value.name = name
-        return value
+        return name in self._reserved or super().is_taken(name)
 
     def copy_inputs(self) -> None:
         for value in self.source.inputs:
@@ -201,7 +213,7 @@ class Rewriter(Builder):
         if len(values) != len(node.outputs):
             raise GraphError(f"{node.op.name} has {len(node.outputs)} outputs, {len(values)} replacements were given")
         for old, made in zip(node.outputs, values, strict=True):
-            if made.producer is not None and made.name not in self._kept_names:
+            if made.producer is not None and made.name not in self._reserved:
                 self.keep(made, old.name)
             self.mapping[old] = made
 
