@@ -63,6 +63,7 @@ class _Reading:
         self.overrides = overrides
         self.opsets = self._opsets()
         self.builder = Builder(proto.graph.name or path.stem)
+        self.builder.reserve(name for node in proto.graph.node for name in node.output)
         self.graph = Graph(self.builder, self.opsets)
         self.functions = {(f.domain, f.name): f for f in proto.functions}
         self.refused: list[Unsupported] = []
@@ -252,7 +253,7 @@ class _Reading:
             self.graph.values[name] = value
             if value in fresh:
                 fresh.discard(value)
-                value.name = self.builder.unique(name)
+                self.builder.keep(value, name)
                 if value.producer is not None and node.name:
                     value.producer.name = node.name
         for name in node.outputs[len(made) :]:
