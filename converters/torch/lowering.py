@@ -27,7 +27,7 @@ class Lowering(Builder):
 
     def __init__(self, name: str, reserved: Collection[str]) -> None:
         super().__init__(name)
-        self._reserved = frozenset(reserved)
+        self.reserve(reserved)
         self._numbers: dict[tuple[DType, str], Value] = {}
         self._reshaped: dict[tuple[Parameter, Shape], Parameter] = {}
         self.current = ""
