@@ -11,6 +11,7 @@ from isomorph.converters.torch import (
     activation,
     attention,
     conv,
+    create,
     elementwise,
     index,
     linear,
@@ -38,7 +39,7 @@ from isomorph.ir import DType, Model, Origin, Scope, Sym, TensorType, Value, ops
 
 __all__ = ["FAMILIES", "import_program"]
 
-FAMILIES = (activation, attention, conv, elementwise, index, linear, norm, pool, reduce, resize, shape)
+FAMILIES = (activation, attention, conv, create, elementwise, index, linear, norm, pool, reduce, resize, shape)
 """The modules whose import registers the rules."""
 
 _WITHOUT_EFFECT = frozenset(
