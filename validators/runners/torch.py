@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten, tree_map, treespec_dumps
 
+from isomorph.converters.torch.program import output_names
 from isomorph.errors import RunnerError, UsageError
 from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
 
@@ -191,10 +192,10 @@ class ProgramRunner:
         self._outputs = [
             node for node, spec in zip(output_node.args[0], kinds, strict=True) if spec.kind.name == "USER_OUTPUT"
         ]
-        names = [node.name if isinstance(node, torch.fx.Node) else None for node in self._outputs]
-        self._runner = _GraphRunner(
-            program.module(check_guards=False), [node.name for node in self._inputs], _unique(names)
-        )
+        spec = program.module_call_graph[0].signature.out_spec
+        named = zip(_result_names(spec, len(self._outputs)), self._outputs, strict=True)
+        names = [name if isinstance(node, torch.fx.Node) else None for name, node in named]
+        self._runner = _GraphRunner(program.module(check_guards=False), [node.name for node in self._inputs], names)
 
     def signature(self) -> Signature:
         dims = {
@@ -236,8 +237,9 @@ class CallableRunner:
             for name, leaf in zip(self._names, self._leaves, strict=True)
         )
         with torch.no_grad():
-            values, _ = tree_flatten(copy.deepcopy(self._module)(*self._arguments))
-        outputs = tuple(_spec(f"output_{i}" if i else "output", value, None) for i, value in enumerate(values))
+            values, spec = tree_flatten(copy.deepcopy(self._module)(*self._arguments))
+        names = _result_names(spec, len(values))
+        outputs = tuple(_spec(name, value, None) for name, value in zip(names, values, strict=True))
         notes = ("the module is in training mode",) if self._module.training else ()
         return Signature(inputs, outputs, {}, _count(self._module.state_dict().values()), environment(), notes)
 
@@ -253,16 +255,15 @@ class CallableRunner:
         else:
             with torch.no_grad():
                 values = self._module(*self._structure.unflatten(leaves))
-        flat_values, _ = tree_flatten(values)
-        return Result({f"output_{i}" if i else "output": as_numpy(value) for i, value in enumerate(flat_values)})
+        flat_values, spec = tree_flatten(values)
+        names = _result_names(spec, len(flat_values))
+        return Result({name: as_numpy(value) for name, value in zip(names, flat_values, strict=True)})
 
     def _run_exported(self, leaves: list[torch.Tensor], taps: Sequence[str], precision: str) -> Result:
         runner = ProgramRunner(torch.export.export(self._module, tuple(self._structure.unflatten(leaves))))
         names = [spec.name for spec in runner.signature().inputs]
         feeds = {name: as_numpy(leaf) for name, leaf in zip(names, leaves, strict=True)}
-        result = runner.run(feeds, taps=taps, precision=precision)
-        renamed = {f"output_{i}" if i else "output": value for i, value in enumerate(result.outputs.values())}
-        return Result(renamed, result.taps)
+        return runner.run(feeds, taps=taps, precision=precision)
 
 
 def environment() -> dict[str, Any]:
@@ -293,15 +294,13 @@ def _spec(name: str, value: Any, rows: int | None) -> TensorSpec:
     return TensorSpec(name, str(value.dtype).removeprefix("torch."), shape, (0, rows - 1) if rows and integer else None)
 
 
-def _unique(names: Sequence[str | None]) -> list[str | None]:
-    """Output names; a value returned twice gets a suffix the second time."""
-    seen: dict[str, int] = {}
-    unique: list[str | None] = []
-    for name in names:
-        count = seen.get(name or "", 0)
-        seen[name or ""] = count + 1
-        unique.append(f"{name}_{count}" if name is not None and count else name)
-    return unique
+def _result_names(spec: Any, count: int) -> list[str]:
+    """Names of the tensors in a returned structure, the ones that the reader and the capture give them."""
+    try:
+        text = treespec_dumps(spec)
+    except NotImplementedError:  # a type that torch cannot write: by position
+        text = None
+    return output_names(text, count)
 
 
 def _lower(bound: Any) -> int:
