@@ -220,9 +220,22 @@ def _stored_perms(model: Model) -> dict[Value, Perm]:
 
 
 def _output_names(model: Model) -> dict[Value, str]:
-    """Node outputs that bear the name of a graph output instead of their own."""
+    """Node outputs that bear the name of a graph output instead of their own, and values that make room for one."""
     names: dict[Value, str] = {}
-    for name, value in model.graph.outputs.items():
+    outputs = model.graph.outputs
+    for name, value in outputs.items():
         if value.producer is not None and value not in names:
             names[value] = name
+    taken = {value.name for value in model.graph.values()} | set(outputs)
+    for value in model.graph.values():
+        if value in names or outputs.get(value.name, value) is value:
+            continue
+        if value.is_input:
+            item = Unsupported("output", "it has the name of an input and is another value", value.name)
+            raise UnsupportedError("write this model to onnx", [item])
+        count = 1
+        while f"{value.name}_{count}" in taken:
+            count += 1
+        names[value] = f"{value.name}_{count}"
+        taken.add(names[value])
     return names

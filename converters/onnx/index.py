@@ -9,7 +9,7 @@ import numpy as np
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, Value, ops
+from isomorph.ir import DType, Node, Value, ops
 
 
 @rules.imports("Gather")
@@ -87,7 +87,10 @@ def write_scatter(export: Export, node: Node) -> None:
 @rules.exports(ops.OneHot)
 def write_one_hot(export: Export, node: Node) -> None:
     assert isinstance(node.op, ops.OneHot)
-    depth = export.constant(np.asarray(node.op.depth, np.int64), "depth")
+    indices = node.inputs[0]
+    assert indices is not None
+    kind = np.int32 if indices.dtype is DType.INT32 else np.int64  # onnxruntime wants the depth in the indices' type
+    depth = export.constant(np.asarray(node.op.depth, kind), "depth")
     export.replace("OneHot", node, inputs=[node.inputs[0], depth, node.inputs[1]], axis=node.op.axis)
 
 

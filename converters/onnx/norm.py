@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, Value, ops
+from isomorph.ir import DType, Node, Value, ops
+
+
+def smallest_epsilon(dtype: DType) -> float:
+    """The least positive number of a type: ONNX defines x / norm as 0 where the norm is 0, and so is 0 / this."""
+    return float(ml_dtypes.finfo(dtype.numpy).smallest_subnormal) if dtype.is_float else 0.0
 
 
 def _vector(export: Export, value: Value | None, like: Value, size: int, fill: float) -> Value | str:
@@ -38,14 +44,19 @@ def read_instance_normalization(node: OnnxNode) -> Value:
 @rules.imports("GroupNormalization")
 def read_group_normalization(node: OnnxNode) -> Value:
     groups = int(node.attribute("num_groups"))
+    x, vectors = node.value(0), [node.value(1), node.value(2)]
+    channels = x.shape[1]
     if node.opset < 21:
-        node.refuse("its scale is per group before opset 21")
-    return node.emit(
-        ops.GroupNormalization(groups, float(node.attribute("epsilon", 1e-5))),
-        node.value(0),
-        node.value(1),
-        node.value(2),
-    )
+        if not isinstance(channels, int) or channels % groups:
+            node.refuse("a scale per group of an unknown number of channels")
+        vectors = [_per_channel(node, vector, groups, channels) for vector in vectors]
+    return node.emit(ops.GroupNormalization(groups, float(node.attribute("epsilon", 1e-5))), x, *vectors)
+
+
+def _per_channel(node: OnnxNode, vector: Value, groups: int, channels: int) -> Value:
+    """A vector per group (before opset 21) as one per channel."""
+    repeated = node.emit(ops.Expand((groups, channels // groups)), node.emit(ops.Unsqueeze((1,)), vector))
+    return node.emit(ops.Reshape((channels,)), repeated)
 
 
 @rules.imports("LayerNormalization", "RMSNormalization")
@@ -62,7 +73,8 @@ def read_layer_normalization(node: OnnxNode) -> Value:
 @rules.imports("LpNormalization")
 def read_lp_normalization(node: OnnxNode) -> Value:
     x = node.value(0)
-    return node.emit(ops.LpNormalization((node.axis(x.rank, -1),), int(node.attribute("p", 2))), x)
+    op = ops.LpNormalization((node.axis(x.rank, -1),), int(node.attribute("p", 2)), smallest_epsilon(x.dtype))
+    return node.emit(op, x)
 
 
 @rules.imports("LRN")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from isomorph.converters.onnx.conv import explicit_pads, pad_attributes
+from isomorph.converters.onnx.conv import explicit_pads, flat_pads, pad_attributes
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, Value, ops
+from isomorph.ir import Dim, Node, Shape, Sym, Value, ops
+from isomorph.ir.ops.conv import window_output
+from isomorph.ir.shapes import ceil_div
 
 
 def _window(node: OnnxNode) -> dict[str, Any]:
@@ -44,17 +46,53 @@ def read_global_pool(node: OnnxNode) -> Value:
     )
 
 
+def window_attributes(op: ops.MaxPool | ops.AveragePool, spatial: Shape, opset: int) -> dict[str, Any] | None:
+    """`pads` and `ceil_mode` that give the op's windows, None if this opset cannot say it.
+
+    Opset 22 drops a last window that would start in the end padding, as the IR does. Before, runtimes differ: what is
+    written there gives the same windows with and without that rule.
+    """
+    plain = pad_attributes(op.pads, spatial, op.kernel_shape, op.strides, op.dilations)
+    if isinstance(op.pads, str) or not op.ceil_mode:
+        return plain
+    rounded = {**plain, "ceil_mode": 1}
+    if opset >= 22:
+        return rounded
+    kept, floors, ceils = (
+        window_output(spatial, op.kernel_shape, op.strides, op.pads, op.dilations, ceil_mode=True),
+        window_output(spatial, op.kernel_shape, op.strides, op.pads, op.dilations),
+        tuple(_ceil_count(op, op.pads, axis, size) for axis, size in enumerate(spatial)),
+    )
+    if kept == ceils:
+        return rounded
+    if kept == floors:
+        return plain
+    if any(isinstance(dim, Sym) for dim in (*spatial, *kept)):
+        return None
+    if (isinstance(op, ops.AveragePool) and op.count_include_pad) or set(op.dilations) != {1}:
+        return None
+    pads = []
+    for axis, (begin, end) in enumerate(op.pads):  # more padding at the end instead of ceil_mode
+        needed = (int(kept[axis]) - 1) * op.strides[axis] + op.kernel_shape[axis]  # type: ignore[arg-type]
+        pads.append((begin, max(end, needed - int(spatial[axis]) - begin)))  # type: ignore[arg-type]
+    return {"pads": flat_pads(pads)}
+
+
+def _ceil_count(op: ops.MaxPool | ops.AveragePool, pads: tuple[tuple[int, int], ...], axis: int, size: Dim) -> Dim:
+    extent = (op.kernel_shape[axis] - 1) * op.dilations[axis] + 1
+    return ceil_div(size + (sum(pads[axis]) - extent), op.strides[axis]) + 1
+
+
 @rules.exports(ops.MaxPool, ops.AveragePool)
 def write_pool(export: Export, node: Node) -> None:
     op = node.op
     assert isinstance(op, ops.MaxPool | ops.AveragePool) and node.inputs[0] is not None
-    attributes = pad_attributes(op.pads, node.inputs[0].shape[2:], op.kernel_shape, op.strides, op.dilations)
+    attributes = window_attributes(op, node.inputs[0].shape[2:], export.opset)
+    assert attributes is not None, "`target` refuses it"
     if any(step != 1 for step in op.dilations):
         attributes["dilations"] = op.dilations
     if isinstance(op, ops.AveragePool) and op.count_include_pad:
         attributes["count_include_pad"] = 1
-    if op.ceil_mode:
-        attributes["ceil_mode"] = 1
     export.replace(op.name, node, kernel_shape=op.kernel_shape, strides=op.strides, **attributes)
 
 

@@ -52,12 +52,22 @@ def read_cumsum(node: OnnxNode) -> Value:
 def write_reduction(export: Export, node: Node) -> None:
     op = node.op
     assert isinstance(op, REDUCTIONS)
-    if not op.axes:
-        export.replace("Identity", node)
+    if not op.axes:  # runtimes disagree on noop_with_empty_axes
+        _write_unreduced(export, node)
     elif export.opset >= 18 or isinstance(op, ops.ReduceSum):
         export.replace(op.name, node, inputs=[node.inputs[0], export.ints(op.axes, "axes")], keepdims=int(op.keepdims))
     else:
         export.replace(op.name, node, axes=op.axes, keepdims=int(op.keepdims))
+
+
+def _write_unreduced(export: Export, node: Node) -> None:
+    """A reduction over no axes works on single elements."""
+    if isinstance(node.op, ops.ReduceL1 | ops.ReduceL2):
+        export.replace("Abs", node)
+    elif isinstance(node.op, ops.ReduceSumSquare):
+        export.replace("Mul", node, inputs=[node.inputs[0], node.inputs[0]])
+    else:
+        export.replace("Identity", node)
 
 
 @rules.exports(ops.ArgMax, ops.ArgMin)

@@ -315,7 +315,7 @@ def write_constant_of_shape(export: Export, node: Node) -> None:
 
 @rules.exports(ops.Range)
 def write_range(export: Export, node: Node) -> None:
-    """start + step * (0 .. length - 1), in int64 where a bound is symbolic."""
+    """start + step * (0 .. length - 1), in int64, or in float64 where the start or the step is no integer."""
     op = node.op
     assert isinstance(op, ops.Range)
     zero = export.ints([0], "axes")
@@ -333,9 +333,9 @@ def write_range(export: Export, node: Node) -> None:
         else:
             export.replace("Cast", node, inputs=[export.emit("Range", indices)], to=element_type(op.dtype))
         return
-    kind = op.dtype.numpy
-    counted = export.emit(
-        "Cast", [export.emit("Range", [scalar(0), scalar(op.length), scalar(1)])], to=element_type(op.dtype)
-    )
-    steps = export.emit("Mul", [counted, export.constant(np.asarray(op.step, kind), "step")])
-    export.replace("Add", node, inputs=[steps, export.constant(np.asarray(op.start, kind), "start")])
+    counted = export.cast(export.emit("Range", [scalar(0), scalar(op.length), scalar(1)]), DType.FLOAT64)
+    steps = export.emit("Mul", [counted, export.constant(np.asarray(op.step, np.float64), "step")])
+    start: Value | str = export.constant(np.asarray(0 if isinstance(op.start, Sym) else op.start, np.float64), "start")
+    if isinstance(op.start, Sym):
+        start = export.cast(scalar(op.start), DType.FLOAT64)
+    export.replace("Cast", node, inputs=[export.emit("Add", [steps, start])], to=element_type(op.dtype))

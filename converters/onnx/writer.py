@@ -18,6 +18,8 @@ import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
 from isomorph.converters.files import atomic_path
 from isomorph.converters.onnx.codec import ELEMENT_TYPES, element_type, tensor_proto
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.norm import smallest_epsilon
+from isomorph.converters.onnx.pool import window_attributes
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.stream import Weight, elements, write_model
 from isomorph.converters.rules import Target
@@ -28,8 +30,10 @@ __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "target", "write"]
 
 OLDEST_OPSET = 13
 NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
-DEFAULT_OPSET = 23
-"""Every op written runs here on onnxruntime 1.32; it loads newer opsets, but lacks kernels for their new operators."""
+DEFAULT_OPSET = 24
+"""The newest for which onnxruntime 1.32 runs every operator that is written: from 25 on it has neither a kernel nor a
+function body for Swish, which is decomposed there. Measured with all rows of the op table at every opset from 13 to 28.
+"""
 EXTERNAL_DATA_FROM = 1 << 30
 """Weights of more bytes than this in total go to `NAME.onnx.data` (protobuf ends at 2 GiB)."""
 _ALIGNMENT = 4096
@@ -76,7 +80,8 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
     for value in model.graph.parameters:
         if value.parameter is not None:
             perm = export.stored_perms.get(value)
-            sources[value.name] = value.parameter.data if perm is None else value.parameter.data.permuted(perm)
+            data = value.parameter.data
+            sources[export.name(value)] = data if perm is None else data.permuted(perm)
     sources.update(export.constants)
     graph = _graph(export)
     opset_id = helper.make_opsetid("", chosen)
@@ -102,7 +107,7 @@ def _weight(name: str, source: TensorSource) -> Weight:
 
 def _annotate_weights(weights: Sequence[Weight], export: Export) -> None:
     """Say of each weight what a reader cannot see: the order it is stored in, whether it is a buffer or frozen."""
-    known = {value.name: value for value in export.model.graph.parameters}
+    known = {export.name(value): value for value in export.model.graph.parameters}
     for tensor in (weight.proto for weight in weights):
         value = known.get(tensor.name)
         if value is None or value.parameter is None:
@@ -143,22 +148,33 @@ def _refuse(node: Node, opset: int) -> str | None:
         return f"ONNX has it for channels on axis 1, not {op.axis}"
     check = _CHECKS.get(type(op))
     reason = check(node, opset) if check is not None else None
-    x = node.inputs[0] if node.inputs else None
-    if reason is None and x is not None and not _takes(op.name, opset, x.dtype):
-        return f"ONNX has it not for {x.dtype}"
-    return reason
+    return reason if reason is not None else _refuse_types(node, opset)
+
+
+def _refuse_types(node: Node, opset: int) -> str | None:
+    """The element types of operands and results against the operator's schema, where the IR's operands are ONNX's."""
+    if isinstance(node.op, ops.OneHot | ops.Embedding):
+        return None
+    name = _ONNX_NAMES.get(type(node.op), node.op.name)
+    for values, outputs in ((node.inputs, False), (node.outputs, True)):
+        for position, value in enumerate(values):
+            if value is not None and not _takes(name, opset, value.dtype, position, outputs):
+                return f"opset {opset} has it not for {value.dtype}"
+    return None
 
 
 @cache
-def _takes(name: str, opset: int, dtype: DType) -> bool:
-    """Whether the ONNX operator of this name, if there is one, takes this element type as its first operand."""
+def _takes(name: str, opset: int, dtype: DType, position: int, outputs: bool) -> bool:
+    """Whether the ONNX operator of this name, if there is one, takes (or gives) this element type there."""
     try:
         schema = onnx.defs.get_schema(name, opset)
     except onnx.defs.SchemaError:
         return True
-    return not schema.inputs or _TYPE_NAMES[dtype] in schema.inputs[0].types
+    formal = schema.outputs if outputs else schema.inputs
+    return not formal or _TYPE_NAMES[dtype] in formal[min(position, len(formal) - 1)].types
 
 
+_ONNX_NAMES: dict[type[Op], str] = {ops.Linear: "Gemm", ops.LocalResponseNormalization: "LRN"}
 _TYPE_NAMES = {dtype: f"tensor({TensorProto.DataType.Name(code).lower()})" for dtype, code in ELEMENT_TYPES.items()}
 
 
@@ -168,8 +184,55 @@ def _refuse_linear(node: Node, opset: int) -> str | None:
 
 
 def _refuse_lp(node: Node, opset: int) -> str | None:
-    assert isinstance(node.op, ops.LpNormalization)
-    return "LpNormalization has one axis and no epsilon" if len(node.op.axes) != 1 or node.op.epsilon else None
+    """ONNX gives 0 where the norm is 0; the IR does so with the smallest epsilon (see read_lp_normalization)."""
+    op, x = node.op, node.inputs[0]
+    assert isinstance(op, ops.LpNormalization) and x is not None
+    plain = len(op.axes) == 1 and op.epsilon == smallest_epsilon(x.dtype)
+    return None if plain else "LpNormalization has one axis and no epsilon"
+
+
+def _refuse_lrn(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.LocalResponseNormalization)
+    return None if node.op.size % 2 else "runtimes take windows of odd sizes only"
+
+
+def _refuse_double(node: Node, opset: int) -> str | None:
+    x = node.inputs[0]
+    return "ONNX takes the statistics in float32" if x is not None and x.dtype is DType.FLOAT64 else None
+
+
+def _refuse_scatter(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.ScatterElements | ops.ScatterND)
+    since = {"none": 0, "add": 16, "mul": 16}.get(node.op.reduction, 18)
+    return f"opset {opset} has the reduction {node.op.reduction!r} only from {since} on" if opset < since else None
+
+
+def _refuse_resize(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.Resize)
+    return f"opset {opset} has antialias only from 18 on" if node.op.antialias and opset < 18 else None
+
+
+def _refuse_pad(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.Pad)
+    return f"opset {opset} has the mode 'wrap' only from 19 on" if node.op.mode == "wrap" and opset < 19 else None
+
+
+def _refuse_reshape(node: Node, opset: int) -> str | None:
+    """Before opset 14 a size of 0 means the operand's size on that axis."""
+    op, x = node.op, node.inputs[0]
+    assert isinstance(op, ops.Reshape) and x is not None
+    copied = all(axis < x.rank and x.shape[axis] == 0 for axis, dim in enumerate(op.shape) if dim == 0)
+    return None if copied or opset >= 14 else f"opset {opset} has sizes of 0 only from 14 on"
+
+
+def _refuse_swish(node: Node, opset: int) -> str | None:
+    return "onnxruntime has no kernel for it, and its function body ends at opset 24" if opset > 24 else None
+
+
+def _refuse_cast(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.Cast)
+    text = node.op.to is DType.STRING or any(value.dtype is DType.STRING for value in node.operands())
+    return "how numbers are spelled as text differs between runtimes" if text else None
 
 
 def _refuse_global(node: Node, opset: int) -> str | None:
@@ -180,7 +243,14 @@ def _refuse_global(node: Node, opset: int) -> str | None:
 def _refuse_average(node: Node, opset: int) -> str | None:
     assert isinstance(node.op, ops.AveragePool)
     dilated = any(step != 1 for step in node.op.dilations)
-    return f"opset {opset} has no dilations here" if dilated and opset < 19 else None
+    return f"opset {opset} has no dilations here" if dilated and opset < 19 else _refuse_ceil(node, opset)
+
+
+def _refuse_ceil(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.AveragePool | ops.MaxPool) and node.inputs[0] is not None
+    if window_attributes(node.op, node.inputs[0].shape[2:], opset) is None:
+        return f"opset {opset} keeps a last window that lies in the padding"
+    return None
 
 
 def _refuse_mod(node: Node, opset: int) -> str | None:
@@ -197,7 +267,19 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.GlobalAveragePool: _refuse_global,
     ops.GlobalMaxPool: _refuse_global,
     ops.AveragePool: _refuse_average,
+    ops.MaxPool: _refuse_ceil,
     ops.Mod: _refuse_mod,
+    ops.LocalResponseNormalization: _refuse_lrn,
+    ops.LayerNormalization: _refuse_double,
+    ops.GroupNormalization: _refuse_double,
+    ops.RMSNormalization: _refuse_double,
+    ops.ScatterElements: _refuse_scatter,
+    ops.ScatterND: _refuse_scatter,
+    ops.Resize: _refuse_resize,
+    ops.Pad: _refuse_pad,
+    ops.Reshape: _refuse_reshape,
+    ops.Swish: _refuse_swish,
+    ops.Cast: _refuse_cast,
 }
 
 

@@ -17,7 +17,6 @@ from isomorph.ir.verify import verify
 
 LIMITATIONS = {
     "cast_bfloat16": "onnxruntime hands no bfloat16 to NumPy",
-    "local_response_norm_even": "onnxruntime's LRN takes odd sizes only",
 }
 
 
