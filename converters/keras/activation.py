@@ -258,7 +258,8 @@ def _cast(layer: Layer, x: Value, dtype: Any = None) -> Value:
 
 _NAMED: dict[type[Op], str] = {
     ops.Sigmoid: "sigmoid", ops.Tanh: "tanh", ops.Softplus: "softplus", ops.Softsign: "softsign", ops.Mish: "mish",
-    ops.LogSigmoid: "log_sigmoid", ops.HardSwish: "hard_silu", ops.HardSigmoid: "hard_sigmoid", ops.Swish: "silu", ops.Selu: "selu",
+    ops.LogSigmoid: "log_sigmoid", ops.HardSwish: "hard_silu", ops.HardSigmoid: "hard_sigmoid", ops.Swish: "silu",
+    ops.Selu: "selu",
 }  # fmt: skip
 """Activations that Keras knows by a name."""
 _KERAS_FORMS: tuple[Op, ...] = (ops.HardSigmoid(1 / 6, 0.5), ops.Swish(), ops.Selu())

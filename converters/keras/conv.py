@@ -205,6 +205,8 @@ def window_refusal(node: Node, most: int = 3) -> str | None:
         return "channels first, where Keras works on channels last"
     if rank > most:
         return f"{rank} spatial axes"
+    if not isinstance(op.pads, str) and any(size < 0 for pair in op.pads for size in pair):
+        return "negative pads"
     if any(value is not None and not value.is_parameter for value in node.inputs[1:]):
         return "a kernel or bias that is computed"
     if any(stride > 1 for stride in op.strides) and any(dilation > 1 for dilation in op.dilations):
@@ -318,7 +320,10 @@ def _crops(op: ops.ConvTranspose, kernel: TensorType) -> list[tuple[int, int]]:
 
 @rules.exports(ops.ConvTranspose)
 def _conv_transpose_layer(out: Emitter, node: Node) -> Tensor:
-    """ "same" where Keras cuts off just as much, else "valid" and a Cropping layer. Kernels (I, O, *K) become (*K, O, I)."""
+    """Padding "same" where Keras cuts off just as much, else "valid" and a Cropping layer.
+
+    A kernel (I, O, *K) is stored as (*K, O, I).
+    """
     op = node.op
     assert isinstance(op, ops.ConvTranspose)
     _, filters, *kernel = _sizes(kernel_of(node))

@@ -268,13 +268,15 @@ _LAYERS: dict[type[Op], str] = {
     ops.Add: "Add", ops.Sub: "Subtract", ops.Mul: "Multiply", ops.Max: "Maximum", ops.Min: "Minimum",
 }  # fmt: skip
 _OPERATIONS: dict[type[Op], str] = {
-    ops.Abs: "Absolute", ops.Acos: "Arccos", ops.Acosh: "Arccosh", ops.And: "LogicalAnd", ops.Asin: "Arcsin", ops.Asinh: "Arcsinh",
-    ops.Atan: "Arctan", ops.Atanh: "Arctanh", ops.BitwiseAnd: "BitwiseAnd", ops.BitwiseNot: "BitwiseNot", ops.BitwiseOr: "BitwiseOr",
-    ops.BitwiseXor: "BitwiseXor", ops.Ceil: "Ceil", ops.Cos: "Cos", ops.Cosh: "Cosh", ops.Div: "Divide", ops.Equal: "Equal",
-    ops.Erf: "Erf", ops.Exp: "Exp", ops.Floor: "Floor", ops.Greater: "Greater", ops.GreaterOrEqual: "GreaterEqual",
-    ops.IsInf: "Isinf", ops.IsNaN: "Isnan", ops.Less: "Less", ops.LessOrEqual: "LessEqual", ops.Log: "Log", ops.Neg: "Negative",
-    ops.Not: "LogicalNot", ops.Or: "LogicalOr", ops.Pow: "Power", ops.Reciprocal: "Reciprocal", ops.Round: "Round", ops.Sign: "Sign",
-    ops.Sin: "Sin", ops.Sinh: "Sinh", ops.Sqrt: "Sqrt", ops.Tan: "Tan", ops.Where: "Where", ops.Xor: "LogicalXor",
+    ops.Abs: "Absolute", ops.Acos: "Arccos", ops.Acosh: "Arccosh", ops.And: "LogicalAnd", ops.Asin: "Arcsin",
+    ops.Asinh: "Arcsinh", ops.Atan: "Arctan", ops.Atanh: "Arctanh", ops.BitwiseAnd: "BitwiseAnd",
+    ops.BitwiseNot: "BitwiseNot", ops.BitwiseOr: "BitwiseOr", ops.BitwiseXor: "BitwiseXor", ops.Ceil: "Ceil",
+    ops.Cos: "Cos", ops.Cosh: "Cosh", ops.Div: "Divide", ops.Equal: "Equal", ops.Erf: "Erf", ops.Exp: "Exp",
+    ops.Floor: "Floor", ops.Greater: "Greater", ops.GreaterOrEqual: "GreaterEqual", ops.IsInf: "Isinf",
+    ops.IsNaN: "Isnan", ops.Less: "Less", ops.LessOrEqual: "LessEqual", ops.Log: "Log", ops.Neg: "Negative",
+    ops.Not: "LogicalNot", ops.Or: "LogicalOr", ops.Pow: "Power", ops.Reciprocal: "Reciprocal", ops.Round: "Round",
+    ops.Sign: "Sign", ops.Sin: "Sin", ops.Sinh: "Sinh", ops.Sqrt: "Sqrt", ops.Tan: "Tan", ops.Where: "Where",
+    ops.Xor: "LogicalXor",
 }  # fmt: skip
 
 

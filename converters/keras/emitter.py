@@ -1,11 +1,11 @@
-"""What an export rule sees: the Keras tensors of a node's operands, and `layer` and `operation` to stand for the node."""
+"""What an export rule sees: the Keras tensors of a node's operands, and what makes layers of the node."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,7 @@ _MOST_INLINE = 4096
 _MOST_ROWS = 4096
 """The most rows of the table that holds a parameter; a larger one is held as a single row."""
 
-Args = Sequence[Any]
-Source = Value | Held
+Args: TypeAlias = Sequence[Any]
 
 
 class Emitter:
@@ -52,6 +51,7 @@ class Emitter:
         self._rows: dict[Any, Tensor] = {}
         self._names: set[str] = set()
         self._crowds = Counter(_module(node) for node in graph.nodes)
+        self._containers = {item.path for node in graph.nodes for item in node.scope.entries[:-1]}
         self._weighted = Counter(_module(node) for node in graph.nodes if _has_weights(node))
 
     def input(self, value: Value) -> Tensor:
@@ -76,7 +76,7 @@ class Emitter:
         suffix: str = "",
         type: TensorType | None = None,
     ) -> Tensor:
-        """Call a layer. One that was made before with the same configuration and the same (tied) weights is called again.
+        """Call a layer. One that was made before for the same op, configuration and (tied) weights is called again.
 
         args     Tensors, or lists of them
         weights  in the order in which Keras saves them (trainable ones first), absent ones as None
@@ -86,13 +86,10 @@ class Emitter:
         held = tuple(weight for weight in weights if weight is not None)
         kind = type or node.outputs[0].type
         computed = held[0].data.dtype if held else kind.dtype
-        settings = {"trainable": _trainable(held), "dtype": dtype_policy(computed), **config}
-        key = (
-            cls,
-            repr(sorted(config.items())),
-            str(computed),
-            tuple((weight.parameter, weight.data.shape) for weight in held),
-        )
+        settings: dict[str, Any] = {"trainable": _trainable(held), **config}
+        if computed.is_float:
+            settings["dtype"] = dtype_policy(computed)
+        key = (node.op, cls, repr(sorted(config.items())), tuple(weight.parameter for weight in held))
         entry = self._shared.get(key) if held else None
         if entry is None:
             entry = Entry(self._name(node, suffix), cls, "keras.layers", settings, held)
@@ -294,6 +291,9 @@ class Emitter:
         }
         if entry.weights:
             note["parameters"] = [weight.parameter.name for weight in entry.weights]
+        frozen = [weight.parameter.name for weight in entry.weights if _is_frozen(weight.parameter)]
+        if frozen and entry.config["trainable"]:
+            note["frozen"] = frozen  # Keras has one flag for a whole layer
         self.notes[entry.name] = note
 
     def _name(self, node: Node, suffix: str) -> str:
@@ -301,11 +301,17 @@ class Emitter:
         module = _module(node)
         if not module[0]:
             base = _plain(re.split(r"[./]", node.name)[-1] or node.op.name)
-        elif self._crowds[module] == 1 or (_has_weights(node) and self._weighted[module] == 1):
+        elif self._stands_for(node, module):
             base = _plain(module[0])
         else:
             base = f"{_plain(module[0])}_{snake_case(node.op.name)}"
         return self._unique(f"{base}_{suffix}" if suffix else base)
+
+    def _stands_for(self, node: Node, module: tuple[str, int]) -> bool:
+        """Whether a node is what its module is about: the only one, or the only one with weights."""
+        if module[0] in self._containers:
+            return False
+        return self._crowds[module] == 1 or (_has_weights(node) and self._weighted[module] == 1)
 
     def _unique(self, name: str) -> str:
         candidate, count = name, 0
@@ -317,8 +323,8 @@ class Emitter:
 
 
 _LAYER_OPS: tuple[type[Op], ...] = (
-    ops.Conv, ops.ConvTranspose, ops.SeparableConv, ops.Linear, ops.Gemm, ops.Embedding, ops.BatchNormalization, ops.LayerNormalization,
-    ops.GroupNormalization, ops.InstanceNormalization, ops.RMSNormalization, ops.PRelu,
+    ops.Conv, ops.ConvTranspose, ops.SeparableConv, ops.Linear, ops.Gemm, ops.Embedding, ops.BatchNormalization,
+    ops.LayerNormalization, ops.GroupNormalization, ops.InstanceNormalization, ops.RMSNormalization, ops.PRelu,
 )  # fmt: skip
 
 
@@ -339,6 +345,10 @@ def _plain(name: str) -> str:
     """A name that Keras and its backends take: letters, digits and underscores, a letter or digit first."""
     plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
     return plain or "layer"
+
+
+def _is_frozen(parameter: Parameter) -> bool:
+    return parameter.role == "weight" and not parameter.trainable
 
 
 def _trainable(held: Sequence[Held]) -> bool:

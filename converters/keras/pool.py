@@ -67,6 +67,8 @@ def _pool_refusal(node: Node) -> str | None:
         return "a dilated window" if max(op.dilations) > 1 else f"{len(op.kernel_shape)} spatial axes"
     if not x.dtype.is_float:
         return f"pooling of {x.dtype} data"
+    if not isinstance(op.pads, str) and any(size < 0 for pair in op.pads for size in pair):
+        return "negative pads"
     if op.pads == "same_upper" and not (isinstance(op, ops.AveragePool) and op.count_include_pad):
         return None
     pads = _reached(op, x.type)
@@ -79,7 +81,7 @@ def _pool_refusal(node: Node) -> str | None:
 
 
 def _reached(op: ops.MaxPool | ops.AveragePool, x: TensorType) -> tuple[tuple[int, int], ...] | None:
-    """The pads with what the last window of `ceil_mode` reaches beyond them; None where that depends on a symbolic size.
+    """The pads that the windows reach with `ceil_mode`; None where that depends on a symbolic size.
 
     With ceil_mode a window that starts inside of the data (or its begin padding) counts, however far it reaches out.
     """

@@ -132,4 +132,5 @@ def _resize_layer(out: Emitter, node: Node) -> Tensor:
     if factors is not None:
         config = {"size": factors, "data_format": "channels_last", "interpolation": "bilinear"}
         return out.layer(node, "UpSampling2D", config, x)
-    return out.operation(node, "Resize", {"size": list(op.sizes), "interpolation": "bilinear", "data_format": "channels_last"}, x)
+    config = {"size": list(op.sizes), "interpolation": "bilinear", "data_format": "channels_last"}
+    return out.operation(node, "Resize", config, x)

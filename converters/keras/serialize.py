@@ -17,7 +17,8 @@ import numpy.typing as npt
 from isomorph.ir import DType, Parameter, Shape, TensorSource, TensorType
 
 __all__ = [
-    "Call", "Entry", "Held", "Tensor", "dtype_policy", "keras_order", "keras_shape", "model_json", "operation_module", "snake_case",
+    "Call", "Entry", "Held", "Tensor", "dtype_policy", "keras_order", "keras_shape", "model_json",
+    "operation_module", "snake_case",
 ]  # fmt: skip
 
 Json: TypeAlias = Any
@@ -207,8 +208,8 @@ def _walk(outputs: list[Tensor]) -> tuple[list[Step], dict[Entry, int]]:
 def keras_order(entries: list[Entry], outputs: list[Tensor]) -> list[Entry]:
     """The entries in the order that Keras gives them when it builds the graph: by depth, then by place in the walk.
 
-    `layers` of a loaded model is in this order whatever the file says, and the weights file numbers the layers by it.
-    Mirrors keras/src/ops/function.py, `map_graph`. What no output needs is left out; inputs stay, before all else at depth 0.
+    `layers` of a loaded model is in this order whatever the file says, and the weights file numbers layers by it.
+    Mirrors keras/src/ops/function.py, `map_graph`. What no output needs is left out, but for inputs.
     """
     ordered, places = _walk(outputs)
     depths: dict[Step, int] = {}

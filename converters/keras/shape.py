@@ -336,7 +336,7 @@ def _split_operation(out: Emitter, node: Node) -> Sequence[Tensor]:
     """A number of equal parts, or the places to cut at."""
     op = node.op
     assert isinstance(op, ops.Split)
-    sizes = [int(size) for size in op.sizes]  # type: ignore[call-overload]
+    sizes = [int(size) for size in op.sizes]  # type: ignore[arg-type]
     parts: Any = len(sizes) if len(set(sizes)) == 1 else list(accumulate(sizes))[:-1]
     return out.operations(node, "Split", {"indices_or_sections": parts, "axis": op.axis}, out.tensor(node.inputs[0]))
 
@@ -348,12 +348,9 @@ def _concatenate_layer(out: Emitter, node: Node) -> Tensor:
     assert isinstance(op, ops.Concat)
     shapes = {tuple(dim for axis, dim in enumerate(value.shape) if axis != op.axis) for value in node.operands()}
     if len(node.inputs) == 1:
-        return out.layer(node, "Identity", {}, out.tensor(node.inputs[0]))
-    if (
-        op.axis > 0
-        and len(shapes) == 1
-        and all(value.dtype.is_float and out.literal(value) is None for value in node.operands())
-    ):
+        return out.tensor(node.inputs[0])
+    tensors = all(value.dtype.is_float and out.literal(value) is None for value in node.operands())
+    if op.axis > 0 and len(shapes) == 1 and tensors:
         axis = -1 if op.axis == node.output.rank - 1 else op.axis
         return out.layer(node, "Concatenate", {"axis": axis}, [out.tensor(value) for value in node.operands()])
     return out.operation(node, "Concatenate", {"axis": op.axis}, out.arguments(node))
@@ -373,7 +370,7 @@ def _pad_layer(out: Emitter, node: Node) -> Tensor:
     op = node.op
     assert isinstance(op, ops.Pad)
     x = out.tensor(node.inputs[0])
-    pads = [(int(begin), int(end)) for begin, end in op.pads]  # type: ignore[call-overload]
+    pads = [(int(begin), int(end)) for begin, end in op.pads]  # type: ignore[arg-type]
     if any(begin < 0 or end < 0 for begin, end in pads):
         cuts = tuple(slice(max(-begin, 0), min(end, 0) or None) for begin, end in pads)
         pads = [(max(begin, 0), max(end, 0)) for begin, end in pads]
@@ -408,7 +405,7 @@ def _expand_refusal(node: Node) -> str | None:
 
 @rules.exports(ops.Expand)
 def _expand_operation(out: Emitter, node: Node) -> Tensor:
-    """Broadcast to a known shape, tiled where the batch is there already, taken once for each sample where it is not."""
+    """Broadcast to a known shape; else tiled where the batch is there already, or taken once for each sample."""
     x, shape = out.tensor(node.inputs[0]), node.output.shape
     if not _unknown(shape):
         return out.operation(node, "BroadcastTo", {"shape": list(shape)}, x)

@@ -1,9 +1,9 @@
-"""Writes a model as a `.keras` file of real layers, without Keras: configuration, weights, and where each layer comes from.
+"""Writes a model as a `.keras` file of real layers, without Keras: configuration, weights, and where layers come from.
 
 A `.keras` file is a zip of metadata.json, config.json and model.weights.h5 (keras/src/saving/saving_lib.py,
-`_save_model_to_fileobj`). The weights file has a group layers/<class>[_<n>]/vars for each layer, numbered for each class
-in the order of `model.layers` (`_save_container_state`), with datasets 0, 1, ...: the trainable weights, then the others
-(keras/src/layers/layer.py, `save_own_variables`). isomorph.json is ours; Keras passes over it.
+`_save_model_to_fileobj`). The weights file has a group layers/<class>[_<n>]/vars for each layer, numbered for each
+class in the order of `model.layers` (`_save_container_state`), with datasets 0, 1, ...: the trainable weights, then
+the others (keras/src/layers/layer.py, `save_own_variables`). isomorph.json is ours; Keras passes over it.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def refuse(node: Node) -> str | None:
 
 
 _DTYPES = {
-    DType.FLOAT64, DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.INT64, DType.INT32, DType.INT16, DType.INT8, DType.UINT64,
-    DType.UINT32, DType.UINT16, DType.UINT8, DType.BOOL,
+    DType.FLOAT64, DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.INT64, DType.INT32, DType.INT16, DType.INT8,
+    DType.UINT64, DType.UINT32, DType.UINT16, DType.UINT8, DType.BOOL,
 }  # fmt: skip
 
 

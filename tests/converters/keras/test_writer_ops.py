@@ -1,0 +1,98 @@
+"""Every row of the table of ops, written, loaded by Keras and run, gives the outputs of the reference evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from op_cases import CASES, OpCase
+
+from isomorph.converters.convert import prepare
+from isomorph.converters.keras import writer
+from isomorph.errors import UnsupportedError
+from isomorph.ir.evaluate import evaluate
+
+pytestmark = pytest.mark.requires("keras", "jax")
+
+REFUSED = {
+    "div_int": "toward zero",
+    "div_int_negative": "toward zero",
+    "conv_all_attributes": "strides and dilations at once",
+    "conv_channels_last": "strides and dilations at once",
+    "conv_1d": "strides and dilations at once",
+    "conv_transpose_all_attributes": "groups",
+    "max_pool_dilated": "dilated",
+    "average_pool_dilated": "dilated",
+    "arg_max_last": "last of equal",
+    "arg_min_last": "last of equal",
+    "pad_edge": "backend",
+    "pad_wrap": "backend",
+    "top_k": "last axis",
+    "top_k_smallest": "last axis",
+    "gather_nd": "no operation",
+    "gather_nd_batch": "no operation",
+    "dims": "weight",
+    "dims_scalar": "weight",
+    "range": "weight",
+    "range_float": "without inputs",
+    "constant_of_shape": "without inputs",
+}
+"""What Keras cannot say, and a word of the reason that the error gives."""
+
+
+def refusal(case: OpCase) -> str | None:
+    return "no operation" if case.id.startswith("scatter") else REFUSED.get(case.id)
+
+
+def source(arrays: dict[str, Any], order: list[str]) -> dict[str, Any]:
+    return {f"x{place}": arrays[name] for place, name in enumerate(order)}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all models that can be written, half of them with a symbolic batch, run by Keras."""
+    folder = tmp_path_factory.mktemp("ops")
+    for place, case in enumerate(CASES):
+        if refusal(case) is not None:
+            continue
+        model = prepare(case.model(symbolic=place % 2 == 0), writer.target())
+        writer.write(model, folder / f"{case.id}.keras")
+        order = [value.name for value in model.graph.inputs]
+        np.savez(folder / f"{case.id}.npz", **source(case.arrays(), order))
+    script = Path(__file__).with_name("load_models.py")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if refusal(case) is None], ids=lambda case: case.id)
+def test_outputs(case: OpCase, loaded: Path) -> None:
+    said = json.loads((loaded / "report.json").read_text())[case.id]
+    assert "error" not in said, said
+    found = np.load(loaded / f"{case.id}.out.npz")
+    for place, expected in enumerate(evaluate(case.model(), case.arrays()).values()):
+        actual = found[f"y{place}"]
+        assert actual.shape == expected.shape
+        # Keras on jax promotes to int32
+        assert said["dtypes"][place] in (str(expected.dtype), str(expected.dtype).replace("int64", "int32"))
+        narrow = expected.dtype.itemsize < 4 and expected.dtype.kind not in "biu"
+        tolerance = {"rtol": 1e-2, "atol": 1e-2} if narrow else {"rtol": 2e-5, "atol": 2e-6}
+        wide = expected.astype(np.float64)
+        np.testing.assert_allclose(actual.astype(np.float64), wide, **tolerance)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if refusal(case) is not None], ids=lambda case: case.id)
+def test_refusals(case: OpCase, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        writer.write(prepare(case.model(), writer.target()), tmp_path / "model.keras")
+    assert refusal(case) in caught.value.items[0].reason
+    assert not list(tmp_path.iterdir())
