@@ -8,6 +8,7 @@ from typing import Any
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
+from isomorph.errors import MalformedError
 from isomorph.ir import Dim, Node, Shape, Sym, Value, ops
 from isomorph.ir.ops.conv import Ints, Pads, resolve_pads
 
@@ -35,6 +36,8 @@ def explicit_pads(node: OnnxNode, rank: int) -> Pads:
     if auto not in ("NOTSET", "VALID", ""):
         node.refuse(f"auto_pad {auto!r}")
     flat = [0] * 2 * rank if auto == "VALID" else node.attribute("pads", [0] * 2 * rank)
+    if len(flat) != 2 * rank or min(flat, default=0) < 0:
+        raise MalformedError(f"pads {flat} are no two nonnegative numbers for each of {rank} axes", at=node.where)
     return tuple((int(flat[axis]), int(flat[axis + rank])) for axis in range(rank))
 
 
@@ -42,13 +45,18 @@ def _ints(node: OnnxNode, name: str, rank: int) -> Ints:
     return tuple(int(item) for item in node.attribute(name, [1] * rank))
 
 
-@rules.imports("Conv")
-def read_conv(node: OnnxNode) -> Value:
-    x, w = node.value(0), node.value(1)
-    rank = w.rank - 2
+def _spatial_rank(node: OnnxNode, w: Value) -> int:
+    """The number of spatial axes of a kernel, whose sizes `kernel_shape` may repeat."""
     stated = node.attribute("kernel_shape")
     if stated is not None and tuple(stated) != w.shape[2:]:
         node.refuse(f"kernel_shape {stated} does not fit the weight {w.type}")
+    return w.rank - 2
+
+
+@rules.imports("Conv")
+def read_conv(node: OnnxNode) -> Value:
+    x, w = node.value(0), node.value(1)
+    rank = _spatial_rank(node, w)
     op = ops.Conv(
         _ints(node, "strides", rank),
         explicit_pads(node, rank),
@@ -61,7 +69,7 @@ def read_conv(node: OnnxNode) -> Value:
 @rules.imports("ConvTranspose")
 def read_conv_transpose(node: OnnxNode) -> Value:
     x, w = node.value(0), node.value(1)
-    rank = w.rank - 2
+    rank = _spatial_rank(node, w)
     strides, dilations = _ints(node, "strides", rank), _ints(node, "dilations", rank)
     padding = tuple(int(item) for item in node.attribute("output_padding", [0] * rank))
     pads = explicit_pads(node, rank)

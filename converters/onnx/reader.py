@@ -7,7 +7,8 @@ files. Sizes that follow from shapes become attributes (see sizes.py). Nothing i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,23 @@ from google.protobuf.message import DecodeError
 
 import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
 from isomorph.converters.onnx.codec import dtype_of, tensor_source
-from isomorph.converters.onnx.reading import Graph, OnnxNode, attributes, parse_json
+from isomorph.converters.onnx.functions import branch_nodes, function_nodes, names_read, specified_body
+from isomorph.converters.onnx.reading import Attributes, Graph, OnnxNode, parse_json
 from isomorph.converters.onnx.rules import rules
-from isomorph.converters.onnx.sizes import evaluate_sizes, size_dtype
+from isomorph.converters.onnx.signature import check_signature
+from isomorph.converters.onnx.sizes import check_size, evaluate_sizes, size_dtype
 from isomorph.errors import GraphError, MalformedError, ModelError, Unsupported, UnsupportedError, UsageError
 from isomorph.ir import Builder, Dim, DimRange, DType, Model, Origin, Parameter, Scope, ScopeEntry, Shape, Sym, Value
+from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.shapes import parse_dim
 
 __all__ = ["OLDEST_OPSET", "read"]
 
 OLDEST_OPSET = 7
 _LARGEST_FILE = (1 << 31) - 1
+_MOST_NODES = 1 << 20
+"""Nodes after functions and branches are inlined; more is an attack."""
+_DEEPEST = 64
 Inputs = Mapping[str, tuple[Shape, DType | None]]
 
 
@@ -54,6 +61,27 @@ def read(path: Path, *, inputs: Inputs | None = None) -> Model:
         raise MalformedError(
             f"the graph contradicts itself: {error.what}", at=error.at or str(path), because=error.because
         ) from None
+    except UnicodeDecodeError as error:
+        raise MalformedError("the file has a name that is no UTF-8", at=str(path), because=str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where nodes are read: the graph, or the body of a function or branch in it."""
+
+    opsets: dict[str, int]
+    prefix: str = ""
+    scope: Scope | None = None
+    origin: Origin | None = None
+    depth: int = 0
+
+    def inside(self, opsets: dict[str, int], scope: Scope, origin: Origin | None = None) -> _Place:
+        """The place in a function's body; what it does not say of opsets is as outside."""
+        return replace(self, opsets={**self.opsets, **opsets}, scope=scope, origin=origin or self.origin)
+
+    def named(self, prefix: str) -> _Place:
+        """One level deeper, with this prefix to the names of nodes."""
+        return replace(self, prefix=prefix, depth=self.depth + 1)
 
 
 class _Reading:
@@ -69,13 +97,13 @@ class _Reading:
         self.refused: list[Unsupported] = []
         self.bindings: dict[str, Dim] = {}
         self.missing: set[str] = set()
+        self.count = 0
 
     def model(self) -> Model:
         """Read the whole graph; all nodes that cannot be read are reported in one error."""
         self._initializers()
         self._inputs()
-        for position, node in enumerate(self.proto.graph.node):
-            self._node(node, position, "")
+        self._nodes(self.proto.graph.node, [item.name for item in self.proto.graph.output], _Place(self.opsets))
         if self.refused:
             raise UnsupportedError("read onnx", self.refused)
         self._outputs()
@@ -90,10 +118,11 @@ class _Reading:
             if isinstance(dim, Sym)
             for name in sorted(dim.names())
         }
-        return self.builder.finish(dims=dims, metadata=metadata, source=("onnx", f"opset {self.opsets.get('', 0)}"))
+        source = ("onnx", f"opset {self.opsets.get('', 0)}")
+        return prune(self.builder.finish(dims=dims, metadata=metadata, source=source))
 
     def _opsets(self) -> dict[str, int]:
-        opsets = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in self.proto.opset_import}
+        opsets = _opsets(self.proto.opset_import)
         if not opsets and self.proto.ir_version < 3:
             opsets = {"": 1}
         version = opsets.get("")
@@ -112,18 +141,23 @@ class _Reading:
             ]
             raise UnsupportedError("read onnx", items)
         for tensor in self.proto.graph.initializer:
-            if tensor.name in self.graph.constants:
-                raise MalformedError(f"two initializers are named {tensor.name!r}", at=str(self.path))
-            notes = {entry.key: entry.value for entry in tensor.metadata_props}
-            source = tensor_source(tensor, self.path.parent)
-            stored = parse_json(notes.get("isomorph.perm", ""))
-            if isinstance(stored, list) and sorted(map(str, stored)) == sorted(map(str, range(len(source.shape)))):
-                perm = tuple(int(axis) for axis in stored)
-                self.graph.perms[tensor.name] = perm
-                source = source.permuted([perm.index(axis) for axis in range(len(perm))])
-            role = notes.get("isomorph.role", "weight")
-            trainable = role == "weight" and notes.get("isomorph.trainable") != "false"
-            self.graph.constants[tensor.name] = Parameter(tensor.name, source, trainable, role)
+            self._initializer(tensor, tensor.name)
+
+    def _initializer(self, tensor: onnx.TensorProto, name: str) -> None:
+        if self.graph.knows(name):
+            raise MalformedError(f"two initializers are named {name!r}", at=str(self.path))
+        notes = {entry.key: entry.value for entry in tensor.metadata_props}
+        source = tensor_source(tensor, self.path.parent)
+        stored = parse_json(notes.get("isomorph.perm", ""))
+        if isinstance(stored, list) and sorted(map(str, stored)) == sorted(map(str, range(len(source.shape)))):
+            perm = tuple(int(axis) for axis in stored)
+            self.graph.perms[name] = perm
+            source = source.permuted([perm.index(axis) for axis in range(len(perm))])
+        role = notes.get("isomorph.role", "weight")
+        if role not in ("weight", "buffer", "constant"):
+            role = "weight"
+        trainable = role == "weight" and notes.get("isomorph.trainable") != "false"
+        self.graph.constants[name] = Parameter(name, source, trainable, role)
 
     def _inputs(self) -> None:
         declared = [item for item in self.proto.graph.input if item.name not in self.graph.constants]
@@ -182,16 +216,25 @@ class _Reading:
                 dims.append(Sym("N" if axis == 0 else f"{plain}_{axis}"))
         return tuple(dims)
 
-    def _node(self, proto: onnx.NodeProto, position: int, prefix: str) -> None:
-        where = f"{prefix}{proto.name or f'node {position}'}"
+    def _nodes(self, nodes: Sequence[onnx.NodeProto], results: Sequence[str], place: _Place) -> None:
+        """Read nodes in order. Optional outputs that nothing reads count as left out."""
+        self.count += len(nodes)
+        if self.count > _MOST_NODES or place.depth > _DEEPEST:
+            raise MalformedError("functions and branches call each other without end", at=str(self.path))
+        read = names_read(nodes) | set(results)
+        for position, node in enumerate(nodes):
+            self._node(node, position, place, read)
+
+    def _node(self, proto: onnx.NodeProto, position: int, place: _Place, read: set[str]) -> None:
+        where = f"{place.prefix}{proto.name or f'node {position}'}"
         node = OnnxNode(
             self.graph,
             proto.op_type,
-            proto.name,
+            f"{place.prefix}{proto.name}" if proto.name else "",
             tuple(proto.input),
-            tuple(proto.output),
-            attributes(proto, where),
-            self.opsets.get("" if proto.domain == "ai.onnx" else proto.domain, 0),
+            tuple(name if index == 0 or name in read else "" for index, name in enumerate(proto.output)),
+            Attributes(proto, where),
+            place.opsets.get("" if proto.domain == "ai.onnx" else proto.domain, 0),
             where,
         )
         if any(name in self.missing for name in node.inputs):
@@ -203,8 +246,10 @@ class _Reading:
         for name in node.outputs:
             if name and self.graph.knows(name):
                 raise MalformedError(f"two nodes produce {name!r}", at=where)
+        if proto.domain in ("", "ai.onnx"):
+            check_signature(proto, node.opset, where)
         try:
-            self._import(proto, node)
+            self._import(proto, node, place)
         except UnsupportedError as error:
             self.refused += [Unsupported(item.op, item.reason, item.where or where) for item in error.items]
             self.missing.update(node.outputs)
@@ -217,12 +262,13 @@ class _Reading:
                 f"{proto.op_type} has unusable attributes", at=where, because=f"{type(error).__name__}: {error}"
             ) from None
 
-    def _import(self, proto: onnx.NodeProto, node: OnnxNode) -> None:
+    def _import(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> None:
         function = self.functions.get((proto.domain, proto.op_type))
         if function is not None:
-            raise UnsupportedError(
-                "read onnx", [Unsupported(f"{proto.domain}.{proto.op_type}", "model-local functions", node.where)]
-            )
+            scope, _ = _provenance(proto, node, place)
+            entry = ScopeEntry(node.name or node.outputs[0], f"{function.domain}.{function.name}")
+            self._call(function, proto, place.inside(_opsets(function.opset_import), Scope((*scope.entries, entry))))
+            return
         if proto.domain not in ("", "ai.onnx"):
             raise UnsupportedError(
                 "read onnx",
@@ -231,23 +277,67 @@ class _Reading:
         if proto.op_type == "Constant":
             self._constant(node)
             return
+        if proto.op_type == "If":
+            self._branch(proto, node, place)
+            return
         known = evaluate_sizes(node)
         if known is not None:
             self.graph.sizes[node.outputs[0]] = known
             self.graph.size_dtypes[node.outputs[0]] = size_dtype(node)
             return
-        rule = rules.importer(proto.op_type)
-        if rule is None:
-            raise UnsupportedError("read onnx", [Unsupported(proto.op_type, "there is no rule for it yet", node.where)])
         before = len(self.builder.graph.nodes)
-        with self.builder.at(*_provenance(proto, node)):
-            made = rule(node)
+        try:
+            with self.builder.at(*_provenance(proto, node, place)):
+                rule = rules.importer(proto.op_type)
+                if rule is None:
+                    node.refuse("there is no rule for it yet")
+                made = rule(node)
+                ignored = node.attributes.ignored(node.kind, node.opset)
+                if ignored:
+                    node.refuse(f"`{ignored[0]}` = {node.attributes[ignored[0]]}")
+        except UnsupportedError:
+            if not self._as_specified(proto, node, place):
+                raise
+            return
         self._name(node, [made] if isinstance(made, Value) else list(made), before)
+
+    def _call(self, function: onnx.FunctionProto, proto: onnx.NodeProto, place: _Place) -> None:
+        """Read a function's body in place of the call."""
+        nodes = function_nodes(function, proto, f"{proto.output[0]}/")
+        self._nodes(nodes, list(proto.output), place.named(f"{place.prefix}{proto.name or proto.op_type}/"))
+
+    def _as_specified(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> bool:
+        """Read the body that the specification gives for an operator; False if there is none that can be read."""
+        with self.builder.at(*_provenance(proto, node, place)):
+            types = [self.graph.value(name).type if name else None for name in node.inputs]
+        body = specified_body(proto, node.opset, types)
+        if body is None:
+            return False
+        scope, origin = _provenance(proto, node, place)
+        refused = len(self.refused)
+        self._call(body, proto, place.inside(_opsets(body.opset_import), scope, origin))
+        readable = len(self.refused) == refused
+        del self.refused[refused:]
+        return readable
+
+    def _branch(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> None:
+        """Read the branch of an If whose condition is known."""
+        condition = node.graph.known(node.inputs[0]) if node.has(0) else None
+        if condition is None or condition.size != 1 or isinstance(condition.item(), Sym):
+            node.refuse("its condition depends on data")
+        branch = node.attribute("then_branch" if condition.item() else "else_branch")
+        if not isinstance(branch, onnx.GraphProto) or len(branch.output) != len(proto.output):
+            raise MalformedError("If needs two branches with its outputs", at=node.where)
+        nodes, renamed = branch_nodes(branch, proto.output, f"{proto.output[0]}/")
+        for tensor in branch.initializer:
+            self._initializer(tensor, renamed(tensor.name))
+        self._nodes(nodes, list(proto.output), place.named(f"{place.prefix}{proto.name or proto.op_type}/"))
 
     def _name(self, node: OnnxNode, made: list[Value], before: int) -> None:
         """Give the results their names in the file."""
         fresh = {value for added in self.builder.graph.nodes[before:] for value in added.outputs}
         for name, value in zip(node.outputs, made, strict=False):
+            check_size(value, node.where)
             if not name:
                 continue
             self.graph.values[name] = value
@@ -297,6 +387,10 @@ class _Reading:
             raise MalformedError("the graph has no outputs", at=str(self.path))
 
 
+def _opsets(entries: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    return {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in entries}
+
+
 def _dim_param(text: str) -> Dim:
     """A symbolic size: an expression if it reads as one, else a name made of the text."""
     try:
@@ -306,9 +400,16 @@ def _dim_param(text: str) -> Dim:
         return Sym(plain if not plain[0].isdigit() else f"d{plain}")
 
 
-def _provenance(proto: onnx.NodeProto, node: OnnxNode) -> tuple[Scope, Origin]:
-    """Scope and origin as isomorph or torch.onnx recorded them, else from slashes in the node's name."""
+def _provenance(proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> tuple[Scope, Origin]:
+    """Scope and origin as isomorph or torch.onnx recorded them, else from slashes in the node's name.
+
+    In a function they are the call's, unless the body states its own.
+    """
     notes = {entry.key: entry.value for entry in proto.metadata_props}
+    stated_here = any(key in notes for key in ("isomorph.scope", "pkg.torch.onnx.name_scopes"))
+    if place.scope is not None and not stated_here:
+        name = node.outputs[0] if node.outputs else node.name
+        return place.scope, place.origin or Origin("onnx", node.kind, name)
     origin = Origin("onnx", node.kind, node.outputs[0] if node.outputs else node.name)
     stated = parse_json(notes.get("isomorph.origin", ""))
     if isinstance(stated, dict):
@@ -324,7 +425,7 @@ def _provenance(proto: onnx.NodeProto, node: OnnxNode) -> tuple[Scope, Origin]:
 
 
 def _foreign_scope(notes: dict[str, str], name: str) -> Scope:
-    """The module path in the lists that torch.onnx writes, or the folders of a node name such as `/layer1/conv/Conv`."""
+    """The module path in the lists that torch.onnx writes, or the folders of a name such as `/layer1/conv/Conv`."""
     scopes, classes = (
         re.findall(r"'([^']*)'", notes.get(f"pkg.torch.onnx.{key}", "")) for key in ("name_scopes", "class_hierarchy")
     )

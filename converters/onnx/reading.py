@@ -13,13 +13,13 @@ import onnx
 from onnx import AttributeProto
 
 from isomorph.converters.onnx.codec import tensor_source
-from isomorph.errors import MalformedError, Unsupported, UnsupportedError
+from isomorph.errors import MalformedError, ModelError, Unsupported, UnsupportedError
 from isomorph.ir import Builder, Dim, DType, Op, Parameter, Sym, TensorSource, Value, ops
 from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.op import normalize_axis
 from isomorph.ir.shapes import as_dim
 
-__all__ = ["Graph", "OnnxNode", "attributes"]
+__all__ = ["Attributes", "Graph", "OnnxNode"]
 
 Sizes = npt.NDArray[np.object_]
 """An array of ints and Syms: the value of an integer tensor as far as it is known when reading."""
@@ -28,12 +28,47 @@ LARGEST_KNOWN = 4096
 _DEEPEST_FOLD = 64
 
 
-def attributes(proto: onnx.NodeProto, path: str) -> dict[str, Any]:
-    """The attributes as Python values: ints, floats, str, lists, TensorSource, GraphProto."""
-    decoded: dict[str, Any] = {}
-    for item in proto.attribute:
-        decoded[item.name] = _attribute(item, path)
-    return decoded
+class Attributes(dict[str, Any]):
+    """The attributes of a node as Python values: ints, floats, str, lists, TensorSource, GraphProto.
+
+    It notes which ones a rule looks at: one that no rule looks at must not be ignored silently.
+    """
+
+    def __init__(self, proto: onnx.NodeProto, path: str) -> None:
+        super().__init__({item.name: _attribute(item, path) for item in proto.attribute})
+        self.seen: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.seen.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.seen.add(str(name))
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.seen.add(name)
+        return super().get(name, default)
+
+    def ignored(self, kind: str, opset: int) -> list[str]:
+        """Names of the attributes that nothing looked at and that say something else than their default."""
+        unseen = [name for name in self if name not in self.seen]
+        if not unseen:
+            return []
+        try:
+            defaults = onnx.defs.get_schema(kind, opset).attributes
+        except onnx.defs.SchemaError:
+            return unseen
+        return [
+            name
+            for name in unseen
+            if name not in _HARMLESS
+            and (name not in defaults or self[name] != _attribute(defaults[name].default_value, kind))
+        ]
+
+
+_HARMLESS = {"consumed_inputs", "momentum", "seed", "storage_order", "allowzero", "noop_with_empty_axes"}
+"""Attributes that say nothing of an inference result, or nothing where a rule does not look at them."""
 
 
 def _attribute(item: AttributeProto, path: str) -> Any:
@@ -54,6 +89,8 @@ def _attribute(item: AttributeProto, path: str) -> Any:
         return tensor_source(item.t, None)
     if kind == AttributeProto.GRAPH:
         return item.g
+    if kind == AttributeProto.UNDEFINED and not item.name:
+        return None
     raise MalformedError(f"attribute {item.name!r} has the kind {kind}, which has no meaning here", at=path)
 
 
@@ -69,6 +106,7 @@ class Graph:
     size_dtypes: dict[str, DType] = field(default_factory=dict)
     perms: dict[str, tuple[int, ...]] = field(default_factory=dict)
     fresh_dims: int = 0
+    effort: int = 0
     _folds: dict[Value, npt.NDArray[Any] | None] = field(default_factory=dict)
 
     def knows(self, name: str) -> bool:
@@ -154,14 +192,14 @@ class Graph:
 
     def _evaluated(self, value: Value, depth: int) -> npt.NDArray[Any] | None:
         node = value.producer
-        if node is None or not node.op.can_evaluate() or _is_symbolic(node.op):
+        if node is None or not _is_cheap(node.op) or _is_symbolic(node.op):
             return None
         operands = [None if operand is None else self._fold(operand, depth + 1) for operand in node.inputs]
         if any(found is None and given is not None for found, given in zip(operands, node.inputs, strict=True)):
             return None
         try:
             results = evaluate_op(node.op, *operands)
-        except (IndexError, ValueError, ZeroDivisionError):
+        except (IndexError, ValueError, ZeroDivisionError, OverflowError, ModelError):
             return None  # an index out of range, say: that is for the runtime to report
         return results[node.outputs.index(value)]
 
@@ -180,7 +218,7 @@ class OnnxNode:
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: dict[str, Any]
+    attributes: Attributes
     opset: int
     where: str
 
@@ -261,6 +299,12 @@ def _objects(array: npt.NDArray[Any]) -> Sizes:
     made = np.empty(array.shape, object)
     made[...] = array.tolist()
     return made
+
+
+def _is_cheap(op: Op) -> bool:
+    """Whether an evaluation takes no more memory and time than its operands and results have elements."""
+    family = type(op).__module__.rpartition(".")[2]
+    return op.can_evaluate() and family in ("activation", "elementwise", "index", "reduce", "shape")
 
 
 def _is_symbolic(op: Op) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Dim, Node, Value, ops
+from isomorph.ir import Dim, Node, Sym, Value, ops
 from isomorph.ir.op import normalize_axes
+
+_FINEST_FACTOR = 64
 
 
 @rules.imports("Resize", "Upsample")
@@ -26,9 +30,9 @@ def read_resize(node: OnnxNode) -> Value:
         rounding = node.attribute("nearest_mode", "round_prefer_floor")
     if coordinates not in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"):
         node.refuse(f"coordinate_transformation_mode {coordinates!r}")
-    if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        node.refuse("keep_aspect_ratio_policy")
     sizes, scales = _target(node, x, position)
+    if position == 1 and mode == "nearest" and scales is not None and min(scales) < 1:
+        rounding = _rounding_when_shrinking(node, scales)
     if x.rank < 3 or sizes[0] != x.shape[0] or sizes[1] != x.shape[1]:
         node.refuse("resizing the batch or the channel axis")
     op = ops.Resize(
@@ -42,6 +46,13 @@ def read_resize(node: OnnxNode) -> Value:
         bool(node.attribute("antialias", 0)),
     )
     return node.emit(op, x)
+
+
+def _rounding_when_shrinking(node: OnnxNode, scales: Sequence[float]) -> str:
+    """Before opset 11 the specification leaves the rounding open; onnxruntime rounds up along axes that shrink."""
+    if any(scale > 1 for scale in scales):
+        node.refuse("nearest cells of axes that shrink and axes that grow, before opset 11")
+    return "ceil"
 
 
 def _target(node: OnnxNode, x: Value, position: int) -> tuple[list[Dim], list[float] | None]:
@@ -58,20 +69,38 @@ def _target(node: OnnxNode, x: Value, position: int) -> tuple[list[Dim], list[fl
     given = node.sizes(position + 1)
     if given is None:
         node.refuse("neither scales nor sizes")
-    for axis, size in zip(axes, given, strict=True):
-        sizes[axis] = size
-    return sizes, None
+    policy = node.attribute("keep_aspect_ratio_policy", "stretch")
+    if policy == "stretch":
+        for axis, size in zip(axes, given, strict=True):
+            sizes[axis] = size
+        return sizes, None
+    return _keep_aspect_ratio(node, x, axes, given, policy)
+
+
+def _keep_aspect_ratio(
+    node: OnnxNode, x: Value, axes: Sequence[int], given: Sequence[Dim], policy: str
+) -> tuple[list[Dim], list[float]]:
+    """One scale for all `axes`: the least (or greatest) that the sizes ask for; sizes are rounded, halves up."""
+    asked = [(x.shape[axis], size) for axis, size in zip(axes, given, strict=True)]
+    if policy not in ("not_larger", "not_smaller") or any(isinstance(dim, Sym) for pair in asked for dim in pair):
+        node.refuse(f"keep_aspect_ratio_policy {policy!r} of symbolic sizes")
+    ratios = [Fraction(int(size), int(before)) for before, size in asked]  # type: ignore[arg-type]
+    scale = min(ratios) if policy == "not_larger" else max(ratios)
+    sizes, factors = list(x.shape), [1.0] * x.rank
+    for axis in axes:
+        sizes[axis] = math.floor(scale * int(x.shape[axis]) + Fraction(1, 2))  # type: ignore[arg-type]
+        factors[axis] = float(np.float32(scale))
+    return sizes, factors
 
 
 def _scaled(node: OnnxNode, size: Dim, factor: float) -> Dim:
-    """floor(size * factor); of a symbolic size only for whole factors and their reciprocals."""
+    """floor(size * factor), the product in float32; of a symbolic size only where it is exact: 2, 0.5, 1.25 …"""
     if isinstance(size, int):
-        return math.floor(size * factor)
-    if factor == int(factor):
-        return size * int(factor)
-    if 1 / factor == int(1 / factor):
-        return size // int(1 / factor)
-    return node.refuse(f"a symbolic size times {factor:g}")
+        return math.floor(np.float32(size) * np.float32(factor))
+    ratio = Fraction(factor)
+    if ratio.denominator > _FINEST_FACTOR:
+        node.refuse(f"a symbolic size times {factor:g}")
+    return size * ratio.numerator // ratio.denominator
 
 
 @rules.exports(ops.Resize)

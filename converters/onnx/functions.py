@@ -1,0 +1,134 @@
+"""Bodies of functions and of branches, inlined when reading.
+
+    y = MyLayer(x, w)       ->  the nodes of MyLayer's body; its own values are called `y/...`
+    y = If(condition)       ->  the nodes of the branch that a known condition takes
+
+The ONNX specification gives a body for many operators itself: what isomorph has no op for is read as that body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import onnx
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, helper
+
+from isomorph.converters.onnx.codec import element_type
+from isomorph.ir import Sym, TensorType
+
+__all__ = ["branch_nodes", "function_nodes", "names_read", "specified_body"]
+
+Rename = Callable[[str], str]
+
+
+def function_nodes(function: FunctionProto, call: NodeProto, prefix: str) -> list[NodeProto]:
+    """The nodes of the body, reading and producing what the call does. Inputs that the call leaves out are absent."""
+    names = dict.fromkeys(function.input, "")
+    names.update(zip(function.input, call.input, strict=False))
+    names.update({inner: outer for inner, outer in zip(function.output, call.output, strict=False) if outer})
+    given = {item.name: item for item in function.attribute_proto}
+    given.update({item.name: item for item in call.attribute})
+
+    def rename(name: str) -> str:
+        return names.get(name, f"{prefix}{name}" if name else "")
+
+    nodes = [_renamed(node, rename, given) for node in function.node]
+    read_through = [
+        helper.make_node("Identity", [names[formal]], [outer])
+        for formal, outer in zip(function.output, call.output, strict=False)
+        if outer and formal in function.input
+    ]
+    return nodes + read_through
+
+
+def branch_nodes(branch: GraphProto, outputs: Sequence[str], prefix: str) -> tuple[list[NodeProto], Rename]:
+    """The nodes of a branch with `outputs` as its results, and the new name of each name in it."""
+    produced = {name for node in branch.node for name in node.output if name}
+    own = produced | {tensor.name for tensor in branch.initializer}
+    names = {name: f"{prefix}{name}" for name in own}
+    aliases = []
+    for inner, outer in zip((item.name for item in branch.output), outputs, strict=False):
+        if inner in produced and names[inner].startswith(prefix):
+            names[inner] = outer
+        else:
+            aliases.append((inner, outer))
+
+    def rename(name: str) -> str:
+        return names.get(name, name)
+
+    nodes = [_renamed(node, rename, None) for node in branch.node]
+    return nodes + [helper.make_node("Identity", [rename(inner)], [outer]) for inner, outer in aliases], rename
+
+
+def _renamed(node: NodeProto, rename: Rename, given: dict[str, AttributeProto] | None) -> NodeProto:
+    """A copy with other value names, in subgraphs too, and with references to a function's attributes resolved."""
+    made = NodeProto()
+    made.CopyFrom(node)
+    for names in (made.input, made.output):
+        renamed = [rename(name) for name in names]
+        del names[:]
+        names.extend(renamed)
+    del made.attribute[:]
+    for item in node.attribute:
+        source = item
+        if item.ref_attr_name and given is not None:
+            if item.ref_attr_name not in given:
+                continue
+            source = given[item.ref_attr_name]
+        attribute = made.attribute.add()
+        attribute.CopyFrom(source)
+        attribute.name = item.name
+        if attribute.type == AttributeProto.GRAPH and source is item:
+            _rename_graph(attribute.g, rename, given)
+    return made
+
+
+def _rename_graph(graph: GraphProto, rename: Rename, given: dict[str, AttributeProto] | None) -> None:
+    for tensor in graph.initializer:
+        tensor.name = rename(tensor.name)
+    for item in (*graph.input, *graph.output):
+        item.name = rename(item.name)
+    nodes = [_renamed(node, rename, given) for node in graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def names_read(nodes: Iterable[NodeProto]) -> set[str]:
+    """Every name that a node, or a node of a subgraph, reads."""
+    names: set[str] = set()
+    for node in nodes:
+        names.update(node.input)
+        for item in node.attribute:
+            if item.type == AttributeProto.GRAPH:
+                names |= names_read(item.g.node) | {output.name for output in item.g.output}
+    return names
+
+
+def specified_body(call: NodeProto, opset: int, types: Sequence[TensorType | None]) -> FunctionProto | None:
+    """The body that the specification gives for this operator of the standard domain, or None."""
+    try:
+        schema: Any = onnx.defs.get_schema(call.op_type, opset)
+    except onnx.defs.SchemaError:
+        return None
+    stated = {item.name for item in call.attribute}
+    fits = schema.min_input <= len(call.input) <= schema.max_input and schema.min_output <= len(call.output)
+    if not fits or any(item.required and name not in stated for name, item in schema.attributes.items()):
+        return None
+    if schema.has_function:
+        body: FunctionProto = schema.function_body
+        return body
+    if not schema.has_context_dependent_function or any(
+        kind is None and name for kind, name in zip(types, call.input, strict=True)
+    ):
+        return None
+    described = [_type_proto(kind).SerializeToString() for kind in types]
+    written = schema.get_context_dependent_function(call.SerializeToString(), described)
+    return FunctionProto.FromString(written) if written else None
+
+
+def _type_proto(kind: TensorType | None) -> onnx.TypeProto:
+    if kind is None:
+        return onnx.TypeProto()
+    dims = [str(dim) if isinstance(dim, Sym) else dim for dim in kind.shape]
+    return helper.make_tensor_type_proto(element_type(kind.dtype), dims)
