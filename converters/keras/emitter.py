@@ -37,7 +37,7 @@ class Emitter:
     """Builds the layers and operations of one Functional model, node by node.
 
     A parameter that no layer owns is the table of an Embedding that is looked up at constant places: the one layer of
-    Keras that holds a free tensor. See docs/decisions/0007-keras-parameters-without-a-layer.md.
+    Keras that holds a free tensor. See docs/decisions/0006-parameters-without-a-layer.md.
     """
 
     def __init__(self, graph: Graph) -> None:
