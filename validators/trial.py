@@ -28,10 +28,10 @@ Progress = Callable[[str], None]
 PERTURBED_RUNS = (3, 3, 1)
 """K of the first case, of the second, of all others: runs of the source on inputs moved by an ulp."""
 TIE_RUNS = 6
-UNANCHORED = 32.0
+UNANCHORED = 16.0
 """Without a float64 run S stands in for R, and its own rounding is unknown: the floor is widened by this factor. Such a
-trial can end as DIFFERENT (relative errors above 64·4·32·u = 5e-4 in float32) or INCONCLUSIVE, never as EQUIVALENT."""
-TIE_ULPS = 16.0
+trial can end as DIFFERENT (relative errors above 128·4·16·u = 5e-4 in float32) or INCONCLUSIVE, never as EQUIVALENT."""
+TIE_ULPS = 32.0
 """How far the inputs are moved to find ties of integer outputs: as many ulps as EQUAL allows a target to be off."""
 
 
