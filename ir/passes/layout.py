@@ -118,6 +118,14 @@ class _Apply:
         if not permuted:
             self.b.copy(node, inputs=[self._kept(x)])
             return
+        if self.plan.keeps_channels(node):
+            y = node.output
+            with self.b.at(node.scope, node.origin.changed_by("layout")):
+                made = self.b.emit(
+                    Reshape(tuple(y.shape[axis] for axis in self.plan.perm(y.rank))), self._turn(x, x.rank)
+                )
+            self._turned[y] = self.b.keep(made, y.name)
+            return
         if not self.plan.order_free(node):
             features = tuple(int(dim) for dim in x.shape[1:])  # type: ignore[arg-type]
             for user in self.plan.absorbers(node):

@@ -74,6 +74,8 @@ class Plan:
         writes = vertex
         if isinstance(node.op, Transpose):
             reads, writes = self._add_transpose(node, vertex)
+        elif self.keeps_channels(node):
+            pass
         elif isinstance(node.op, Reshape | Flatten):
             writes = self._fixed()
             if not (self.order_free(node) or self.absorbers(node)):
@@ -85,7 +87,7 @@ class Plan:
         for value in node.operands():
             self._readers[node, value] = reads if is_data(node, value) else self._fixed()
         for value in node.outputs:
-            same_rank = value.rank == data_rank(node)
+            same_rank = value.rank == data_rank(node) or self.keeps_channels(node)
             self._writers[value] = writes if same_rank or not node.inputs else self._fixed()
 
     def _fixed(self) -> int:
@@ -152,6 +154,16 @@ class Plan:
 
         inputs = tuple(None if value is None else turned(value) for value in node.inputs)
         return Node(node.name, op, inputs, tuple(map(turned, node.outputs)), node.scope, node.origin)
+
+    def keeps_channels(self, node: Node) -> bool:
+        """Whether a reshape only merges or splits spatial axes: (N, C, *D) to (N, C, *D'), in either order."""
+        if not isinstance(node.op, Reshape):
+            return False
+        x, y = next(node.operands()), node.output
+        if min(x.rank, y.rank) < 3 or x.is_parameter:
+            return False
+        channel = 1 if self.layout is Layout.CHANNELS_LAST else -1
+        return x.shape[0] == y.shape[0] and x.shape[channel] == y.shape[channel]
 
     def order_free(self, node: Node) -> bool:
         """Whether a reshape reads the same elements in the same order from the permuted operand."""

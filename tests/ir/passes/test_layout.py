@@ -78,6 +78,17 @@ def squeeze_excite(net: Net, x: Value) -> Value:
     return net.b.emit(ops.ReduceMax((2, 3), False), net.b.emit(ops.Slice((1, 3), (1, 0), (7, 9), (2, 1)), y))
 
 
+def patches_to_tokens(net: Net, x: Value) -> Value:
+    y = net.b.emit(ops.Reshape((Sym("N"), 4, 48)), net.conv(x, 4))
+    y = net.b.emit(ops.Linear(), net.b.emit(Transpose((0, 2, 1)), y), net.weight(4, 4))
+    return net.b.emit(ops.ReduceMean((1,), False), net.b.emit(ops.LayerNormalization(1e-6, 2), y))
+
+
+def spatial_split(net: Net, x: Value) -> Value:
+    y = net.b.emit(ops.Reshape((Sym("N"), 4, 3, 2, 8)), net.conv(x, 4))
+    return net.b.emit(ops.ReduceMax((2, 3, 4), False), net.b.emit(ops.Relu(), y))
+
+
 def unabsorbable_flatten(net: Net, x: Value) -> Value:
     y = net.b.emit(ops.Flatten(1), net.conv(x, 4))
     return net.b.emit(ops.Softmax(1), y)
@@ -100,6 +111,8 @@ def accept(node: Node) -> str | None:
         (flatten_gemm, 1, 0),
         (convnext_block, 1, 0),
         (squeeze_excite, 1, 0),
+        (patches_to_tokens, 1, 0),
+        (spatial_split, 1, 0),
         (unabsorbable_flatten, 2, 1),
     ],
 )
