@@ -81,21 +81,27 @@ torch.export.save(torch.export.export(module, arguments, dynamic_shapes=dynamic)
 SAVE_KERAS = """
 import sys, keras, numpy as np
 keras.utils.set_random_seed(0)
-model = getattr(keras.applications, sys.argv[1])(weights=None)
+model = getattr(keras.applications, sys.argv[1])(weights=None, classifier_activation=None)
 random = np.random.default_rng(0)
 for weight in model.weights:
     value = keras.ops.convert_to_numpy(weight)
     if value.size > 1 and value.min() == value.max() and "seed" not in weight.name:
         noise = random.normal(0, 0.1, value.shape)
         weight.assign(np.abs(value + noise) if "variance" in weight.name else value + noise)
+norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+momenta = [norm.momentum for norm in norms]
+for norm in norms:
+    norm.momentum = 0.0
+model(random.normal(128, 64, (4, *model.input_shape[1:])).astype("float32"), training=True)
+for norm, momentum in zip(norms, momenta):
+    norm.momentum = momentum
 model.save(sys.argv[2])
 """
 HEADER = """# The sweep
 
 Every line is one conversion, judged: `python benchmarks/sweep.py --output docs/sweep.md`. Weights are random, none is
-constant.
-*Transposes* are those of the written model; parameters are permuted for free. *Seconds* are those of reading, preparing
-and writing, in one thread; *judged in* are those of the verdict.
+constant; Keras models give logits. *Transposes* are those of the written model; parameters are permuted for free.
+*Seconds* are those of reading, preparing and writing, in one thread; *judged in* are those of the verdict.
 
 """
 HEADING = """| model | from | batch | to | verdict | nodes | transposes | seconds | judged in | |
