@@ -134,7 +134,8 @@ _BINARY: dict[str, Op] = {
     "Add": ops.Add(), "Subtract": ops.Sub(), "Multiply": ops.Mul(), "Maximum": ops.Max(), "Minimum": ops.Min(),
     "Greater": ops.Greater(), "GreaterEqual": ops.GreaterOrEqual(), "Less": ops.Less(), "LessEqual": ops.LessOrEqual(),
     "Equal": ops.Equal(), "LogicalAnd": ops.And(), "LogicalOr": ops.Or(), "LogicalXor": ops.Xor(), "Power": ops.Pow(),
-    "Mod": ops.Mod(),
+    "Mod": ops.Mod(), "Fmod": ops.Mod(fmod=True), "BitwiseAnd": ops.BitwiseAnd(),
+    "BitwiseOr": ops.BitwiseOr(), "BitwiseXor": ops.BitwiseXor(),
 }  # fmt: skip
 _TF_BINARY: dict[str, Op] = {
     "math.add": ops.Add(), "__operators__.add": ops.Add(), "math.subtract": ops.Sub(), "math.multiply": ops.Mul(),
@@ -180,13 +181,14 @@ _UNARY: dict[str, Op] = {
     "Reciprocal": ops.Reciprocal(), "Floor": ops.Floor(), "Ceil": ops.Ceil(), "Erf": ops.Erf(), "Sin": ops.Sin(),
     "Cos": ops.Cos(), "Tan": ops.Tan(), "Arcsin": ops.Asin(), "Arccos": ops.Acos(), "Arctan": ops.Atan(),
     "Sinh": ops.Sinh(), "Cosh": ops.Cosh(), "Arcsinh": ops.Asinh(), "Arccosh": ops.Acosh(), "Arctanh": ops.Atanh(),
+    "Round": ops.Round(), "BitwiseNot": ops.BitwiseNot(),
 }  # fmt: skip
 _TF_UNARY: dict[str, Op] = {
     "math.abs": ops.Abs(), "math.negative": ops.Neg(), "math.exp": ops.Exp(), "math.log": ops.Log(),
     "math.sqrt": ops.Sqrt(), "math.sin": ops.Sin(), "math.cos": ops.Cos(), "math.floor": ops.Floor(),
     "math.ceil": ops.Ceil(), "identity": ops.Identity(),
 }  # fmt: skip
-_ANY_TYPE = (ops.Abs, ops.Neg, ops.Sign, ops.Identity, ops.Not)
+_ANY_TYPE = (ops.Abs, ops.Neg, ops.Sign, ops.Identity, ops.Not, ops.BitwiseNot)
 
 
 def _unary(op: Op) -> Callable[[Layer, Value], Value]:
@@ -231,7 +233,13 @@ def _clip(layer: Layer, x: Value) -> Value:
 
 
 @rules.imports("ops.Where")
-def _where(layer: Layer, condition: Value, a: Any = None, b: Any = None) -> Value:
+def _where(layer: Layer, condition: Any, a: Any = None, b: Any = None) -> Value:
+    condition, a, b = (
+        layer.builder.constant(item, f"{layer.name}/constant") if isinstance(item, np.ndarray) else item
+        for item in (condition, a, b)
+    )
+    if not isinstance(condition, Value):
+        raise layer.unsupported(f"the condition {condition!r}")
     left, right = pair(layer, a, b)
     return layer.emit(ops.Where(), layer.cast(condition, DType.BOOL), left, right)
 

@@ -235,7 +235,9 @@ class Hdf5Group:
             raise UnsafeError(
                 f"{name!r} has external storage", at=label, because=f"its elements lie in {dataset.external[0][0]!r}"
             )
-        if dataset.shape is None or dataset.dtype.kind not in "fiub" or dataset.dtype.fields is not None:
+        opaque = dataset.dtype.kind == "V" and dataset.dtype.itemsize == 2 and self._is_bfloat16(dataset)
+        numbers = dataset.dtype.kind in "fiub" or opaque
+        if dataset.shape is None or not numbers or dataset.dtype.fields is not None:
             raise MalformedError(f"{name!r} holds {dataset.dtype}, not numbers", at=label)
         self._check_filters(dataset, name)
         stored, claimed = int(dataset.id.get_storage_size()), math.prod(dataset.shape) * dataset.dtype.itemsize
@@ -253,12 +255,18 @@ class Hdf5Group:
                 case = Case(f"HDF5 filter {code}", "only gzip, shuffle, fletcher32 and lzf are read", name)
                 raise UnsupportedError("read HDF5", [case], advice="save the model without compression")
 
+    def _is_bfloat16(self, dataset: Any) -> bool:
+        """Keras marks bfloat16, which HDF5 has no name for: it is stored as two opaque bytes."""
+        return _text(dataset.attrs.get("dtype", ""), "dtype", self.file.label) == "bfloat16"
+
     def _located(self, dataset: Any, name: str) -> TensorSource:
-        kind, shape = DType.of(dataset.dtype.newbyteorder("=")), dataset.shape
-        convert: Callable[[Any], Any] = lambda array: np.asarray(array, kind.numpy)  # noqa: E731
+        opaque, shape = dataset.dtype.kind == "V", dataset.shape
+        kind = DType.BFLOAT16 if opaque else DType.of(dataset.dtype.newbyteorder("="))
+        convert: Callable[[Any], Any] = lambda array: (  # noqa: E731
+            np.asarray(array).view(kind.numpy) if opaque else np.asarray(array, kind.numpy)
+        )
         start = dataset.id.get_offset() if dataset.chunks is None else None
-        bfloat16 = _text(dataset.attrs.get("dtype", ""), "dtype", self.file.label) == "bfloat16"
-        if bfloat16 and kind is not DType.BFLOAT16:
+        if kind is not DType.BFLOAT16 and self._is_bfloat16(dataset):
             kind = DType.BFLOAT16
         elif start is not None and dataset.dtype.isnative and dataset.dtype.kind != "b":
             if start + math.prod(shape) * kind.itemsize > self.file.size:

@@ -81,7 +81,37 @@ def _take(layer: Layer, x: Value, indices: Any = None) -> Value:
         stated = layer.builder.constant(array.astype(np.int64), f"{layer.name}/indices")
     if not stated.dtype.is_integer:
         stated = layer.cast(stated, DType.INT64)
+    zeros = stated.producer
+    if axis == 0 and x.shape[:1] == (1,) and zeros is not None and isinstance(zeros.op, ops.ConstantOfShape):
+        return layer.emit(ops.Expand((*stated.shape, *x.shape[1:])), x)  # row 0 of one row, for each sample
     return layer.emit(ops.Gather(normalize_axis(axis, x.rank)), x, stated)
+
+
+@rules.imports("ops.TakeAlongAxis")
+def _take_along(layer: Layer, x: Value, indices: Any = None) -> Value:
+    """Sizes other than that along the axis must be equal: Keras would broadcast."""
+    axis = layer.axis("axis", x.rank) if layer.config.get("axis") is not None else -1
+    stated = layer.builder.constant(indices, f"{layer.name}/indices") if isinstance(indices, np.ndarray) else indices
+    if axis < 0 or not isinstance(stated, Value) or not stated.dtype.is_integer or stated.rank != x.rank:
+        raise layer.unsupported("indices that are not of the tensor's rank")
+    sizes = enumerate(zip(x.shape, stated.shape, strict=True))
+    if any(known != other for place, (known, other) in sizes if place != axis):
+        raise layer.unsupported(f"indices {stated.type} that broadcast against {x.type}")
+    return layer.emit(ops.GatherElements(axis), x, stated)
+
+
+@rules.imports("ops.TopK")
+def _largest(layer: Layer, x: Value) -> Sequence[Value]:
+    """Keras counts in int32."""
+    if layer.config.get("sorted") is False:
+        raise layer.unsupported("elements in no order")
+    values, places = layer.emit_many(ops.TopK(layer.integer("k"), x.rank - 1), x)
+    return values, layer.cast(places, DType.INT32)
+
+
+@rules.imports("ops.Triu", "ops.Tril")
+def _triangular(layer: Layer, x: Value) -> Value:
+    return layer.emit(ops.Trilu(layer.integer("k", 0), upper=layer.cls == "ops.Triu"), x)
 
 
 @rules.exports(ops.Gather)

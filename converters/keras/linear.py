@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import numpy as np
 
 from isomorph.converters.keras.activation import activate
 from isomorph.converters.keras.elementwise import pair
@@ -11,6 +14,7 @@ from isomorph.converters.keras.layer import Layer
 from isomorph.converters.keras.rules import refuses, rules
 from isomorph.converters.keras.serialize import Tensor
 from isomorph.ir import DType, Node, Value, ops
+from isomorph.ir.evaluate import evaluate_op
 
 
 @rules.imports("Dense")
@@ -36,8 +40,26 @@ def _einsum_dense(layer: Layer, x: Value) -> Value:
 def _embedding(layer: Layer, x: Value) -> Value:
     if layer.flag("mask_zero", False):
         raise layer.unsupported("mask_zero: a mask that later layers would read")
+    places = _known_places(x)
+    if places is not None and np.array_equal(places.reshape(-1), np.arange(layer.integer("input_dim"))):
+        shape = (*places.shape, layer.integer("output_dim"))
+        return layer.weight("embeddings", lambda source: source.reshaped(shape))
     table = layer.weight("embeddings")
     return layer.emit(ops.Embedding(), x if x.dtype.is_integer else layer.emit(ops.Cast(DType.INT32), x), table)
+
+
+def _known_places(x: Value) -> Any:
+    """The indices, where they do not depend on an input's elements: zeros in its form plus a literal; else None.
+
+    All rows of a table in order are a free parameter (see docs/decisions/0006-parameters-without-a-layer.md).
+    """
+    if x.parameter is not None and x.parameter.role == "constant":
+        return x.parameter.data.numpy()
+    node = x.producer
+    if node is None or not isinstance(node.op, (ops.ConstantOfShape, ops.Add)) or not node.output.type.is_static:
+        return None
+    operands = [_known_places(value) for value in node.operands()]
+    return None if any(array is None for array in operands) else evaluate_op(node.op, *operands)[0]
 
 
 @rules.imports("ops.Matmul", "tf.linalg.matmul")

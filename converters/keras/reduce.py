@@ -59,6 +59,14 @@ def _arg_reduction(layer: Layer, x: Value) -> Value:
     return layer.emit(ops.Cast(DType.INT32), layer.emit(kind(axes[0], _keepdims(layer)), x))
 
 
+@rules.imports("ops.Cumsum")
+def _running_sum(layer: Layer, x: Value) -> Value:
+    if layer.config.get("axis") is None:
+        raise layer.unsupported("a running sum over the flattened tensor")
+    stated = layer.config.get("dtype")
+    return layer.emit(ops.CumSum(layer.axis("axis", x.rank)), x if stated is None else layer.cast(x, DType.of(stated)))
+
+
 _REDUCTIONS: dict[type[Op], str] = {
     ops.ReduceMean: "Mean", ops.ReduceSum: "Sum", ops.ReduceMax: "Max", ops.ReduceMin: "Min", ops.ReduceProd: "Prod",
     ops.ReduceLogSumExp: "Logsumexp",

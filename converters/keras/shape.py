@@ -12,7 +12,7 @@ from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
 from isomorph.converters.keras.rules import refuses, rules
 from isomorph.converters.keras.serialize import Tensor
-from isomorph.ir import Dim, Layout, Node, Shape, Sym, TensorType, Value, ops
+from isomorph.ir import Dim, DType, Layout, Node, Shape, Sym, TensorType, Value, ops
 from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.layout import to_channels_last
 from isomorph.ir.op import normalize_axes
@@ -238,6 +238,26 @@ def _time_distributed(layer: Layer, x: Value) -> Value:
     if not isinstance(made, Value):
         raise layer.unsupported(f"a {inner.cls} at each step")
     return layer.emit(ops.Reshape((*x.shape[:2], *made.shape[1:])), made)
+
+
+@rules.imports("ops.ZerosLike", "ops.OnesLike")
+def _filled(layer: Layer, x: Value) -> Value:
+    """0 or 1 in the form of x, whatever its elements are."""
+    stated = layer.config.get("dtype")
+    dtype = x.dtype if stated is None else DType.of(stated)
+    return layer.emit(ops.ConstantOfShape(x.shape, 0 if layer.cls == "ops.ZerosLike" else 1, dtype))
+
+
+@rules.imports("ops.Tile")
+def _tile(layer: Layer, x: Value) -> Value:
+    return layer.emit(ops.Tile(layer.ints("repeats", x.rank)), x)
+
+
+@rules.imports("ops.Flip")
+def _flip(layer: Layer, x: Value) -> Value:
+    axes = tuple(range(x.rank)) if layer.config.get("axis") is None else layer.axes("axis", x.rank)
+    none = (None,) * len(axes)
+    return layer.emit(ops.Slice(axes, none, none, (-1,) * len(axes)), x)
 
 
 def _unknown(shape: Shape) -> int:

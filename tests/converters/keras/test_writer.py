@@ -16,6 +16,7 @@ import pytest
 
 from isomorph.converters.convert import prepare
 from isomorph.converters.keras import writer
+from isomorph.converters.keras.reader import read
 from isomorph.errors import UnsupportedError
 from isomorph.ir import (
     ArrayTensor,
@@ -334,3 +335,20 @@ def test_writing_imports_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_was_written_is_read_back(name: str, folder: Path) -> None:
+    model, back = NETS[name](), read(folder / f"{name}.keras")
+    given = sample(model)
+    renamed = {value.name: array for value, array in zip(back.graph.inputs, given.values(), strict=True)}
+    for expected, actual in zip(evaluate(model, given).values(), evaluate(back, renamed).values(), strict=True):
+        assert actual.dtype == expected.dtype
+        np.testing.assert_allclose(actual.astype(np.float64), expected.astype(np.float64), rtol=1e-5, atol=1e-4)
+
+
+def test_free_parameters_are_read_back_as_parameters(folder: Path) -> None:
+    model = read(folder / "scaled.keras")
+    assert not any(isinstance(node.op, ops.Embedding) for node in model.graph.nodes)
+    shapes = {name: parameter.data.shape for name, parameter in model.parameters().items()}
+    assert shapes["encoder_pos_embedding/embeddings"] == (1, 7, 4)
