@@ -85,9 +85,11 @@ _TYPED_FIELDS: dict[DType, str] = {
 """The field that holds a type's elements where raw_data does not; other types are in int32_data. See: onnx.proto."""
 
 
-def tensor_source(proto: TensorProto, folder: Path | None) -> TensorSource:
-    """The elements of a TensorProto, lazily. `folder` is where external data may lie (None: nowhere).
+def tensor_source(proto: TensorProto, folder: Path | None, mapped: npt.NDArray[np.uint8] | None = None) -> TensorSource:
+    """The elements of a TensorProto, lazily.
 
+    folder   where external data may lie (None: nowhere)
+    mapped   its raw_data, where that was left in the file (see wire.py)
     The number of elements is checked against the data before anything is allocated. Raises MalformedError, UnsafeError.
     """
     where = f"tensor {proto.name!r}"
@@ -95,6 +97,8 @@ def tensor_source(proto: TensorProto, folder: Path | None) -> TensorSource:
     shape = tuple(proto.dims)
     if any(size < 0 for size in shape):
         raise MalformedError(f"{where} has the shape {list(shape)}")
+    if math.prod(max(size, 1) for size in shape) * 16 >= 1 << 63:  # also where another size is 0
+        raise MalformedError(f"{where} has the shape {list(shape)}, which no memory holds")
     count = math.prod(shape)
     packed = dtype in (DType.INT4, DType.UINT4)
     nbytes = (count + 1) // 2 if packed else count * dtype.itemsize
@@ -103,20 +107,21 @@ def tensor_source(proto: TensorProto, folder: Path | None) -> TensorSource:
     if dtype is DType.STRING:
         _check_count(len(proto.string_data), count, where)
         return ArrayTensor(np.asarray(list(proto.string_data), object).reshape(shape))
-    if proto.HasField("raw_data"):
-        _check_count(len(proto.raw_data), nbytes, where, "bytes")
-        raw = proto.raw_data
+    if mapped is not None or proto.HasField("raw_data"):
+        raw = mapped if mapped is not None else np.frombuffer(proto.raw_data, np.uint8)
+        _check_count(raw.size, nbytes, where, "bytes")
         if packed:
-            return DerivedTensor(dtype, shape, (), lambda: _unpack(np.frombuffer(raw, np.uint8), dtype, shape))
-        return ArrayTensor(np.frombuffer(raw, dtype.numpy).reshape(shape))
+            return DerivedTensor(dtype, shape, (), lambda: _unpack(raw, dtype, shape))
+        return ArrayTensor(raw.view(dtype.numpy).reshape(shape))
     return ArrayTensor(_typed(proto, dtype, shape, count, where))
 
 
 def _typed(proto: TensorProto, dtype: DType, shape: tuple[int, ...], count: int, where: str) -> npt.NDArray[Any]:
-    data: Any = getattr(proto, _TYPED_FIELDS.get(dtype, "int32_data"))
-    if dtype.is_complex:
-        _check_count(len(data), 2 * count, where)
-        return np.asarray(data, np.float32 if dtype is DType.COMPLEX64 else np.float64).view(dtype.numpy).reshape(shape)
+    field = _TYPED_FIELDS.get(dtype, "int32_data")
+    data: Any = getattr(proto, field)
+    if field in ("float_data", "double_data"):
+        _check_count(len(data), 2 * count if dtype.is_complex else count, where)
+        return np.frombuffer(_packed(proto, field), dtype.numpy).reshape(shape)
     if dtype in (DType.INT4, DType.UINT4):
         _check_count(len(data), (count + 1) // 2, where)
         return _unpack(np.asarray(data, np.int32).astype(np.uint8), dtype, shape)
@@ -126,6 +131,18 @@ def _typed(proto: TensorProto, dtype: DType, shape: tuple[int, ...], count: int,
         bits = array.astype(np.int32).astype(np.uint16 if dtype.itemsize == 2 else np.uint8)
         return bits.view(dtype.numpy).reshape(shape)
     return array.astype(dtype.numpy).reshape(shape)
+
+
+def _packed(proto: TensorProto, field: str) -> bytes:
+    """The elements of a repeated field as they are in the file; Python's floats would quiet a signaling NaN."""
+    alone = TensorProto()
+    alone.CopyFrom(proto)
+    for other in TensorProto.DESCRIPTOR.fields_by_name:
+        if other != field:
+            alone.ClearField(other)
+    width = 4 if field == "float_data" else 8
+    written = alone.SerializeToString()  # tag, length, elements
+    return written[len(written) - width * len(getattr(proto, field)) :]
 
 
 def _unpack(pairs: npt.NDArray[np.uint8], dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Reads ONNX files: protobuf in, IR out; weights stay where they are, external ones are memory-mapped.
+"""Reads ONNX files: protobuf in, IR out; weights stay in the mapped file (see wire.py), external ones in theirs.
 
 Opsets 7 to the newest. What another operator set version says differently is settled in the import rules of the family
 files. Sizes that follow from shapes become attributes (see sizes.py). Nothing is executed.
@@ -6,6 +6,7 @@ files. Sizes that follow from shapes become attributes (see sizes.py). Nothing i
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
 import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
 from isomorph.converters.onnx.codec import dtype_of, tensor_source
 from isomorph.converters.onnx.functions import branch_nodes, function_nodes, names_read, specified_body
 from isomorph.converters.onnx.reading import Attributes, Graph, OnnxNode, parse_json
 from isomorph.converters.onnx.rules import rules
-from isomorph.converters.onnx.signature import check_signature
+from isomorph.converters.onnx.signature import check_signature, check_text
 from isomorph.converters.onnx.sizes import check_size, evaluate_sizes, size_dtype
+from isomorph.converters.onnx.wire import Bytes, read_model
 from isomorph.errors import GraphError, MalformedError, ModelError, Unsupported, UnsupportedError, UsageError
 from isomorph.ir import Builder, Dim, DimRange, DType, Model, Origin, Parameter, Scope, ScopeEntry, Shape, Sym, Value
 from isomorph.ir.passes.canonicalize import prune
@@ -30,10 +31,13 @@ from isomorph.ir.shapes import parse_dim
 __all__ = ["OLDEST_OPSET", "read"]
 
 OLDEST_OPSET = 7
+_NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
 _LARGEST_FILE = (1 << 31) - 1
 _MOST_NODES = 1 << 20
 """Nodes after functions and branches are inlined; more is an attack."""
 _DEEPEST = 64
+_LONGEST_EXPRESSION = 100
+"""Characters of a symbolic size; longer texts are taken as names."""
 Inputs = Mapping[str, tuple[Shape, DType | None]]
 
 
@@ -47,22 +51,16 @@ def read(path: Path, *, inputs: Inputs | None = None) -> Model:
         raise MalformedError(
             "a protobuf file ends at 2 GiB", at=str(path), because=f"it has {path.stat().st_size} bytes"
         )
-    try:
-        proto = onnx.ModelProto.FromString(path.read_bytes())
-    except (DecodeError, RecursionError, ValueError) as error:
-        raise MalformedError(
-            "not an ONNX file: the protobuf message is damaged", at=str(path), because=str(error)
-        ) from None
+    proto, mapped = read_model(path)
     if not proto.HasField("graph"):
         raise MalformedError("the ONNX file has no graph", at=str(path))
+    check_text(proto)
     try:
-        return _Reading(proto, path, inputs or {}).model()
+        return _Reading(proto, path, inputs or {}, mapped).model()
     except GraphError as error:
         raise MalformedError(
             f"the graph contradicts itself: {error.what}", at=error.at or str(path), because=error.because
         ) from None
-    except UnicodeDecodeError as error:
-        raise MalformedError("the file has a name that is no UTF-8", at=str(path), because=str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,9 @@ class _Place:
 
 
 class _Reading:
-    def __init__(self, proto: onnx.ModelProto, path: Path, overrides: Inputs) -> None:
+    def __init__(self, proto: onnx.ModelProto, path: Path, overrides: Inputs, mapped: dict[int, Bytes]) -> None:
         self.proto = proto
+        self.mapped = mapped
         self.path = path
         self.overrides = overrides
         self.opsets = self._opsets()
@@ -126,11 +125,11 @@ class _Reading:
         if not opsets and self.proto.ir_version < 3:
             opsets = {"": 1}
         version = opsets.get("")
-        if version is not None and version < OLDEST_OPSET:
-            raise UnsupportedError(
-                "read onnx",
-                [Unsupported(f"opset {version}", f"isomorph reads opset {OLDEST_OPSET} and newer", str(self.path))],
-            )
+        if version is None and any(node.domain in ("", "ai.onnx") for node in self.proto.graph.node):
+            raise MalformedError("the file does not say which opset its operators are of", at=str(self.path))
+        if version is not None and not OLDEST_OPSET <= version <= _NEWEST_OPSET:
+            reason = f"isomorph reads opset {OLDEST_OPSET} to {_NEWEST_OPSET}"
+            raise UnsupportedError("read onnx", [Unsupported(f"opset {version}", reason, str(self.path))])
         return opsets
 
     def _initializers(self) -> None:
@@ -140,14 +139,14 @@ class _Reading:
                 for entry in self.proto.graph.sparse_initializer
             ]
             raise UnsupportedError("read onnx", items)
-        for tensor in self.proto.graph.initializer:
-            self._initializer(tensor, tensor.name)
+        for position, tensor in enumerate(self.proto.graph.initializer):
+            self._initializer(tensor, tensor.name, self.mapped.get(position))
 
-    def _initializer(self, tensor: onnx.TensorProto, name: str) -> None:
+    def _initializer(self, tensor: onnx.TensorProto, name: str, mapped: Bytes | None = None) -> None:
         if self.graph.knows(name):
             raise MalformedError(f"two initializers are named {name!r}", at=str(self.path))
         notes = {entry.key: entry.value for entry in tensor.metadata_props}
-        source = tensor_source(tensor, self.path.parent)
+        source = tensor_source(tensor, self.path.parent, mapped)
         stored = parse_json(notes.get("isomorph.perm", ""))
         if isinstance(stored, list) and sorted(map(str, stored)) == sorted(map(str, range(len(source.shape)))):
             perm = tuple(int(axis) for axis in stored)
@@ -394,10 +393,14 @@ def _opsets(entries: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
 def _dim_param(text: str) -> Dim:
     """A symbolic size: an expression if it reads as one, else a name made of the text."""
     try:
-        return parse_dim(text)
+        if len(text) <= _LONGEST_EXPRESSION:
+            return parse_dim(text)
     except ModelError:
-        plain = re.sub(r"\W+", "_", text).strip("_") or "dim"
-        return Sym(plain if not plain[0].isdigit() else f"d{plain}")
+        pass
+    if len(text) > _LONGEST_EXPRESSION:
+        text = f"dim_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    plain = re.sub(r"\W+", "_", text).strip("_") or "dim"
+    return Sym(plain if not plain[0].isdigit() else f"d{plain}")
 
 
 def _provenance(proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> tuple[Scope, Origin]:
