@@ -11,6 +11,7 @@ from isomorph.converters.onnx.codec import element_type
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
+from isomorph.errors import MalformedError
 from isomorph.ir import Dim, DType, Node, Shape, Sym, TensorSource, Value, ops
 from isomorph.ir.op import normalize_axes
 from isomorph.ir.shapes import ceil_div, elements
@@ -115,6 +116,8 @@ def read_split(node: OnnxNode) -> Sequence[Value]:
     sizes: Sequence[Dim] | None = node.attribute("split") if node.opset < 13 else node.sizes(1)
     if sizes is None:
         count = int(node.attribute("num_outputs", len(node.outputs)))
+        if count < 1:
+            raise MalformedError(f"Split into {count} pieces", at=node.where)
         each = ceil_div(x.shape[axis], count)
         sizes = [each] * (count - 1)
         sizes = [*sizes, x.shape[axis] - each * (count - 1)]
@@ -124,9 +127,8 @@ def read_split(node: OnnxNode) -> Sequence[Value]:
 @rules.imports("Concat")
 def read_concat(node: OnnxNode) -> Value:
     operands = [node.value(position) for position in range(len(node.inputs))]
-    if len(operands) == 1:
-        return node.emit(ops.Identity(), operands[0])
-    return node.emit(ops.Concat(node.axis(operands[0].rank, 1)), *operands)
+    axis = node.axis(operands[0].rank, 1)
+    return node.emit(ops.Identity() if len(operands) == 1 else ops.Concat(axis), *operands)
 
 
 @rules.imports("Pad")
@@ -189,10 +191,14 @@ def read_range(node: OnnxNode) -> Value:
         start, limit, delta = (bound.item() for bound in known if bound is not None)
         if not isinstance(delta, int):
             node.refuse("a symbolic step")
+        if delta == 0:
+            raise MalformedError("Range with a step of 0", at=node.where)
         length = ceil_div(limit - start, delta) if delta > 0 else ceil_div(start - limit, -delta)
         return node.emit(ops.Range(start, delta, length, node.graph.size_dtype(node.inputs[0])))
     bounds = [node.constant(position) for position in range(3)]
     start, limit, delta = (float(bound) for bound in bounds if bound is not None)
+    if not all(map(math.isfinite, (start, limit, delta))) or delta == 0:
+        raise MalformedError(f"Range from {start} to {limit} in steps of {delta}", at=node.where)
     kind = DType.of(bounds[0].dtype) if bounds[0] is not None else DType.FLOAT32
     return node.emit(ops.Range(start, delta, max(0, math.ceil((limit - start) / delta)), kind))
 

@@ -1,4 +1,7 @@
-"""A node against its operator's signature: how many operands and results it has, and of which kind its attributes are."""
+"""A node against its operator's signature: how many operands and results it has, of which kind its attributes are.
+
+And text that is UTF-8, which protobuf does not check for ONNX: other bytes come as bytes where a str is expected.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,21 @@ from onnx import AttributeProto
 
 from isomorph.errors import MalformedError
 
-__all__ = ["check_signature"]
+__all__ = ["check_signature", "check_text"]
+
+
+def check_text(model: onnx.ModelProto) -> None:
+    """Raise MalformedError if a name or other text anywhere in the file is no UTF-8."""
+    pending: list[Any] = [model]
+    while pending:
+        message = pending.pop()
+        for field, content in message.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                pending.extend(content if field.is_repeated else [content])
+            elif field.type == field.TYPE_STRING:
+                for text in content if field.is_repeated else [content]:
+                    if not isinstance(text, str):
+                        raise MalformedError(f"a `{field.name}` in the file is no UTF-8", because=repr(text[:40]))
 
 
 @cache
@@ -26,6 +43,9 @@ def _schema(kind: str, opset: int) -> Any:
 
 def check_signature(node: onnx.NodeProto, opset: int, where: str) -> None:
     """Raise MalformedError unless a node of the standard domain has the form that its operator states."""
+    named = [name for name in node.output if name]
+    if len(set(named)) != len(named):
+        raise MalformedError(f"{node.op_type} gives two results one name", at=where)
     schema = _schema(node.op_type, opset)
     if schema is None:
         return

@@ -7,6 +7,7 @@ long as they are whole numbers that these types hold exactly.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,12 +16,12 @@ import numpy as np
 
 from isomorph.converters.onnx.codec import DTYPES
 from isomorph.converters.onnx.reading import LARGEST_KNOWN, OnnxNode, Sizes, object_array
-from isomorph.errors import ShapeError
-from isomorph.ir import Dim, DType, Sym, TensorSource
+from isomorph.errors import MalformedError, ShapeError
+from isomorph.ir import Dim, DType, Sym, TensorSource, Value
 from isomorph.ir.op import normalize_axis
 from isomorph.ir.shapes import dim_max, dim_min, provably_different
 
-__all__ = ["evaluate_sizes", "size_dtype"]
+__all__ = ["check_size", "evaluate_sizes", "size_dtype"]
 
 Rule = Callable[..., "Sizes | None"]
 
@@ -34,19 +35,54 @@ def evaluate_sizes(node: OnnxNode) -> Sizes | None:
     if node.kind == "Size" and _tensor_shape(node) is not None:
         return _scalar(_product(_tensor_shape(node) or ()))
     rule = _RULES.get(node.kind)
-    if rule is None or not node.inputs:
+    if rule is None or not node.inputs or node.graph.effort > _MOST_EFFORT:
         return None
     operands = _operands(node)
-    if operands is None:
+    if operands is None or any(x is None for x in operands[: 1 if node.kind in _OPTIONAL else None]):
         return None
     try:
         result = rule(node, *operands)
-    except (IndexError, ValueError, TypeError, ZeroDivisionError, ShapeError):
+    except (IndexError, ValueError, TypeError, ZeroDivisionError, OverflowError, ShapeError):
         return None
-    if result is None or result.size > LARGEST_KNOWN:
+    if result is None or result.size > LARGEST_KNOWN or not all(map(_is_moderate, result.ravel())):
         return None
+    node.graph.effort += result.size
     whole = not size_dtype(node).is_float or all(isinstance(item, Sym) or _is_exact(item) for item in result.ravel())
     return result if whole else None
+
+
+_MOST_EFFORT = 1 << 20
+"""Elements of sizes evaluated in one file; a model needs thousands, an attack millions."""
+_LARGEST_SIZE = 1 << 63
+_LARGEST_EXPRESSION = 256
+_DEEPEST_EXPRESSION = 32
+
+
+def check_size(value: Value, where: str) -> None:
+    """Raise MalformedError for a tensor with a size that no tensor has, or whose formula outgrows reading."""
+    if not all(map(_is_moderate, value.shape)):
+        raise MalformedError("the graph computes a tensor of absurd size", at=where)
+
+
+def _is_moderate(item: Any) -> bool:
+    """Whether a size fits in int64 and an expression is short, so that no chain of nodes grows it without bound."""
+    if not isinstance(item, Sym):
+        return abs(item) < _LARGEST_SIZE
+    return _atoms(item, _DEEPEST_EXPRESSION) <= _LARGEST_EXPRESSION
+
+
+def _atoms(dim: Sym, depth: int) -> int:
+    """Number of atoms in the expression; too large a number where it is deeper than `depth` or has a huge factor."""
+    count = 0
+    for monomial, factor in dim.terms:
+        if depth == 0 or abs(factor) >= _LARGEST_SIZE:
+            return _LARGEST_EXPRESSION + 1
+        count += 1 + len(monomial)
+        for atom in monomial:
+            count += sum(_atoms(arg, depth - 1) for arg in atom.args if isinstance(arg, Sym))
+            if count > _LARGEST_EXPRESSION:
+                return count
+    return count
 
 
 def _operands(node: OnnxNode) -> list[Sizes | None] | None:
@@ -116,6 +152,8 @@ def _product(dims: Sequence[Dim]) -> Dim:
 
 
 def _elementwise(function: Callable[..., Any], *operands: Sizes) -> Sizes:
+    if math.prod(np.broadcast_shapes(*(operand.shape for operand in operands))) > LARGEST_KNOWN:
+        raise ValueError("more elements than sizes have")
     made = np.frompyfunc(function, len(operands), 1)(*operands)
     return made if isinstance(made, np.ndarray) else _scalar(made)
 
@@ -159,6 +197,8 @@ def _order(function: Callable[[int, int], bool]) -> Callable[[Dim, Dim], bool]:
 
 def _gather(node: OnnxNode, data: Sizes, indices: Sizes) -> Sizes | None:
     axis = normalize_axis(node.attribute("axis", 0), data.ndim)
+    if data.size // max(1, data.shape[axis]) * indices.size > LARGEST_KNOWN:
+        return None
     taken = np.take(data, indices.astype(np.int64), axis=axis)
     return taken if isinstance(taken, np.ndarray) else _scalar(taken)
 
@@ -209,7 +249,9 @@ def _reshape(node: OnnxNode, data: Sizes, shape: Sizes) -> Sizes:
 
 def _range(node: OnnxNode, start: Sizes, limit: Sizes, delta: Sizes) -> Sizes | None:
     bounds = [start.item(), limit.item(), delta.item()]
-    return object_array(list(range(*bounds))) if all(isinstance(bound, int) for bound in bounds) else None
+    if not all(isinstance(bound, int) for bound in bounds) or len(range(*bounds)) > LARGEST_KNOWN:
+        return None
+    return object_array(list(range(*bounds)))
 
 
 def _constant_of_shape(node: OnnxNode, shape: Sizes) -> Sizes | None:
@@ -283,6 +325,10 @@ _RULES: dict[str, Rule] = {
     "Where": _where,
     "ReduceProd": _reduce_prod,
 }
+
+
+_OPTIONAL = ("Slice", "Squeeze", "Unsqueeze", "ReduceProd")
+"""Rules that take operands that are left out, behind the first."""
 
 
 def _fold(function: Callable[[Dim, Dim], Dim], operands: Sequence[Sizes]) -> Sizes:

@@ -1,6 +1,7 @@
 """The onnx package's own operator cases: read -> IR -> write -> run must pass wherever onnxruntime passes the original.
 
-A case whose ops isomorph does not read is refused with a reason, never converted wrongly; how many are read may only grow.
+A case whose ops isomorph does not read is refused with a reason, never converted wrongly. How many are read may only
+grow.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def agree(got: list[np.ndarray], expected: list[np.ndarray]) -> bool:
 def runs_as_recorded(path: Path, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> bool:
     try:
         return agree(run(path, inputs), outputs)
-    except Exception:  # onnxruntime raises many kinds for what it does not support; such a case says nothing of isomorph
+    except Exception:  # many kinds, for what onnxruntime does not support: such a case says nothing of isomorph
         return False
 
 
