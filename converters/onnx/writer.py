@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 from onnx import TensorProto, helper
@@ -23,7 +24,7 @@ from isomorph.converters.onnx.pool import window_attributes
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.stream import Weight, elements, write_model
 from isomorph.converters.rules import Target
-from isomorph.errors import UsageError
+from isomorph.errors import TargetExistsError, UsageError
 from isomorph.ir import Dim, DType, Layout, Model, Node, Op, Shape, Sym, TensorSource, ops
 
 __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "target", "write"]
@@ -91,9 +92,9 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
     for key in sorted(model.metadata):
         proto.metadata_props.add(key=key, value=model.metadata[key])
     if sum(source.nbytes for source in sources.values()) > EXTERNAL_DATA_FROM:
-        weights = _write_external(sources, path)
-    else:
-        weights = [_weight(name, source) for name, source in sources.items()]
+        _write_with_data(proto, sources, export, path)
+        return
+    weights = [_weight(name, source) for name, source in sources.items()]
     _annotate_weights(weights, export)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         write_model(file, proto, weights)
@@ -311,22 +312,51 @@ def _dim(dim: Dim) -> int | str:
     return str(dim) if isinstance(dim, Sym) else dim
 
 
-def _write_external(sources: dict[str, TensorSource], path: Path) -> list[Weight]:
-    """Stream the weights to the data file; the small .onnx that is renamed afterwards is the commit point."""
+def _write_with_data(proto: onnx.ModelProto, sources: dict[str, TensorSource], export: Export, path: Path) -> None:
+    """Write NAME.onnx and NAME.onnx.data. Both are complete and on disk under other names before either is renamed:
+    the data first, so that NAME.onnx never names data that is not there.
+    """
     data_path = path.with_name(f"{path.name}.data")
+    if data_path.exists() and not path.exists():
+        raise TargetExistsError(f"the target exists: {data_path}", advice="remove it, or choose another name")
+    before = _identity(data_path)
+    try:
+        with atomic_path(path) as temporary, atomic_path(data_path) as temporary_data:
+            with temporary_data.open("wb") as data:
+                weights = _stream_data(sources, data, data_path.name)
+            _annotate_weights(weights, export)
+            with temporary.open("wb") as file:
+                write_model(file, proto, weights)
+    except BaseException:
+        if before is None:  # else the data was not renamed yet, or belongs to the model that was to be replaced
+            data_path.unlink(missing_ok=True)
+        elif _identity(data_path) != before:
+            path.unlink(missing_ok=True)  # the old model's data is gone; without it, the file would be a wrong model
+        raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from one that took its name, None if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _stream_data(sources: dict[str, TensorSource], file: BinaryIO, location: str) -> list[Weight]:
     weights = []
-    with atomic_path(data_path) as temporary, temporary.open("wb") as file:
-        for name, source in sources.items():
-            if source.nbytes < _SMALL or source.dtype in _PACKED:
-                weights.append(_weight(name, source))
-                continue
-            file.write(bytes(-file.tell() % _ALIGNMENT))
-            tensor = onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype))
-            tensor.data_location = TensorProto.EXTERNAL
-            entries = {"location": data_path.name, "offset": str(file.tell()), "length": str(source.nbytes)}
-            for key, value in entries.items():
-                tensor.external_data.add(key=key, value=value)
-            for chunk in elements(source):
-                file.write(chunk)
-            weights.append(Weight(tensor, None))
+    for name, source in sources.items():
+        if source.nbytes < _SMALL or source.dtype in _PACKED:
+            weights.append(_weight(name, source))
+            continue
+        file.write(bytes(-file.tell() % _ALIGNMENT))
+        tensor = onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype))
+        tensor.data_location = TensorProto.EXTERNAL
+        entries = {"location": location, "offset": str(file.tell()), "length": str(source.nbytes)}
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=value)
+        for chunk in elements(source):
+            file.write(chunk)
+        weights.append(Weight(tensor, None))
     return weights
