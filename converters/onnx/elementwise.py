@@ -27,9 +27,14 @@ def read_unary(node: OnnxNode) -> Value:
 
 @rules.imports("IsInf")
 def read_is_inf(node: OnnxNode) -> Value:
-    if not node.attribute("detect_negative", 1) or not node.attribute("detect_positive", 1):
-        node.refuse("infinities of one sign only")
-    return node.emit(ops.IsInf(), node.value(0))
+    x = node.value(0)
+    negative, positive = bool(node.attribute("detect_negative", 1)), bool(node.attribute("detect_positive", 1))
+    if negative and positive:
+        return node.emit(ops.IsInf(), x)
+    if not negative and not positive:
+        node.refuse("infinities of neither sign")
+    sought = node.graph.builder.constant(np.asarray(np.inf if positive else -np.inf, x.dtype.numpy), "infinity")
+    return node.emit(ops.Equal(), x, sought)
 
 
 @rules.imports(*_BINARY)

@@ -116,7 +116,11 @@ def specified_body(call: NodeProto, opset: int, types: Sequence[TensorType | Non
     if not fits or any(item.required and name not in stated for name, item in schema.attributes.items()):
         return None
     if schema.has_function:
-        body: FunctionProto = schema.function_body
+        body = FunctionProto()
+        body.CopyFrom(schema.function_body)
+        body.attribute_proto.extend(
+            item.default_value for item in schema.attributes.values() if item.default_value.name
+        )
         return body
     if not schema.has_context_dependent_function or any(
         kind is None and name for kind, name in zip(types, call.input, strict=True)

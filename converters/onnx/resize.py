@@ -11,7 +11,7 @@ import numpy as np
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Dim, Node, Sym, Value, ops
+from isomorph.ir import Dim, Node, Shape, Sym, Value, ops
 from isomorph.ir.op import normalize_axes
 
 _FINEST_FACTOR = 64
@@ -101,6 +101,15 @@ def _scaled(node: OnnxNode, size: Dim, factor: float) -> Dim:
     if ratio.denominator > _FINEST_FACTOR:
         node.refuse(f"a symbolic size times {factor:g}")
     return size * ratio.numerator // ratio.denominator
+
+
+def scales_give_sizes(op: ops.Resize, spatial: Shape) -> bool:
+    """Whether ONNX comes to the op's sizes from its scales, as far as they are static; ONNX cannot state both."""
+    return op.scales is None or all(
+        wanted == math.floor(np.float32(size) * np.float32(scale))
+        for size, scale, wanted in zip(spatial, op.scales, op.sizes, strict=True)
+        if isinstance(size, int) and isinstance(wanted, int)
+    )
 
 
 @rules.exports(ops.Resize)

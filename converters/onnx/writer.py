@@ -21,6 +21,7 @@ from isomorph.converters.onnx.codec import ELEMENT_TYPES, element_type, tensor_p
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.norm import smallest_epsilon
 from isomorph.converters.onnx.pool import window_attributes
+from isomorph.converters.onnx.resize import scales_give_sizes
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.stream import Weight, elements, write_model
 from isomorph.converters.rules import Target
@@ -209,8 +210,11 @@ def _refuse_scatter(node: Node, opset: int) -> str | None:
 
 
 def _refuse_resize(node: Node, opset: int) -> str | None:
-    assert isinstance(node.op, ops.Resize)
-    return f"opset {opset} has antialias only from 18 on" if node.op.antialias and opset < 18 else None
+    op, x = node.op, node.inputs[0]
+    assert isinstance(op, ops.Resize) and x is not None
+    if op.antialias and opset < 18:
+        return f"opset {opset} has antialias only from 18 on"
+    return None if scales_give_sizes(op, x.shape[2:]) else "ONNX computes other sizes from its scales"
 
 
 def _refuse_pad(node: Node, opset: int) -> str | None:
