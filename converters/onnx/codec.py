@@ -141,7 +141,7 @@ def _packed(proto: TensorProto, field: str) -> bytes:
         if other != field:
             alone.ClearField(other)
     width = 4 if field == "float_data" else 8
-    written = alone.SerializeToString()  # tag, length, elements
+    written: bytes = alone.SerializeToString()  # tag, length, elements
     return written[len(written) - width * len(getattr(proto, field)) :]
 
 

@@ -28,6 +28,8 @@ def _vector(export: Export, value: Value | None, like: Value, size: int, fill: f
 def read_batch_normalization(node: OnnxNode) -> Value:
     if node.attribute("training_mode", 0) or (node.opset < 14 and len([name for name in node.outputs if name]) > 1):
         node.refuse("batch statistics of training mode")
+    if node.opset < 7 and not node.attribute("is_test", 0):
+        node.refuse("batch statistics of training mode (is_test=0)")
     if node.opset < 9 and not node.attribute("spatial", 1):
         node.refuse("statistics per element (spatial=0)")
     operands = [node.value(position) for position in range(5)]
@@ -79,9 +81,10 @@ def read_lp_normalization(node: OnnxNode) -> Value:
 
 @rules.imports("LRN")
 def read_lrn(node: OnnxNode) -> Value:
-    names = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
-    floats = {name: float(node.attribute(name, default)) for name, default in names.items()}
-    return node.emit(ops.LocalResponseNormalization(int(node.attribute("size")), **floats), node.value(0))
+    alpha, beta, bias = (
+        float(node.attribute(name, default)) for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
+    )
+    return node.emit(ops.LocalResponseNormalization(int(node.attribute("size")), alpha, beta, bias), node.value(0))
 
 
 @rules.exports(ops.BatchNormalization)

@@ -1,6 +1,6 @@
 """Reads ONNX files: protobuf in, IR out; weights stay in the mapped file (see wire.py), external ones in theirs.
 
-Opsets 7 to the newest. What another operator set version says differently is settled in the import rules of the family
+Opsets 6 to the newest. What another operator set version says differently is settled in the import rules of the family
 files. Sizes that follow from shapes become attributes (see sizes.py). Nothing is executed.
 """
 
@@ -30,7 +30,7 @@ from isomorph.ir.shapes import parse_dim
 
 __all__ = ["OLDEST_OPSET", "read"]
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 6
 _NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
 _LARGEST_FILE = (1 << 31) - 1
 _MOST_NODES = 1 << 20
@@ -416,9 +416,11 @@ def _provenance(proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> tuple[S
     origin = Origin("onnx", node.kind, node.outputs[0] if node.outputs else node.name)
     stated = parse_json(notes.get("isomorph.origin", ""))
     if isinstance(stated, dict):
-        text = {key: str(stated.get(key) or "") for key in ("framework", "op", "name", "file", "code")}
+        framework, op, name, file, code = (
+            str(stated.get(key) or "") for key in ("framework", "op", "name", "file", "code")
+        )
         line = stated.get("line")
-        origin = Origin(line=line if type(line) is int else 0, **text)
+        origin = Origin(framework, op, name, file=file, line=line if type(line) is int else 0, code=code)
     entries = parse_json(notes.get("isomorph.scope", ""))
     if isinstance(entries, list) and all(isinstance(entry, list) and len(entry) == 3 for entry in entries):
         return Scope(
