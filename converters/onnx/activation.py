@@ -45,7 +45,10 @@ def read_gelu(node: OnnxNode) -> Value:
 
 @rules.imports("PRelu")
 def read_prelu(node: OnnxNode) -> Value:
-    return node.emit(ops.PRelu(), node.value(0), node.value(1))
+    x, slope = node.value(0), node.value(1)
+    if node.opset < 7 and slope.rank == 1 and slope.shape[0] != 1 and x.rank > 2:  # a slope per channel
+        slope = node.emit(ops.Reshape((slope.shape[0], *(1,) * (x.rank - 2))), slope)
+    return node.emit(ops.PRelu(), x, slope)
 
 
 @rules.imports("Clip")
@@ -84,6 +87,8 @@ def read_softmax(node: OnnxNode) -> Value:
 def read_dropout(node: OnnxNode) -> Value:
     if len(node.outputs) > 1 and node.outputs[1]:
         node.refuse("the mask as a result")
+    if node.opset < 7 and not node.attribute("is_test", 0):
+        node.refuse("training mode (is_test=0)")
     training = node.constant(2) if node.opset >= 12 else None
     if training is not None and bool(training):
         node.refuse("training mode")

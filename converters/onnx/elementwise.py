@@ -8,6 +8,7 @@ from isomorph.converters.onnx.codec import dtype_of, element_type
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
+from isomorph.errors import MalformedError
 from isomorph.ir import OPS, Node, Value, ops
 
 _UNARY = (
@@ -39,7 +40,19 @@ def read_is_inf(node: OnnxNode) -> Value:
 
 @rules.imports(*_BINARY)
 def read_binary(node: OnnxNode) -> Value:
-    return node.emit(OPS[node.kind](), node.value(0), node.value(1))
+    a, b = node.value(0), node.value(1)
+    if node.opset < 7:
+        b = _aligned(node, a, b)
+    return node.emit(OPS[node.kind](), a, b)
+
+
+def _aligned(node: OnnxNode, a: Value, b: Value) -> Value:
+    """The second operand as NumPy broadcasts it: before opset 7 its axes lie at `axis` and after, if `broadcast`."""
+    axis = int(node.attribute("axis", a.rank - b.rank))
+    if not node.attribute("broadcast", 0) and a.shape != b.shape:
+        raise MalformedError(f"{node.kind} has operands {a.type} and {b.type}", at=node.where)
+    behind = a.rank - (axis + a.rank if axis < 0 else axis) - b.rank
+    return b if behind < 1 else node.emit(ops.Reshape((*b.shape, *(1,) * behind)), b)
 
 
 @rules.imports("Mod")

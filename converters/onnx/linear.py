@@ -12,6 +12,7 @@ from isomorph.ir import Node, Value, ops
 def read_gemm(node: OnnxNode) -> Value:
     """A plain product with a transposed weight keeps the form of a fully connected layer."""
     a, b, c = node.value(0), node.value(1), node.optional(2)
+    node.attribute("broadcast")  # before opset 7; C broadcasts to the product in any case
     alpha, beta = float(node.attribute("alpha", 1.0)), float(node.attribute("beta", 1.0))
     trans_a, trans_b = bool(node.attribute("transA", 0)), bool(node.attribute("transB", 0))
     plain = alpha == 1.0 and (beta == 1.0 or c is None) and trans_b and not trans_a
