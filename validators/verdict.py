@@ -3,10 +3,10 @@
 Thresholds on the ratios of compare.py (observed error of T over the budget that S's own error and the floor give):
 
     EQUAL = 32       up to here: equivalent. Two correct float32 implementations differ by their order of summation: n
-                     terms one after another in L lanes err by about sqrt(n) / L * u, n terms added pairwise by about u. The
-                     longest sums of vision networks are global pools of 112 x 112 to 128 x 128 cells, n = 2^14; with the
-                     4 lanes of the narrowest SIMD that is sqrt(2^14) / 4 = 32. Measured for n = 112^2: onnxruntime's
-                     GlobalAveragePool errs by 26 u, PyTorch's by 0.94 u, a ratio of 28 (docs/validation.md)
+                     terms one after another in L lanes err by about sqrt(n) / L * u, added pairwise by about u. The
+                     longest sums of vision networks are global pools of 112 x 112 to 128 x 128 cells, n = 2^14; with
+                     the 4 lanes of the narrowest SIMD that is sqrt(2^14) / 4 = 32. Measured for n = 112^2:
+                     onnxruntime's GlobalAveragePool errs by 26 u, PyTorch's by 0.94 u, a ratio of 28
     UNEQUAL = 128    from here: different. Four times more than the above: no order of summation explains it. Between
                      the two the verdict is INCONCLUSIVE. The mildest injected fault, weights that went through float16,
                      is at 343.
