@@ -289,12 +289,15 @@ _OPERATIONS: dict[type[Op], str] = {
 
 
 def merges(out: Emitter, node: Node) -> bool:
-    """Whether a merging layer does what NumPy broadcasting does: tensors of one rank (>= 2) and one batch."""
+    """Whether a merging layer does what NumPy broadcasting does: tensors of one rank (>= 2) and one batch.
+
+    Where one batch is open and the other is 1, Keras' merging layers take the result's batch to be 1.
+    """
     operands = list(node.operands())
     if not all(value.dtype.is_float and out.literal(value) is None for value in operands):
         return False
-    batches = {value.shape[0] for value in operands if value.rank and isinstance(value.shape[0], int)}
-    return len({value.rank for value in operands}) == 1 and operands[0].rank >= 2 and len(batches) <= 1
+    batches = {value.shape[0] for value in operands if value.rank}
+    return len({value.rank for value in operands}) == 1 and operands[0].rank >= 2 and len(batches) == 1
 
 
 @rules.exports(*_LAYERS)

@@ -38,6 +38,7 @@ def examine(path: Path, *, again: bool) -> dict[str, Any]:
         "operations": [[type(entry).__name__, entry.name] for entry in model.operations],
         "inputs": [value.name for value in model.inputs],
         "outputs": list(model.output_names),
+        "batches": [value.shape[0] if value.shape else None for value in model.outputs],
         "dtypes": [str(keras.backend.standardize_dtype(value.dtype)) for value in model.outputs],
         "trainable": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
         "weights": sum(int(np.prod(weight.shape)) for weight in model.weights),

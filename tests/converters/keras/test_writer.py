@@ -174,9 +174,17 @@ def bare() -> Model:
     return b.finish()
 
 
+def positions() -> Model:
+    """A position embedding of batch 1 is added to tokens of an open batch."""
+    net = Net("positions")
+    x = net.b.input("x", DType.FLOAT32, (Sym("N"), 4, 6))
+    table = net.weight("position", 1, 4, 6)
+    return net.done(net.emit("", ops.Softmax(axis=2), net.emit("", ops.Add(), x, table)))
+
+
 NETS: dict[str, Callable[[], Model]] = {
     "residual": residual, "branches": branches, "scaled": scaled, "large": large, "tied": tied, "frozen": frozen,
-    "several": several, "bare": bare, "float16": half(DType.FLOAT16), "bfloat16": half(DType.BFLOAT16),
+    "several": several, "bare": bare, "positions": positions, "float16": half(DType.FLOAT16), "bfloat16": half(DType.BFLOAT16),
     "float64": half(DType.FLOAT64),
 }  # fmt: skip
 
@@ -234,6 +242,8 @@ def test_keras_computes_the_same(name: str, folder: Path, loaded: dict[str, Any]
     assert "error" not in said, said
     assert said["same_again"]
     model = NETS[name]()
+    open_batches = [isinstance(value.shape[0], Sym) for value in model.graph.outputs.values()]
+    assert [batch is None for batch in said["batches"]] == open_batches
     found = np.load(folder / f"{name}.out.npz")
     expected = list(evaluate(model, sample(model)).values())
     assert len(expected) == len(found.files)
