@@ -1,9 +1,10 @@
 """Convert many models and judge each: torchvision to ONNX and .keras, Keras applications to ONNX.
 
-    python benchmarks/sweep.py [--only NAME]... [--output docs/sweep.md] [--json FILE]
+    python benchmarks/sweep.py [--only NAME]... [--source S] [--batch B] [--target T] [--output docs/sweep.md]
 
-Weights are random, and none is left constant: gammas of one, zero heads and layer scales of 1e-6 would hide faults.
-Running statistics are those of the random network on noise, so that the signal survives all layers.
+The weights of the torchvision models are random and none is left constant: gammas of one, zero heads and layer scales of
+1e-6 would hide faults. Their running statistics are those of the random network on noise, so that the signal survives
+all layers. The Keras applications are as `weights=None` makes them.
 """
 
 from __future__ import annotations
@@ -79,23 +80,9 @@ arguments = arguments if symbolic else (arguments[0][:1],)
 torch.export.save(torch.export.export(module, arguments, dynamic_shapes=dynamic), path)
 """
 SAVE_KERAS = """
-import sys, keras, numpy as np
+import sys, keras
 keras.utils.set_random_seed(0)
-model = getattr(keras.applications, sys.argv[1])(weights=None, classifier_activation=None)
-random = np.random.default_rng(0)
-for weight in model.weights:
-    value = keras.ops.convert_to_numpy(weight)
-    if value.size > 1 and value.min() == value.max() and "seed" not in weight.name:
-        noise = random.normal(0, 0.1, value.shape)
-        weight.assign(np.abs(value + noise) if "variance" in weight.name else value + noise)
-norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-momenta = [norm.momentum for norm in norms]
-for norm in norms:
-    norm.momentum = 0.0
-model(random.normal(128, 64, (4, *model.input_shape[1:])).astype("float32"), training=True)
-for norm, momentum in zip(norms, momenta):
-    norm.momentum = momentum
-model.save(sys.argv[2])
+getattr(keras.applications, sys.argv[1])(weights=None).save(sys.argv[2])
 """
 HEADER = """# The sweep
 

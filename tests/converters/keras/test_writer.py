@@ -184,7 +184,8 @@ def positions() -> Model:
 
 NETS: dict[str, Callable[[], Model]] = {
     "residual": residual, "branches": branches, "scaled": scaled, "large": large, "tied": tied, "frozen": frozen,
-    "several": several, "bare": bare, "positions": positions, "float16": half(DType.FLOAT16), "bfloat16": half(DType.BFLOAT16),
+    "several": several, "bare": bare, "positions": positions, "float16": half(DType.FLOAT16),
+    "bfloat16": half(DType.BFLOAT16),
     "float64": half(DType.FLOAT64),
 }  # fmt: skip
 
