@@ -177,6 +177,13 @@ class GlobalAveragePool(_Window):
         return (x.mean(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class GlobalMaxPool(_Window):
+    """ONNX GlobalMaxPool of any rank: `onnx.reference` takes the wrong axes of an x that is not 4-d."""
+
+    def _run(self, x: np.ndarray, **_: Any) -> tuple[np.ndarray]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
 def _last(index: Sequence[Any]) -> Any:
     """An index of the last axes."""
     return (..., *index)
@@ -188,4 +195,4 @@ def _steps(offset: Sequence[int], sizes: Sequence[int], strides: Sequence[int], 
     return _last([slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, sizes, strides, strict=True)])
 
 
-KERNELS: list[type[OpRun]] = [Conv, ConvTranspose, MaxPool, AveragePool, GlobalAveragePool]
+KERNELS: list[type[OpRun]] = [Conv, ConvTranspose, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool]
