@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -23,6 +24,8 @@ def read_resize(node: OnnxNode) -> Value:
     mode = node.attribute("mode", "nearest")
     if mode not in ("nearest", "linear", "cubic"):
         node.refuse(f"mode {mode!r}")
+    coordinates: Any
+    rounding: Any
     if node.kind == "Upsample" or node.opset < 11:  # as asymmetric, nearest by floor
         position, coordinates, rounding = 1, "asymmetric", "floor"
     else:

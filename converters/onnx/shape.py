@@ -81,6 +81,8 @@ def read_unsqueeze(node: OnnxNode) -> Value:
 @rules.imports("Slice")
 def read_slice(node: OnnxNode) -> Value:
     x = node.value(0)
+    starts: list[Dim] | None
+    ends: list[Dim] | None
     if node.opset < 10:
         starts, ends = list(node.attribute("starts")), list(node.attribute("ends"))
         axes, steps = node.attribute("axes"), None
@@ -265,7 +267,7 @@ def write_pad(export: Export, node: Node) -> None:
     op = node.op
     assert isinstance(op, ops.Pad) and node.inputs[0] is not None
     flat = [begin for begin, _ in op.pads] + [end for _, end in op.pads]
-    operands = [node.inputs[0], export.sizes(flat, "pads")]
+    operands: list[Value | str | None] = [node.inputs[0], export.sizes(flat, "pads")]
     if op.mode == "constant" and op.value != 0:
         operands.append(export.constant(np.asarray(op.value, node.inputs[0].dtype.numpy), "pad_value"))
     export.replace("Pad", node, inputs=operands, mode=op.mode)

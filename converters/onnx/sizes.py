@@ -204,7 +204,8 @@ def _gather(node: OnnxNode, data: Sizes, indices: Sizes) -> Sizes | None:
 
 
 def _slice(node: OnnxNode, data: Sizes, *bounds: Sizes) -> Sizes:
-    starts, ends, axes, steps = (*bounds, *(None,) * (4 - len(bounds)))
+    given: list[Sizes | None] = [*bounds, None, None, None, None]
+    starts, ends, axes, steps = given[:4]
     if starts is None or ends is None:
         starts, ends, axes = (object_array(node.attribute(key, [0])) for key in ("starts", "ends", "axes"))
     index: list[slice] = [slice(None)] * data.ndim
