@@ -8,7 +8,7 @@ The ONNX specification gives a body for many operators itself: what isomorph has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -17,9 +17,11 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, helper
 from isomorph.converters.onnx.codec import element_type
 from isomorph.ir import Sym, TensorType
 
-__all__ = ["branch_nodes", "function_nodes", "names_read", "specified_body"]
+__all__ = ["branch_nodes", "function_nodes", "inlined_count", "names_read", "specified_body"]
 
 Rename = Callable[[str], str]
+FunctionKey = tuple[str, str, str]
+"""Domain, name and overload of a model-local function."""
 
 
 def function_nodes(function: FunctionProto, call: NodeProto, prefix: str) -> list[NodeProto]:
@@ -105,6 +107,36 @@ def names_read(nodes: Iterable[NodeProto]) -> set[str]:
     return names
 
 
+def inlined_count(nodes: Iterable[NodeProto], functions: Mapping[FunctionKey, FunctionProto]) -> int | None:
+    """How many nodes there are when all calls of functions are inlined; None if functions call themselves."""
+    counts: dict[FunctionKey, int] = {}
+    open_calls: set[FunctionKey] = set()
+
+    def count(body: Iterable[NodeProto]) -> int:
+        total = 0
+        for node in body:
+            total += 1 + sum(count(item.g.node) for item in node.attribute if item.type == AttributeProto.GRAPH)
+            total += size((node.domain, node.op_type, node.overload))
+        return total
+
+    def size(key: FunctionKey) -> int:
+        if key in open_calls or len(open_calls) > _DEEPEST_CALL:
+            raise RecursionError
+        if key in functions and key not in counts:
+            open_calls.add(key)
+            counts[key] = count(functions[key].node)
+            open_calls.discard(key)
+        return counts.get(key, 0)
+
+    try:
+        return count(nodes)
+    except RecursionError:
+        return None
+
+
+_DEEPEST_CALL = 64
+
+
 def specified_body(call: NodeProto, opset: int, types: Sequence[TensorType | None]) -> FunctionProto | None:
     """The body that the specification gives for this operator of the standard domain, or None."""
     try:
@@ -113,7 +145,8 @@ def specified_body(call: NodeProto, opset: int, types: Sequence[TensorType | Non
         return None
     stated = {item.name for item in call.attribute}
     fits = schema.min_input <= len(call.input) <= schema.max_input and schema.min_output <= len(call.output)
-    if not fits or any(item.required and name not in stated for name, item in schema.attributes.items()):
+    required = {name for name, item in schema.attributes.items() if item.required}
+    if not fits or not required <= stated or not stated <= set(schema.attributes):
         return None
     if schema.has_function:
         body = FunctionProto()

@@ -17,7 +17,7 @@ import onnx
 
 import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
 from isomorph.converters.onnx.codec import dtype_of, tensor_source
-from isomorph.converters.onnx.functions import branch_nodes, function_nodes, names_read, specified_body
+from isomorph.converters.onnx.functions import branch_nodes, function_nodes, inlined_count, names_read, specified_body
 from isomorph.converters.onnx.reading import Attributes, Graph, OnnxNode, parse_json
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signature import check_signature, check_text
@@ -33,8 +33,8 @@ __all__ = ["OLDEST_OPSET", "read"]
 OLDEST_OPSET = 6
 _NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
 _LARGEST_FILE = (1 << 31) - 1
-_MOST_NODES = 1 << 20
-"""Nodes after functions and branches are inlined; more is an attack."""
+_MOST_INLINED = 1 << 17
+"""Nodes that come from functions and branches; more is an attack."""
 _DEEPEST = 64
 _LONGEST_EXPRESSION = 100
 """Characters of a symbolic size; longer texts are taken as names."""
@@ -92,14 +92,20 @@ class _Reading:
         self.builder = Builder(proto.graph.name or path.stem)
         self.builder.reserve(name for node in proto.graph.node for name in node.output)
         self.graph = Graph(self.builder, self.opsets)
-        self.functions = {(f.domain, f.name): f for f in proto.functions}
+        self.functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
+        if len(self.functions) != len(proto.functions):
+            raise MalformedError("two functions have one name", at=str(path))
         self.refused: list[Unsupported] = []
         self.bindings: dict[str, Dim] = {}
         self.missing: set[str] = set()
         self.count = 0
+        self.prefixes: set[str] = set()
 
     def model(self) -> Model:
         """Read the whole graph; all nodes that cannot be read are reported in one error."""
+        inlined = inlined_count(self.proto.graph.node, self.functions)
+        if inlined is None or inlined > _MOST_INLINED + len(self.proto.graph.node):
+            raise MalformedError("functions call each other without end", at=str(self.path))
         self._initializers()
         self._inputs()
         self._nodes(self.proto.graph.node, [item.name for item in self.proto.graph.output], _Place(self.opsets))
@@ -218,7 +224,7 @@ class _Reading:
     def _nodes(self, nodes: Sequence[onnx.NodeProto], results: Sequence[str], place: _Place) -> None:
         """Read nodes in order. Optional outputs that nothing reads count as left out."""
         self.count += len(nodes)
-        if self.count > _MOST_NODES or place.depth > _DEEPEST:
+        if self.count > _MOST_INLINED + len(self.proto.graph.node) or place.depth > _DEEPEST:
             raise MalformedError("functions and branches call each other without end", at=str(self.path))
         read = names_read(nodes) | set(results)
         for position, node in enumerate(nodes):
@@ -262,7 +268,7 @@ class _Reading:
             ) from None
 
     def _import(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> None:
-        function = self.functions.get((proto.domain, proto.op_type))
+        function = self.functions.get((proto.domain, proto.op_type, proto.overload))
         if function is not None:
             scope, _ = _provenance(proto, node, place)
             entry = ScopeEntry(node.name or node.outputs[0], f"{function.domain}.{function.name}")
@@ -300,9 +306,17 @@ class _Reading:
             return
         self._name(node, [made] if isinstance(made, Value) else list(made), before)
 
+    def _prefix(self, call: onnx.NodeProto) -> str:
+        """What the names of values in a body begin with: `y/` for y = f(x), and more where y is an inner call's too."""
+        prefix = f"{call.output[0]}/"
+        while prefix in self.prefixes:
+            prefix += f"{call.op_type}/"
+        self.prefixes.add(prefix)
+        return prefix
+
     def _call(self, function: onnx.FunctionProto, proto: onnx.NodeProto, place: _Place) -> None:
         """Read a function's body in place of the call."""
-        nodes = function_nodes(function, proto, f"{proto.output[0]}/")
+        nodes = function_nodes(function, proto, self._prefix(proto))
         self._nodes(nodes, list(proto.output), place.named(f"{place.prefix}{proto.name or proto.op_type}/"))
 
     def _as_specified(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> bool:
@@ -327,7 +341,7 @@ class _Reading:
         branch = node.attribute("then_branch" if condition.item() else "else_branch")
         if not isinstance(branch, onnx.GraphProto) or len(branch.output) != len(proto.output):
             raise MalformedError("If needs two branches with its outputs", at=node.where)
-        nodes, renamed = branch_nodes(branch, proto.output, f"{proto.output[0]}/")
+        nodes, renamed = branch_nodes(branch, proto.output, self._prefix(proto))
         for tensor in branch.initializer:
             self._initializer(tensor, renamed(tensor.name))
         self._nodes(nodes, list(proto.output), place.named(f"{place.prefix}{proto.name or proto.op_type}/"))
