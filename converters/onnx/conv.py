@@ -74,8 +74,9 @@ def read_conv_transpose(node: OnnxNode) -> Value:
     padding = tuple(int(item) for item in node.attribute("output_padding", [0] * rank))
     pads = explicit_pads(node, rank)
     if isinstance(pads, str) or node.attribute("output_shape") is not None:
-        windows = zip(x.shape[2:], w.shape[2:], strides, dilations, padding, strict=True)
-        whole = tuple((size - 1) * stride + (int(k) - 1) * step + 1 + extra for size, k, stride, step, extra in windows)  # type: ignore[arg-type]
+        kernel = [int(size) for size in w.shape[2:]]  # type: ignore[arg-type]
+        windows = zip(x.shape[2:], kernel, strides, dilations, padding, strict=True)
+        whole = tuple((size - 1) * stride + (k - 1) * step + 1 + extra for size, k, stride, step, extra in windows)
         pads, padding = _transposed_pads(node, x, whole, strides, padding)
     op = ops.ConvTranspose(strides, pads, dilations, padding, int(node.attribute("group", 1)))
     return node.emit(op, x, w, node.optional(2))
