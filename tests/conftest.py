@@ -1,6 +1,7 @@
 """What every test file relies on: one copy of isomorph, one thread, and skips that say what is missing.
 
-`ISOMORPH_REQUIRE=all` (or a list, `torch,keras`) turns the skip for a missing package into a failure.
+`ISOMORPH_REQUIRE=all` (or a list, `torch,keras`) turns the skip for a missing package into a failure; `all` and `network`
+also run the tests that fetch real models through the registry client that the user has configured.
 """
 
 from __future__ import annotations
@@ -41,14 +42,18 @@ EXTRAS = {
 """Optional package -> the extra that installs it."""
 
 
+def wanted() -> list[str]:
+    """What ISOMORPH_REQUIRE asks for."""
+    return os.environ.get("ISOMORPH_REQUIRE", "").split(",")
+
+
 def require(*packages: str) -> None:
     """Skip the running test if one of the packages is missing; fail it where ISOMORPH_REQUIRE asks for the package."""
-    wanted = os.environ.get("ISOMORPH_REQUIRE", "").split(",")
     for package in packages:
         if find_spec(package) is not None:
             continue
         text = f"needs {package}: pip install 'isomorph[{EXTRAS.get(package, 'test')}]'"
-        if "all" in wanted or package in wanted:
+        if "all" in wanted() or package in wanted():
             pytest.fail(f"{text} (ISOMORPH_REQUIRE={os.environ['ISOMORPH_REQUIRE']})", pytrace=False)
         pytest.skip(text)
 
@@ -66,7 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for marker in ("slow", "network"):
-        if not config.getoption(f"--{marker}"):
+        required = marker == "network" and bool({"all", marker} & set(wanted()))
+        if not (config.getoption(f"--{marker}") or required):
             skip = pytest.mark.skip(reason=f"run with --{marker}")
             for item in items:
                 if marker in item.keywords:
