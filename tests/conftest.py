@@ -1,7 +1,7 @@
 """What every test file relies on: one copy of isomorph, one thread, and skips that say what is missing.
 
-`ISOMORPH_REQUIRE=all` (or a list, `torch,keras`) turns the skip for a missing package into a failure; `all` and `network`
-also run the tests that fetch real models through the registry client that the user has configured.
+`ISOMORPH_REQUIRE=all` (or a list, `torch,keras`) turns the skip for a missing package into a failure; `all` and
+`network` also run the tests that fetch real models through the registry client that the user has configured.
 """
 
 from __future__ import annotations
