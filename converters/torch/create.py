@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from isomorph.converters.torch.lowering import Lowering
 from isomorph.converters.torch.promotion import Number, Operand
 from isomorph.converters.torch.rules import rules
@@ -13,6 +15,8 @@ from isomorph.ir import Dim, DType, Sym, Value, ops
 from isomorph.ir.shapes import ceil_div
 
 Sizes = Sequence[Dim]
+
+_MOST_STEPS = 2**20
 
 
 def _filled(b: Lowering, shape: Sizes, value: Operand, dtype: DType) -> Value:
@@ -147,3 +151,43 @@ def arange(
         whole = b.static(step, "the step")
         length = ceil_div(end - start, whole) if whole > 0 else ceil_div(start - end, -whole)
     return b.emit(ops.Range(start, step, length, kind))  # type: ignore[arg-type]
+
+
+@rules.imports("aten.linspace.default")
+def linspace(
+    b: Lowering,
+    start: Number,
+    end: Number,
+    steps: int,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+) -> Value:
+    """linspace(Scalar start, Scalar end, int steps, *, dtype, …): computed from both ends, as torch does"""
+    kind = dtype or DType.FLOAT32
+    count = b.static(steps, "the number of steps")
+    b.require(kind in (DType.FLOAT32, DType.FLOAT64) and count <= _MOST_STEPS, f"{count} steps of {kind}")
+    b.require(not isinstance(start, Sym) and not isinstance(end, Sym), "a symbolic bound")
+    exact = kind.numpy.type
+    low, high = exact(start), exact(end)
+    step = (high - low) / exact(max(count - 1, 1))
+    places = np.arange(count, dtype=kind.numpy)
+    upper = high - step * (exact(count - 1) - places)
+    return b.constant(np.where(places < count // 2, low + step * places, upper if count > 1 else low), "linspace")
+
+
+@rules.imports("aten.eye.default", "aten.eye.m")
+def eye(
+    b: Lowering,
+    n: Dim,
+    m: Dim | None = None,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+) -> Value:
+    """eye.m(SymInt n, SymInt m, *, dtype, …): 1 where the row is the column"""
+    rows = b.emit(ops.Unsqueeze((1,)), b.emit(ops.Range(0, 1, n, DType.INT64)))
+    columns = b.emit(ops.Range(0, 1, n if m is None else m, DType.INT64))
+    return b.cast(b.emit(ops.Equal(), rows, columns), dtype or DType.FLOAT32)

@@ -12,8 +12,10 @@ from isomorph.converters.torch.rules import rules
 from isomorph.ir import DType, Sym, Value, ops
 from isomorph.ir.op import Op
 
+__all__ = ["both", "truncated"]
 
-def _both(name: str, *overloads: str) -> tuple[str, ...]:
+
+def both(name: str, *overloads: str) -> tuple[str, ...]:
     """The functional and the in-place names of the overloads."""
     return tuple(f"aten.{name}{mark}.{overload}" for overload in overloads for mark in ("", "_"))
 
@@ -28,14 +30,14 @@ def _scaled(b: Lowering, other: Operand, alpha: Number) -> Operand:
     return other * alpha
 
 
-@rules.imports(*_both("add", "Tensor", "Scalar"))
+@rules.imports(*both("add", "Tensor", "Scalar"))
 def add(b: Lowering, self: Value, other: Operand, alpha: Number = 1) -> Value:
     """add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1): self + alpha * other; of bools: or"""
     left, right = b.promoted(self, _scaled(b, other, alpha))
     return b.emit(ops.Or() if left.dtype is DType.BOOL else ops.Add(), left, right)
 
 
-@rules.imports(*_both("sub", "Tensor", "Scalar"))
+@rules.imports(*both("sub", "Tensor", "Scalar"))
 def sub(b: Lowering, self: Value, other: Operand, alpha: Number = 1) -> Value:
     """sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1): self - alpha * other"""
     return b.emit(ops.Sub(), *b.promoted(self, _scaled(b, other, alpha)))
@@ -48,14 +50,14 @@ def rsub(b: Lowering, self: Value, other: Operand, alpha: Number = 1) -> Value:
     return b.emit(ops.Sub(), left, right)
 
 
-@rules.imports(*_both("mul", "Tensor", "Scalar"))
+@rules.imports(*both("mul", "Tensor", "Scalar"))
 def mul(b: Lowering, self: Value, other: Operand) -> Value:
     """mul.Tensor(Tensor self, Tensor other); of bools: and"""
     left, right = b.promoted(self, other)
     return b.emit(ops.And() if left.dtype is DType.BOOL else ops.Mul(), left, right)
 
 
-@rules.imports(*_both("div", "Tensor", "Scalar"), "aten.true_divide.Tensor")
+@rules.imports(*both("div", "Tensor", "Scalar"), "aten.true_divide.Tensor")
 def div(b: Lowering, self: Value, other: Operand) -> Value:
     """div.Tensor(Tensor self, Tensor other); integers are divided as float32"""
     dtype = result_type(self, other)
@@ -63,7 +65,7 @@ def div(b: Lowering, self: Value, other: Operand) -> Value:
     return b.emit(ops.Div(), b.operand(self, dtype), b.operand(other, dtype))
 
 
-@rules.imports(*_both("div", "Tensor_mode", "Scalar_mode"))
+@rules.imports(*both("div", "Tensor_mode", "Scalar_mode"))
 def div_mode(b: Lowering, self: Value, other: Operand, rounding_mode: str | None = None) -> Value:
     """div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode): None, 'trunc' or 'floor'"""
     if rounding_mode is None:
@@ -72,10 +74,10 @@ def div_mode(b: Lowering, self: Value, other: Operand, rounding_mode: str | None
     if rounding_mode == "floor":
         return _floor_div(b, left, right)
     quotient = b.emit(ops.Div(), left, right)
-    return quotient if left.dtype.is_integer else _trunc(b, quotient)
+    return quotient if left.dtype.is_integer else truncated(b, quotient)
 
 
-@rules.imports(*_both("floor_divide", "default", "Scalar"))
+@rules.imports(*both("floor_divide", "default", "Scalar"))
 def floor_divide(b: Lowering, self: Value, other: Operand) -> Value:
     """floor_divide(Tensor self, Tensor other): floor(self / other), of floating point as Python's //"""
     return _floor_div(b, *b.promoted(self, other))
@@ -91,24 +93,24 @@ def _floor_div(b: Lowering, left: Value, right: Value) -> Value:
     return b.emit(ops.Where(), by_zero, b.emit(ops.Div(), left, right), b.emit(ops.Round(), quotient))
 
 
-def _trunc(b: Lowering, x: Value) -> Value:
+def truncated(b: Lowering, x: Value) -> Value:
     negative = b.emit(ops.Less(), x, b.number(0, x.dtype))
     return b.emit(ops.Where(), negative, b.emit(ops.Ceil(), x), b.emit(ops.Floor(), x))
 
 
-@rules.imports(*_both("remainder", "Tensor", "Scalar"))
+@rules.imports(*both("remainder", "Tensor", "Scalar"))
 def remainder(b: Lowering, self: Value, other: Operand) -> Value:
     """remainder.Tensor(Tensor self, Tensor other): with the sign of other"""
     return b.emit(ops.Mod(), *b.promoted(self, other))
 
 
-@rules.imports(*_both("fmod", "Tensor", "Scalar"))
+@rules.imports(*both("fmod", "Tensor", "Scalar"))
 def fmod(b: Lowering, self: Value, other: Operand) -> Value:
     """fmod.Tensor(Tensor self, Tensor other): with the sign of self"""
     return b.emit(ops.Mod(fmod=True), *b.promoted(self, other))
 
 
-@rules.imports(*_both("pow", "Tensor_Scalar", "Tensor_Tensor"))
+@rules.imports(*both("pow", "Tensor_Scalar", "Tensor_Tensor"))
 def power(b: Lowering, self: Value, exponent: Operand) -> Value:
     """pow.Tensor_Scalar(Tensor self, Scalar exponent); 1/2 and 2 as torch computes them, by sqrt and by x * x"""
     dtype = result_type(self, exponent)
@@ -161,11 +163,11 @@ _BITWISE: dict[str, tuple[Op, Op]] = {
 
 
 def _register_logic(name: str, logical: Op, bitwise: Op) -> None:
-    @rules.imports(*_both(f"logical_{name}", "default"))
+    @rules.imports(*both(f"logical_{name}", "default"))
     def of_truth(b: Lowering, self: Value, other: Value) -> Value:
         return b.emit(logical, b.cast(self, DType.BOOL), b.cast(other, DType.BOOL))
 
-    @rules.imports(*_both(f"bitwise_{name}", "Tensor", "Scalar"), f"aten.__{name}__.Tensor", f"aten.__{name}__.Scalar")
+    @rules.imports(*both(f"bitwise_{name}", "Tensor", "Scalar"), f"aten.__{name}__.Tensor", f"aten.__{name}__.Scalar")
     def of_bits(b: Lowering, self: Value, other: Operand) -> Value:
         left, right = b.promoted(self, other)
         return b.emit(logical if left.dtype is DType.BOOL else bitwise, left, right)
@@ -178,7 +180,7 @@ for _name, (_logical, _bitwise) in _BITWISE.items():
     _register_logic(_name, _logical, _bitwise)
 
 
-@rules.imports(*_both("logical_not", "default"))
+@rules.imports(*both("logical_not", "default"))
 def logical_not(b: Lowering, self: Value) -> Value:
     """logical_not(Tensor self)"""
     return b.emit(ops.Not(), b.cast(self, DType.BOOL))
@@ -210,7 +212,7 @@ def isfinite(b: Lowering, self: Value) -> Value:
 
 
 def _register_unary(name: str, compute: Callable[[Lowering, Value], Value], *, floating: bool) -> None:
-    @rules.imports(*_both(name, "default"))
+    @rules.imports(*both(name, "default"))
     def unary(b: Lowering, self: Value) -> Value:
         return compute(b, b.floating(self) if floating else self)
 
@@ -257,12 +259,12 @@ for _name, _op in _ROUNDING.items():
     _register_unary(_name, _kept_integers(_op), floating=False)
 _register_unary("rsqrt", lambda b, x: b.emit(ops.Reciprocal(), b.emit(ops.Sqrt(), x)), floating=True)
 _register_unary("square", lambda b, x: b.emit(ops.Mul(), x, x), floating=False)
-_register_unary("trunc", lambda b, x: _trunc(b, x) if x.dtype.is_float else x, floating=False)
+_register_unary("trunc", lambda b, x: truncated(b, x) if x.dtype.is_float else x, floating=False)
 _register_unary("log2", _logarithm(2), floating=True)
 _register_unary("log10", _logarithm(10), floating=True)
 
 
-@rules.imports(*_both("clamp", "default"))
+@rules.imports(*both("clamp", "default"))
 def clamp(b: Lowering, self: Value, min: Number | None = None, max: Number | None = None) -> Value:
     """clamp(Tensor self, Scalar? min=None, Scalar? max=None)"""
     bounds = [bound for bound in (min, max) if bound is not None]
@@ -274,19 +276,19 @@ def clamp(b: Lowering, self: Value, min: Number | None = None, max: Number | Non
     return b.emit(ops.Clip(min, max), x)
 
 
-@rules.imports(*_both("clamp_min", "default", "Tensor"))
+@rules.imports(*both("clamp_min", "default", "Tensor"))
 def clamp_min(b: Lowering, self: Value, min: Operand) -> Value:
     """clamp_min(Tensor self, Scalar min)"""
     return clamp_tensor(b, self, min) if isinstance(min, Value) else clamp(b, self, min)
 
 
-@rules.imports(*_both("clamp_max", "default", "Tensor"))
+@rules.imports(*both("clamp_max", "default", "Tensor"))
 def clamp_max(b: Lowering, self: Value, max: Operand) -> Value:
     """clamp_max(Tensor self, Scalar max)"""
     return clamp_tensor(b, self, None, max) if isinstance(max, Value) else clamp(b, self, None, max)
 
 
-@rules.imports(*_both("clamp", "Tensor"))
+@rules.imports(*both("clamp", "Tensor"))
 def clamp_tensor(b: Lowering, self: Value, min: Value | None = None, max: Value | None = None) -> Value:
     """clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None)"""
     dtype = result_type(self, *(bound for bound in (min, max) if bound is not None))
@@ -300,7 +302,7 @@ def where(b: Lowering, condition: Value, self: Operand, other: Operand) -> Value
     return b.emit(ops.Where(), b.cast(condition, DType.BOOL), *b.promoted(self, other))
 
 
-@rules.imports(*_both("masked_fill", "Scalar", "Tensor"))
+@rules.imports(*both("masked_fill", "Scalar", "Tensor"))
 def masked_fill(b: Lowering, self: Value, mask: Value, value: Operand) -> Value:
     """masked_fill.Scalar(Tensor self, Tensor mask, Scalar value): value where mask, in the type of self"""
     return b.emit(ops.Where(), mask, b.operand(value, self.dtype), self)
@@ -313,13 +315,13 @@ def lerp(b: Lowering, self: Value, end: Value, weight: Operand) -> Value:
     return b.emit(ops.Add(), self, step)
 
 
-@rules.imports(*_both("addcmul", "default"))
+@rules.imports(*both("addcmul", "default"))
 def addcmul(b: Lowering, self: Value, tensor1: Value, tensor2: Value, value: Number = 1) -> Value:
     """addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1): self + value * tensor1 * tensor2"""
     return add(b, self, mul(b, tensor1, tensor2), value)
 
 
-@rules.imports(*_both("addcdiv", "default"))
+@rules.imports(*both("addcdiv", "default"))
 def addcdiv(b: Lowering, self: Value, tensor1: Value, tensor2: Value, value: Number = 1) -> Value:
     """addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1): self + value * tensor1 / tensor2"""
     return add(b, self, div(b, tensor1, tensor2), value)

@@ -12,6 +12,7 @@ from isomorph.converters.torch import (
     attention,
     conv,
     create,
+    distance,
     elementwise,
     index,
     linear,
@@ -20,6 +21,7 @@ from isomorph.converters.torch import (
     reduce,
     resize,
     shape,
+    special,
 )
 from isomorph.converters.torch.lowering import Lowering, Refusal
 from isomorph.converters.torch.program import Opaque, Program, ProgramNode, Ref, user_frame
@@ -39,7 +41,10 @@ from isomorph.ir import DType, Model, Origin, Scope, Sym, TensorType, Value, ops
 
 __all__ = ["FAMILIES", "import_program"]
 
-FAMILIES = (activation, attention, conv, create, elementwise, index, linear, norm, pool, reduce, resize, shape)
+FAMILIES = (
+    activation, attention, conv, create, distance, elementwise, index, linear, norm, pool, reduce, resize, shape,
+    special,
+)  # fmt: skip
 """The modules whose import registers the rules."""
 
 _WITHOUT_EFFECT = frozenset(

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isomorph.converters.torch.elementwise import both
 from isomorph.converters.torch.lowering import Lowering, axis_of
+from isomorph.converters.torch.promotion import Number
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import DType, Value, ops
 from isomorph.ir.op import broadcast
+from isomorph.ir.shapes import elements
 
 
 @rules.imports("aten.gather.default")
@@ -56,6 +59,85 @@ def index(b: Lowering, self: Value, indices: Sequence[Value | None]) -> Value:
 
 def _spread(b: Lowering, x: Value, shape: tuple[object, ...]) -> Value:
     return x if x.shape == shape else b.emit(ops.Expand(shape), x)  # type: ignore[arg-type]
+
+
+@rules.imports("aten.take_along_dim.default")
+def take_along_dim(b: Lowering, self: Value, indices: Value, dim: int | None = None) -> Value:
+    """take_along_dim(Tensor self, Tensor indices, int? dim=None): gather, the other axes broadcast"""
+    if dim is None:
+        flat = b.reshape(self, (elements(self.shape),))
+        return b.emit(ops.GatherElements(0), flat, b.reshape(indices, (elements(indices.shape),)))
+    axis = axis_of(dim, self)
+    others = [(*x.shape[:axis], 1, *x.shape[axis + 1 :]) for x in (self, indices)]
+    shape = broadcast(*others)
+
+    def wide(x: Value) -> Value:
+        return _spread(b, x, (*shape[:axis], x.shape[axis], *shape[axis + 1 :]))
+
+    return b.emit(ops.GatherElements(axis), wide(self), wide(indices))
+
+
+@rules.imports(*both("scatter", "src", "value"))
+def scatter(
+    b: Lowering, self: Value, dim: int, index: Value, src: Value | None = None, value: Number | None = None
+) -> Value:
+    """scatter.src(Tensor self, int dim, Tensor index, Tensor src), scatter.value(…, Scalar value)"""
+    if src is not None:
+        return b.emit(ops.ScatterElements(axis_of(dim, self)), self, index, _corner(b, src, index))
+    filled = b.emit(ops.Expand(index.shape), b.number(0 if value is None else value, self.dtype))
+    return b.emit(ops.ScatterElements(axis_of(dim, self)), self, index, filled)
+
+
+@rules.imports(*both("scatter_add", "default"))
+def scatter_add(b: Lowering, self: Value, dim: int, index: Value, src: Value) -> Value:
+    """scatter_add(Tensor self, int dim, Tensor index, Tensor src): sums of what goes to one place"""
+    return b.emit(ops.ScatterElements(axis_of(dim, self), "add"), self, index, _corner(b, src, index))
+
+
+def _corner(b: Lowering, src: Value, index: Value) -> Value:
+    """The part of src that index has a place for."""
+    for axis, (size, wanted) in enumerate(zip(src.shape, index.shape, strict=True)):
+        if size != wanted:
+            src = b.emit(ops.Slice((axis,), (0,), (wanted,), (1,)), src)
+    return src
+
+
+@rules.imports(*both("index_put", "default"))
+def index_put(
+    b: Lowering, self: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
+) -> Value:
+    """index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False)
+
+    One mask of bools with one value, or integer indices for the leading axes.
+    """
+    chosen = [each for each in indices if each is not None]
+    first = indices[0] if indices else None
+    b.require(first is not None and len(chosen) == len(indices), "indices that are not those of the leading axes")
+    if len(chosen) == 1 and chosen[0].dtype is DType.BOOL:
+        b.require(elements(values.shape) == 1 and not accumulate, "a mask with several values")
+        mask = b.reshape(chosen[0], (*chosen[0].shape, *(1,) * (self.rank - chosen[0].rank)))
+        return b.emit(ops.Where(), mask, b.cast(b.reshape(values, ()), self.dtype), self)
+    b.require(all(each.dtype.is_integer for each in chosen), "an index of bools beside others")
+    shape = broadcast(*(each.shape for each in chosen))
+    columns = [b.reshape(_spread(b, b.cast(each, DType.INT64), shape), (*shape, 1)) for each in chosen]
+    tuples = columns[0] if len(columns) == 1 else b.emit(ops.Concat(len(shape)), *columns)
+    updates = _spread(b, b.cast(values, self.dtype), (*shape, *self.shape[len(chosen) :]))
+    return b.emit(ops.ScatterND("add" if accumulate else "none"), self, tuples, updates)
+
+
+@rules.imports("aten.sort.default", "aten.sort.stable")
+def sort(
+    b: Lowering, self: Value, dim: int = -1, descending: bool = False, stable: bool | None = None
+) -> Sequence[Value]:
+    """sort(Tensor self, int dim=-1, bool descending=False) -> (values, indices); equal elements keep their order"""
+    axis = axis_of(dim, self)
+    return b.emit_many(ops.TopK(b.static(self.shape[axis], "the axis that is sorted"), axis, descending, True), self)
+
+
+@rules.imports("aten.argsort.default", "aten.argsort.stable")
+def argsort(b: Lowering, self: Value, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Value:
+    """argsort(Tensor self, int dim=-1, bool descending=False): the indices of sort"""
+    return sort(b, self, dim, descending)[1]
 
 
 @rules.imports("aten.topk.default")

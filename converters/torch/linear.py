@@ -26,10 +26,28 @@ def matmul(b: Lowering, self: Value, other: Value | None = None, mat2: Value | N
     return b.emit(ops.MatMul(), self, right)
 
 
-@rules.imports("aten.dot.default", "aten.mv.default")
-def dot(b: Lowering, self: Value, tensor: Value | None = None, vec: Value | None = None) -> Value:
-    """dot(Tensor self, Tensor tensor); mv(Tensor self, Tensor vec)"""
-    return b.emit(ops.MatMul(), self, tensor if tensor is not None else vec)
+@rules.imports("aten.dot.default", "aten.mv.default", "aten.vdot.default")
+def dot(
+    b: Lowering, self: Value, tensor: Value | None = None, vec: Value | None = None, other: Value | None = None
+) -> Value:
+    """dot(Tensor self, Tensor tensor), vdot(Tensor self, Tensor other); mv(Tensor self, Tensor vec)"""
+    b.require(not self.dtype.is_complex, "complex numbers")
+    right = next((each for each in (tensor, vec, other) if each is not None), None)
+    return b.emit(ops.MatMul(), self, right)
+
+
+@rules.imports("aten.outer.default", "aten.ger.default")
+def outer(b: Lowering, self: Value, vec2: Value) -> Value:
+    """outer(Tensor self, Tensor vec2): each by each"""
+    left, right = b.promoted(b.reshape(self, (*self.shape, 1)), vec2)
+    return b.emit(ops.Mul(), left, right)
+
+
+@rules.imports("aten.bilinear.default")
+def bilinear(b: Lowering, input1: Value, input2: Value, weight: Value, bias: Value | None = None) -> Value:
+    """bilinear(input1 (…, I), input2 (…, J), weight (O, I, J), bias?): sum of x1[i] weight[o, i, j] x2[j]"""
+    made = b.emit(ops.Einsum("...i,oij,...j->...o"), input1, weight, input2)
+    return made if bias is None else b.emit(ops.Add(), made, bias)
 
 
 @rules.imports("aten.addmm.default")

@@ -28,8 +28,31 @@ def batch_norm(
     cudnn_enabled: bool = False,
 ) -> Value:
     """batch_norm(input, weight?, bias?, running_mean?, running_var?, training, momentum, eps, cudnn_enabled)"""
+    if running_mean is None and running_var is None:
+        return _by_its_own_statistics(b, input, weight, bias, eps)
     b.require(not training and running_mean is not None and running_var is not None, _TRAINING)
     return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var)
+
+
+def _by_its_own_statistics(b: Lowering, x: Value, weight: Value | None, bias: Value | None, eps: float) -> Value:
+    """(x - mean) / sqrt(var + eps) weight + bias over all axes but 1: a layer that keeps no statistics, in eval too."""
+    axes = tuple(axis for axis in range(x.rank) if axis != 1)
+    column = (-1, *(1,) * (x.rank - 2))
+    deviation = b.emit(ops.Sub(), x, b.emit(ops.ReduceMean(axes), x))
+    variance = b.emit(ops.ReduceMean(axes), b.emit(ops.Mul(), deviation, deviation))
+    spread = b.emit(ops.Sqrt(), b.emit(ops.Add(), variance, b.number(eps, x.dtype)))
+    made = b.emit(ops.Div(), deviation, spread)
+    for kind, operand in ((ops.Mul(), weight), (ops.Add(), bias)):
+        if operand is not None:
+            made = b.emit(kind, made, b.reshape(operand, b.size(column, operand.shape)))
+    return made
+
+
+@rules.imports("aten._weight_norm.default")
+def weight_norm(b: Lowering, v: Value, g: Value, dim: int = 0) -> Value:
+    """_weight_norm(Tensor v, Tensor g, int dim=0): g v / |v|, the norm over all axes but `dim` (over all for -1)"""
+    axes = tuple(axis for axis in range(v.rank) if dim == -1 or axis != dim % v.rank)
+    return b.emit(ops.Mul(), v, b.emit(ops.Div(), g, b.emit(ops.ReduceL2(axes, keepdims=dim != -1), v)))
 
 
 @rules.imports("aten._native_batch_norm_legit_no_training.default")

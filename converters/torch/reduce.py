@@ -213,3 +213,30 @@ def logsumexp(b: Lowering, self: Value, dim: Dims, keepdim: bool = False) -> Val
 def cumsum(b: Lowering, self: Value, dim: int, dtype: DType | None = None) -> Value:
     """cumsum(Tensor self, int dim, *, ScalarType? dtype=None)"""
     return b.emit(ops.CumSum(axis_of(dim, self)), _summable(b, self, dtype))
+
+
+@rules.imports("aten.linalg_norm.default")
+def linalg_norm(
+    b: Lowering,
+    self: Value,
+    ord: float | None = None,
+    dim: Dims = None,
+    keepdim: bool = False,
+    dtype: DType | None = None,
+) -> Value:
+    """linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False): of vectors, or Frobenius'"""
+    of_vectors = self.rank == 1 if dim is None else isinstance(dim, int) or len(dim) == 1
+    b.require(ord is None or of_vectors, f"the matrix norm of order {ord}")
+    return vector_norm(b, self, 2 if ord is None else ord, dim, keepdim, dtype)
+
+
+@rules.imports("aten.aminmax.default")
+def aminmax(b: Lowering, self: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, ...]:
+    """aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (min, max)"""
+    return amin(b, self, dim, keepdim), amax(b, self, dim, keepdim)
+
+
+@rules.imports("aten.count_nonzero.default", "aten.count_nonzero.dim_IntList")
+def count_nonzero(b: Lowering, self: Value, dim: Dims = None) -> Value:
+    """count_nonzero(Tensor self, int? dim=None)"""
+    return _reduced(b, ops.ReduceSum, b.cast(b.cast(self, DType.BOOL), DType.INT64), dim, keepdim=False)

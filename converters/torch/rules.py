@@ -19,12 +19,32 @@ from typing import Any, TypeAlias, TypeVar
 from isomorph.converters.rules import Rules
 from isomorph.ir import Value
 
-__all__ = ["ImportRule", "rules"]
+__all__ = ["ImportRule", "canonical", "rules"]
 
 ImportRule: TypeAlias = Callable[..., Value | Sequence[Value | None]]
 ExportRule: TypeAlias = Callable[..., Any]
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
+
+
+_ALIASES = {
+    "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
+    "arctanh": "atanh", "broadcast_to": "expand", "clip": "clamp", "concatenate": "cat", "divide": "div",
+    "fix": "trunc", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "linalg_matmul": "matmul",
+    "moveaxis": "movedim", "multiply": "mul", "negative": "neg", "not_equal": "ne", "special_erf": "erf",
+    "special_exp2": "exp2", "special_expit": "sigmoid", "special_expm1": "expm1", "special_log1p": "log1p",
+    "special_logit": "logit", "special_logsumexp": "logsumexp", "subtract": "sub",
+}  # fmt: skip
+"""Operators that torch keeps under a second name, with the schema of the first (in place as well)."""
+
+
+def canonical(target: str) -> str:
+    """The first name of an operator that has several: "aten.mul_.Tensor" of "aten.multiply_.Tensor"."""
+    if not target.startswith("aten."):
+        return target
+    name, _, overload = target.removeprefix("aten.").partition(".")
+    plain = name.rstrip("_")
+    return f"aten.{_ALIASES[plain]}{name[len(plain) :]}.{overload}" if plain in _ALIASES else target
 
 
 class _TorchRules(Rules[ImportRule, ExportRule]):
@@ -36,6 +56,9 @@ class _TorchRules(Rules[ImportRule, ExportRule]):
             return rule
 
         return register
+
+    def importer(self, name: str) -> ImportRule | None:
+        return super().importer(canonical(name))
 
 
 rules = _TorchRules("torch")

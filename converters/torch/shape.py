@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from isomorph.converters.torch.lowering import Lowering, axes_of, axis_of
@@ -165,6 +166,35 @@ def stack(b: Lowering, tensors: Sequence[Value], dim: int = 0) -> Value:
     return b.emit(ops.Concat(axis), *(b.emit(ops.Unsqueeze((axis,)), b.cast(tensor, dtype)) for tensor in tensors))
 
 
+@rules.imports("aten.hstack.default")
+def hstack(b: Lowering, tensors: Sequence[Value]) -> Value:
+    """hstack(Tensor[] tensors): joined along axis 1, of vectors along axis 0"""
+    return cat(b, [_at_least(b, x, 1) for x in tensors], 0 if tensors[0].rank <= 1 else 1)
+
+
+@rules.imports("aten.vstack.default", "aten.row_stack.default")
+def vstack(b: Lowering, tensors: Sequence[Value]) -> Value:
+    """vstack(Tensor[] tensors): joined along axis 0, vectors as rows"""
+    return cat(b, [_at_least(b, x, 2) for x in tensors], 0)
+
+
+@rules.imports("aten.dstack.default")
+def dstack(b: Lowering, tensors: Sequence[Value]) -> Value:
+    """dstack(Tensor[] tensors): joined along axis 2, (M, N) as (M, N, 1) and (N,) as (1, N, 1)"""
+    wide = [_at_least(b, x, 2) for x in tensors]
+    return cat(b, [b.reshape(x, (*x.shape, 1)) if x.rank == 2 else x for x in wide], 2)
+
+
+@rules.imports("aten.column_stack.default")
+def column_stack(b: Lowering, tensors: Sequence[Value]) -> Value:
+    """column_stack(Tensor[] tensors): joined along axis 1, vectors as columns"""
+    return cat(b, [b.reshape(x, (*x.shape, 1)[-2:] if x.rank else (1, 1)) if x.rank < 2 else x for x in tensors], 1)
+
+
+def _at_least(b: Lowering, x: Value, rank: int) -> Value:
+    return b.reshape(x, ((1,) * (rank - x.rank)) + x.shape) if x.rank < rank else x
+
+
 def _split(b: Lowering, x: Value, axis: int, sizes: Sizes) -> Sequence[Value]:
     return b.emit_many(ops.Split(axis, tuple(sizes)), x)
 
@@ -213,6 +243,22 @@ def split_with_sizes(
 ) -> Sequence[Value]:
     """split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0)"""
     return _split(b, self, axis_of(dim, self), split_sizes if split_sizes is not None else split_size or ())
+
+
+@rules.imports("aten.tensor_split.sections", "aten.tensor_split.indices")
+def tensor_split(
+    b: Lowering, self: Value, sections: int | None = None, dim: int = 0, indices: Sizes | None = None
+) -> Sequence[Value]:
+    """tensor_split.sections(Tensor self, SymInt sections, int dim=0): the first pieces are one longer, if it must be"""
+    axis = axis_of(dim, self)
+    size = b.static(self.shape[axis], "the axis that is split")
+    if sections is not None:
+        return _split(b, self, axis, [size // sections + (place < size % sections) for place in range(sections)])
+    stated = [b.static(place, "a place to split at") for place in indices or ()]
+    places = [min(max(place + size if place < 0 else place, 0), size) for place in stated]
+    pairs = list(pairwise([0, *places, size]))
+    b.require(all(begin <= end for begin, end in pairs), f"places {stated} that are not in order")
+    return _split(b, self, axis, [end - begin for begin, end in pairs])
 
 
 @rules.imports("aten.unbind.int")
@@ -301,6 +347,46 @@ def flip(b: Lowering, self: Value, dims: Sequence[int]) -> Value:
     axes = axes_of(dims, self) if dims else ()
     count = len(axes)
     return b.emit(ops.Slice(axes, (None,) * count, (None,) * count, (-1,) * count), self) if axes else self
+
+
+@rules.imports("aten.fliplr.default")
+def fliplr(b: Lowering, self: Value) -> Value:
+    """fliplr(Tensor self): axis 1 in reverse"""
+    return flip(b, self, (1,))
+
+
+@rules.imports("aten.flipud.default")
+def flipud(b: Lowering, self: Value) -> Value:
+    """flipud(Tensor self): axis 0 in reverse"""
+    return flip(b, self, (0,))
+
+
+@rules.imports("aten.rot90.default")
+def rot90(b: Lowering, self: Value, k: int = 1, dims: Sequence[int] = (0, 1)) -> Value:
+    """rot90(Tensor self, int k=1, int[] dims=[0,1]): k quarter turns from the first to the second axis"""
+    first, second = dims
+    if k % 4 == 0:
+        return b.emit(ops.Identity(), self)
+    if k % 4 == 2:
+        return flip(b, self, (first, second))
+    turned = transpose(b, self, first, second)
+    return flip(b, turned, (first if k % 4 == 1 else second,))
+
+
+@rules.imports("aten.meshgrid.default", "aten.meshgrid.indexing")
+def meshgrid(b: Lowering, tensors: Sequence[Value], indexing: str = "ij") -> Sequence[Value]:
+    """meshgrid.indexing(Tensor[] tensors, *, str indexing): each vector along an axis of its own"""
+    order = list(range(len(tensors)))
+    if indexing == "xy" and len(order) > 1:
+        order[0], order[1] = 1, 0
+    sizes = [elements(x.shape) for x in tensors]
+    shape = tuple(sizes[place] for place in order)
+    grids = []
+    for place, x in enumerate(tensors):
+        axis = order.index(place)
+        line = b.reshape(x, tuple(sizes[place] if other == axis else 1 for other in range(len(order))))
+        grids.append(line if line.shape == shape else b.emit(ops.Expand(shape), line))
+    return grids
 
 
 @rules.imports("aten.roll.default")

@@ -20,7 +20,9 @@ from isomorph.ir.layout import inverse
 
 __all__ = ["IDENTITIES", "MAYBE_VIEWS", "VIEWS", "Cell", "mutated_argument", "mutates", "write"]
 
-IDENTITIES = frozenset({"aten.alias", "aten.detach", "aten.detach_", "aten.lift_fresh", "aten.requires_grad_"})
+IDENTITIES = frozenset(
+    {"aten.alias", "aten.detach", "aten.detach_", "aten.lift_fresh", "aten.positive", "aten.requires_grad_"}
+)
 """Return the tensor itself, or all of its memory."""
 
 _DROPOUTS = frozenset({"aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout"})
@@ -48,6 +50,8 @@ VIEWS = _DROPOUTS | frozenset(
         "aten.mT",
         "aten.swapaxes",
         "aten.movedim",
+        "aten.moveaxis",
+        "aten.broadcast_to",
     }
 )
 """Always return a view of `self` (dropout: the tensor itself, outside of training)."""

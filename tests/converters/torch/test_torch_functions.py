@@ -103,6 +103,43 @@ ELEMENTWISE: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         lambda x, i: (x.half(), x.double(), x.int(), i.float(), x.bool(), i.to(torch.uint8), x.type_as(i), x.to(i)),
         (X, I),
     ),
+    "special-functions": (
+        lambda x: (
+            torch.log1p(x * 1e-6),
+            torch.expm1(x * 1e-6),
+            torch.expm1(x),
+            x.exp2(),
+            x.frac(),
+            torch.round(x, decimals=1),
+            torch.round(x * 100, decimals=-1),
+            torch.nan_to_num(x / (x > 0)),
+            torch.nan_to_num(x.log(), 1.0, 2.0, -3.0),
+            x.rad2deg().deg2rad(),
+            +x,
+        ),
+        (X,),
+    ),
+    "probabilities": (
+        lambda x, y: (x.log1p(), x.logit(), x.logit(0.2), torch.xlogy(x.round(), y), torch.isclose(x, x + 1e-9)),
+        (torch.sigmoid(X), Y),
+    ),
+    "second-names": (
+        lambda x, y: (
+            torch.multiply(x, y),
+            torch.subtract(x, y, alpha=2),
+            torch.true_divide(x, y),
+            torch.divide(x, 2, rounding_mode="floor"),
+            x.absolute().negative(),
+            torch.greater(x, y),
+            torch.not_equal(x, y),
+            x.arctan(),
+            x.clip(-1, 1),
+            torch.concatenate([x, x], 1),
+            torch.special.expit(x),
+            x.clone().multiply_(2).clip_(0, 1),
+        ),
+        (X, Y),
+    ),
     "fused": (
         lambda x, y: (
             torch.lerp(x, x + y, 0.3),
@@ -149,6 +186,20 @@ REDUCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         ),
         (X,),
     ),
+    "more-norms": (
+        lambda x, y: (
+            torch.linalg.norm(x, dim=1),
+            torch.linalg.norm(x),
+            F.cosine_similarity(x, y, dim=-1),
+            F.cosine_similarity(x, x + 1),
+            F.pairwise_distance(x, x * 2, keepdim=True),
+            torch.cdist(x, x + 1),
+            torch.cdist(x, x + 1, p=1),
+        ),
+        (X, Y),
+    ),
+    "counts": (lambda x, b: (*torch.aminmax(x, dim=1), x.relu().count_nonzero(1), b.count_nonzero()), (X, B)),
+    "sort": (lambda x: (*x.sort(1), *x.sort(-1, descending=True), x.argsort(0)), (X,)),
     "logsumexp": (lambda x: (torch.logsumexp(x, 1), torch.logsumexp(x, (0, 2), keepdim=True)), (X,)),
     "cumsum": (lambda x, i: (x.cumsum(1), i.cumsum(-1), i.int().cumsum(0)), (X, I)),
     "softmax": (lambda x: (x.softmax(0), x.log_softmax(-1), x.softmax(1, dtype=torch.float64)), (X,)),
@@ -219,6 +270,60 @@ SHAPES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (X,),
     ),
     "pad-int": (lambda i: F.pad(i, (1, 2), value=7), (I,)),
+    "turn": (
+        lambda x: (
+            x.rot90(1, (1, 2)),
+            x.rot90(-1, (0, 2)),
+            x.rot90(2, (1, -1)),
+            x.fliplr(),
+            x.flipud(),
+            x.moveaxis((0, 1), (1, 2)),
+            x[:, :1].broadcast_to(5, 2, 3, 4),
+        ),
+        (X,),
+    ),
+    "stacks": (
+        lambda x: (
+            torch.hstack([x, x]),
+            torch.vstack([x[0, 0], x[0, 1]]),
+            torch.dstack([x[0], x[1]]),
+            torch.dstack([x[0, 0], x[1, 0]]),
+            torch.column_stack([x[0, 0], x[1, 0]]),
+            torch.hstack([x[0, 0], x[1, 0]]),
+        ),
+        (X,),
+    ),
+    "tensor-split": (lambda x: (*x.tensor_split(3, -1), *x.tensor_split((1, -1), 2)), (X,)),
+    "grid": (
+        lambda x: (
+            *torch.meshgrid(x[0, 0], x[0, :, 0], indexing="ij"),
+            *torch.meshgrid(x[0, 0], x[0, :, 0], indexing="xy"),
+            torch.linspace(-1, 2, 7) + x[0, 0, 0],
+            torch.eye(3, 4) * x,
+            torch.eye(3, dtype=torch.float64),
+        ),
+        (X,),
+    ),
+    "take-along": (
+        lambda x, i: (torch.take_along_dim(x, i[:1].clamp(0, 2), 1), torch.take_along_dim(x, i.abs() % 24)),
+        (X, I),
+    ),
+    "scatter": (
+        lambda x, i: (
+            x.scatter(2, (i[..., :1] % 4).abs(), x * 2),
+            x.scatter(1, (i[:, :1, :2] % 3).abs(), 7.0),
+            x.scatter_add(1, (i % 3).abs(), x),
+        ),
+        (X, I),
+    ),
+    "index-put": (
+        lambda x: (
+            x.index_put((torch.tensor([1, 0]),), x[:, :1]),
+            x.index_put((torch.tensor([1, 1]), torch.tensor([0, 0])), x[:, 0], accumulate=True),
+            torch.where(x > 0, x, 0).index_put((x > 1,), torch.tensor(5.0)),
+        ),
+        (X,),
+    ),
     "roll": (lambda x: (x.flip(1), x.flip((0, 2)), x.roll(1, -1), x.roll((2, -1), (1, 2)), x.roll(5)), (X,)),
     "create": (
         lambda x: (
@@ -242,6 +347,10 @@ SHAPES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 PRODUCTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "matmul": (
         lambda a, b: (a @ b, a[0] @ b[0], a @ b[0], a[0, 0] @ b[0], a[0] @ b[0, :, 0]),
+        (rand(2, 3, 4), rand(2, 4, 5)),
+    ),
+    "outer": (
+        lambda a, b: (torch.outer(a[0, 0], b[0, 0]), torch.vdot(a[0, 0], b[0, :, 0])),
         (rand(2, 3, 4), rand(2, 4, 5)),
     ),
     "mm": (
