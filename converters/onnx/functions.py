@@ -160,7 +160,10 @@ def specified_body(call: NodeProto, opset: int, types: Sequence[TensorType | Non
     ):
         return None
     described = [_type_proto(kind).SerializeToString() for kind in types]
-    written = schema.get_context_dependent_function(call.SerializeToString(), described)
+    try:
+        written = schema.get_context_dependent_function(call.SerializeToString(), described)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return None  # attributes or operands that do not fit the operator
     return FunctionProto.FromString(written) if written else None
 
 

@@ -262,7 +262,7 @@ class _Reading:
             raise MalformedError(
                 f"{proto.op_type} does not fit its operands: {error.what}", at=where, because=error.because
             ) from None
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
             raise MalformedError(
                 f"{proto.op_type} has unusable attributes", at=where, because=f"{type(error).__name__}: {error}"
             ) from None
@@ -328,8 +328,11 @@ class _Reading:
             return False
         scope, origin = _provenance(proto, node, place)
         refused = len(self.refused)
-        self._call(body, proto, place.inside(_opsets(body.opset_import), scope, origin))
-        readable = len(self.refused) == refused
+        try:
+            self._call(body, proto, place.inside(_opsets(body.opset_import), scope, origin))
+            readable = len(self.refused) == refused
+        except MalformedError:  # operands that the operator takes and a part of its body does not
+            readable = False
         del self.refused[refused:]
         return readable
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 

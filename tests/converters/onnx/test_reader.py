@@ -277,3 +277,25 @@ def test_weights_are_not_copied(tmp_path: Path) -> None:
     assert not data.flags.owndata and not data.flags.writeable
     path.write_bytes(b"")  # another file may take the name: the model keeps what it read
     assert kinds(model) == ["Linear"]
+
+
+@pytest.mark.parametrize(
+    ("call", "opset"),
+    [("GroupNormalization<num_groups=0>(x, s, s)", 18), ("SpaceToDepth<blocksize=1000000000000>(x)", 21)],
+)
+def test_attributes_that_fit_no_operand(call: str, opset: int, tmp_path: Path) -> None:
+    text = f"g (float[2, 4, 3, 3] x) => (float[a, b, c, d] y) <float[2] s = {{1, 2}}> {{ y = {call} }}"
+    with pytest.raises((MalformedError, UnsupportedError)):
+        read(text, tmp_path, HEAD.replace("21", str(opset)))
+
+
+def test_names_of_nested_calls_stay_apart(tmp_path: Path) -> None:
+    text = """g (float[N, 4] x) => (float[N, 4] y) { y = local.Outer(x) }
+    <domain: "local", opset_import: ["" : 21, "local" : 1]>
+    Outer (x) => (y) { a = Relu(x)  y = local.Inner(a) }
+    <domain: "local", opset_import: ["" : 21]>
+    Inner (x) => (y) { a = Neg(x)  y = Exp(a) }"""
+    path = stored(text, tmp_path)
+    model = reader.read(path)
+    assert kinds(model) == ["Relu", "Neg", "Exp"]
+    check_same(path, model, x=rows(3, 4))
