@@ -213,7 +213,7 @@ class Emitter:
         """An Embedding whose table is the parameter, looked up at all its rows."""
         data = parameter.data
         if not data.dtype.is_float:
-            raise _unsupported("constant", f"{data.dtype} data of {data.size} elements, as a weight", parameter.name)
+            return self._whole_numbers(parameter)
         *leading, width = data.shape or (1,)
         rows = int(np.prod(leading, dtype=np.int64))
         flat = not data.shape or rows > _MOST_ROWS or rows == 0
@@ -248,8 +248,19 @@ class Emitter:
             self._rows[shape] = self._call(entry, (self._rows[()], count), {}, [kind])[0]
         return self._rows[shape]
 
-    def _zero(self) -> Tensor:
-        """The scalar 0 (int32)."""
+    def _whole_numbers(self, parameter: Parameter) -> Tensor:
+        """Integers or bools, which no layer holds: a literal beside a zero of its type."""
+        data = parameter.data
+        if data.size > _MOST_INLINE or not (data.dtype.is_integer or data.dtype is DType.BOOL):
+            raise _unsupported("constant", f"{data.dtype} data of {data.size} elements, as a weight", parameter.name)
+        cls = "LogicalOr" if data.dtype is DType.BOOL else "Add"
+        entry = Entry(self._unique(_plain(parameter.name)), cls, operation_module(cls), {})
+        self.entries.append(entry)
+        kind = TensorType(data.dtype, data.shape)
+        return self._call(entry, (self._zero(data.dtype), np.asarray(data.numpy())), {}, [kind])[0]
+
+    def _zero(self, dtype: DType = DType.INT32) -> Tensor:
+        """The scalar 0."""
         if not self.graph.inputs:
             raise _unsupported("constant", "a model without inputs", self.graph.name)
         value = self.graph.inputs[0]
@@ -258,9 +269,9 @@ class Emitter:
             entry = Entry(self._unique("first_element"), "GetItem", operation_module("GetItem"), {})
             self.entries.append(entry)
             made = self._call(entry, (made, (0,) * value.rank), {}, [TensorType(value.dtype, ())])[0]
-        entry = Entry(self._unique("zero"), "ZerosLike", operation_module("ZerosLike"), {"dtype": "int32"})
+        entry = Entry(self._unique("zero"), "ZerosLike", operation_module("ZerosLike"), {"dtype": dtype.value})
         self.entries.append(entry)
-        return self._call(entry, (made,), {}, [TensorType(DType.INT32, ())])[0]
+        return self._call(entry, (made,), {}, [TensorType(dtype, ())])[0]
 
     def _call(
         self, entry: Entry, args: Args, kwargs: Mapping[str, Any], types: Sequence[TensorType]

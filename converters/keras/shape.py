@@ -303,7 +303,15 @@ def _permute_layer(out: Emitter, node: Node) -> Tensor:
 
 @rules.exports(ops.Squeeze)
 def _squeeze_operation(out: Emitter, node: Node) -> Tensor:
+    """Keras does not know that a slice of one element is left of an axis of unknown size: there it is indexed."""
     assert isinstance(node.op, ops.Squeeze)
+    (x,) = node.operands()
+    cut = x.producer
+    if cut is not None and isinstance(cut.op, ops.Slice) and cut.inputs[0] is not None:
+        before = cut.inputs[0].shape
+        if any(isinstance(before[axis], Sym) for axis in node.op.axes):
+            places = tuple(0 if axis in node.op.axes else slice(None) for axis in range(x.rank))
+            return out.operation(node, "GetItem", {}, out.tensor(x), places)
     return out.operation(node, "Squeeze", {"axis": list(node.op.axes)}, out.tensor(node.inputs[0]))
 
 

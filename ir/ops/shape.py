@@ -292,6 +292,36 @@ class Pad(Op):
         kept = padded(x, [(min(begin, 0), min(end, 0)) for begin, end in pads], 0)
         return np.pad(kept, [(max(begin, 0), max(end, 0)) for begin, end in pads], mode=self.mode)
 
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        """Slices of x, or a constant, joined to it, axis by axis. Raises ShapeError for more cells than x can give."""
+        for axis, pair in enumerate(self.pads):
+            begin, end = _static(pair)
+            if begin < 0 or end < 0:
+                x = b.emit(Slice((axis,), (max(-begin, 0),), (min(end, 0) or None,), (1,)), x)
+        for axis, pair in enumerate(self.pads):
+            begin, end = (max(size, 0) for size in _static(pair))
+            before = [self._border(b, x, axis, begin, at_end=False)] if begin else []
+            after = [self._border(b, x, axis, end, at_end=True)] if end else []
+            x = b.emit(Concat(axis), *before, x, *after) if before or after else x
+        return x
+
+    def _border(self, b: Builder, x: Value, axis: int, count: int, *, at_end: bool) -> Value:
+        """The `count` cells that stand before or after x along `axis`."""
+        if self.mode == "constant":
+            shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+            return b.emit(ConstantOfShape(shape, self.value, x.dtype))
+        size = x.shape[axis]
+        if self.mode == "edge":
+            cell = b.emit(Slice((axis,), (-1 if at_end else 0,), (None if at_end else 1,), (1,)), x)
+            return b.emit(Tile(tuple(count if other == axis else 1 for other in range(x.rank))), cell)
+        most = size if self.mode == "wrap" else size - 1
+        self.require(isinstance(most, Sym) or count <= most, f"{count} cells beside an axis of {size}")
+        if self.mode == "wrap":
+            bounds: tuple[int, int | None] = (0, count) if at_end else (-count, None)
+            return b.emit(Slice((axis,), (bounds[0],), (bounds[1],), (1,)), x)
+        mirrored = b.emit(Slice((axis,), (-count - 1 if at_end else 1,), (-1 if at_end else count + 1,), (1,)), x)
+        return b.emit(Slice((axis,), (None,), (None,), (-1,)), mirrored)
+
 
 @dataclass(frozen=True, slots=True)
 class Expand(Op):

@@ -182,9 +182,28 @@ def positions() -> Model:
     return net.done(net.emit("", ops.Softmax(axis=2), net.emit("", ops.Add(), x, table)))
 
 
+def whole_numbers() -> Model:
+    """Literal integers and bools that no other tensor stands beside: places in a table, and an output."""
+    net = Net("whole_numbers")
+    x = net.b.input("x", DType.FLOAT32, (Sym("N"), 3, 6))
+    places = net.b.constant(np.arange(2, 5, dtype=np.int64)[None], "places")
+    found = net.emit("positions", ops.Embedding(), places, net.weight("positions.weight", 9, 6))
+    flags = net.b.constant(np.asarray([[True], [False], [True]]), "flags")
+    return net.done(net.emit("", ops.Add(), x, found), net.emit("", ops.Not(), flags))
+
+
+def first_sample() -> Model:
+    """The first sample of an open batch, without the batch axis."""
+    net = Net("first_sample")
+    x = net.b.input("x", DType.FLOAT32, (Sym("N"), 4, 6))
+    first = net.emit("", ops.Squeeze((0,)), net.emit("", ops.Slice((0,), (0,), (1,), (1,)), x))
+    return net.done(net.emit("", ops.MatMul(), x, net.emit("", ops.Transpose((1, 0)), first)))
+
+
 NETS: dict[str, Callable[[], Model]] = {
     "residual": residual, "branches": branches, "scaled": scaled, "large": large, "tied": tied, "frozen": frozen,
-    "several": several, "bare": bare, "positions": positions, "float16": half(DType.FLOAT16),
+    "several": several, "bare": bare, "positions": positions, "whole_numbers": whole_numbers,
+    "first_sample": first_sample, "float16": half(DType.FLOAT16),
     "bfloat16": half(DType.BFLOAT16),
     "float64": half(DType.FLOAT64),
 }  # fmt: skip
