@@ -106,6 +106,11 @@ def bind_dims(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
             if isinstance(dim, Sym) and dim.name is not None:
                 sizes.setdefault(dim.name, size)
     for value in graph.inputs:
+        for dim, size in zip(value.shape, np.shape(inputs[value.name]), strict=True):
+            if isinstance(dim, Sym) and dim.line is not None:
+                name, factor, offset = dim.line
+                sizes.setdefault(name, (size - offset) // factor)
+    for value in graph.inputs:
         shape = np.shape(inputs[value.name])
         wanted = tuple(substitute(dim, sizes) for dim in value.shape)
         if wanted != shape:

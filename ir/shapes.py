@@ -81,6 +81,15 @@ class Sym:
         return made
 
     @property
+    def line(self) -> tuple[str, int, int] | None:
+        """(name, factor, offset) of the dimension `factor * name + offset` with factor > 0; None for every other."""
+        offset = sum(factor for monomial, factor in self.terms if not monomial)
+        rest = [(monomial, factor) for monomial, factor in self.terms if monomial]
+        if len(rest) != 1 or len(rest[0][0]) != 1 or rest[0][0][0].op != "dim" or rest[0][1] <= 0:
+            return None
+        return rest[0][0][0].name, rest[0][1], offset
+
+    @property
     def name(self) -> str | None:
         """The dimension's name if this is one named dimension and nothing else."""
         if len(self.terms) == 1:

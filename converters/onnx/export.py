@@ -36,11 +36,15 @@ class Export:
         self.names = _output_names(model)
         self.stored_perms = _stored_perms(model)
         self._taken |= set(self.names.values())
-        self._where: dict[str, tuple[Value, int]] = {}
-        for value in model.graph.inputs:
-            for axis, dim in enumerate(value.shape):
-                if isinstance(dim, Sym) and dim.name is not None:
-                    self._where.setdefault(dim.name, (value, axis))
+        self._where: dict[str, tuple[Value, int, int, int]] = {}
+        lines = [
+            (*dim.line, value, axis)
+            for value in model.graph.inputs
+            for axis, dim in enumerate(value.shape)
+            if isinstance(dim, Sym) and dim.line is not None
+        ]
+        for name, factor, offset, value, axis in sorted(lines, key=lambda line: line[1:3] != (1, 0)):
+            self._where.setdefault(name, (value, axis, factor, offset))
 
     def name(self, value: Value | str | None) -> str:
         """The name of a value in the file; "" for an absent operand."""
@@ -156,12 +160,7 @@ class Export:
                     self._node.op.name, f"the size {atom.name} is no axis of an input", self._node.describe()
                 )
                 raise UnsupportedError("write this model to onnx", [item])
-            value, axis = self._where[atom.name]
-            return (
-                self.emit("Shape", [value], start=axis, end=axis + 1)
-                if self.opset >= 15
-                else self._shape_13(value, axis)
-            )
+            return self._dimension(*self._where[atom.name])
         left, right = (self.size(arg) for arg in atom.args)
         if atom.op in ("min", "max"):
             return self.emit(atom.op.capitalize(), [left, right])
@@ -169,6 +168,16 @@ class Export:
             return self.emit("Mod", [left, right])
         remainder = self.emit("Mod", [left, right])  # Div truncates; sizes may be negative on the way, so floor exactly
         return self.emit("Div", [self.emit("Sub", [left, remainder]), right])
+
+    def _dimension(self, value: Value, axis: int, factor: int, offset: int) -> str:
+        """The named dimension whose `factor`-fold plus `offset` is the size of an input's axis."""
+        if self.opset >= 15:
+            size = self.emit("Shape", [value], start=axis, end=axis + 1)
+        else:
+            size = self._shape_13(value, axis)
+        if offset:
+            size = self.emit("Sub", [size, self.ints([offset])])
+        return size if factor == 1 else self.emit("Div", [size, self.ints([factor])])
 
     def _shape_13(self, value: Value, axis: int) -> str:
         return self.emit("Gather", [self.emit("Shape", [value]), self.ints([axis])], axis=0)

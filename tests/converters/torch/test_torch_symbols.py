@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from isomorph.converters.torch.symbols import Inexpressible, Symbols, name_symbols
@@ -72,3 +75,27 @@ def test_names_of_dimensions() -> None:
     assert named["s0"] == "batch"
     assert named["s3"] == "N"
     assert named["s4"] == "tokens_d0"
+
+
+@pytest.mark.requires("torch")
+def test_a_multiple_of_a_dimension_is_an_input_size(convert: Any, tmp_path: Path) -> None:
+    """A net that halves twice and grows back needs sides of 4 h: h is computed from them, in ONNX as well."""
+    import onnxruntime
+
+    from isomorph.converters.convert import convert as write
+
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            small = torch.nn.functional.max_pool2d(x, 4)
+            return torch.nn.functional.interpolate(small, size=x.shape[2:], mode="bilinear") + x
+
+    dims = ({2: 4 * torch.export.Dim("h", min=2, max=32), 3: 4 * torch.export.Dim("w", min=2, max=32)},)
+    first, second = torch.randn(1, 2, 8, 12), torch.randn(1, 2, 20, 16)
+    model = convert(Net(), first, dynamic_shapes=dims, others=[(second,)])
+    write(model, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    for given in (first, second):
+        (found,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), Net()(given))
