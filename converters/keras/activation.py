@@ -209,6 +209,17 @@ for _function, _name in {
     rules.imports(f"tf.{_function}")(_operation(_name))
 
 
+@rules.imports("ops.Glu")
+def _gated(layer: Layer, x: Value) -> Value:
+    """a * sigmoid(b), a and b the halves of x along an axis."""
+    axis = layer.axis("axis", x.rank)
+    size = x.shape[axis]
+    if not isinstance(size, int) or size % 2:
+        raise layer.unsupported(f"halves of {size} elements")
+    a, b = layer.emit_many(ops.Split(axis, (size // 2,) * 2), x)
+    return layer.emit(ops.Mul(), a, layer.emit(ops.Sigmoid(), b))
+
+
 @rules.imports("ops.Gelu", "tf.nn.gelu")
 def _gelu_operation(layer: Layer, x: Value) -> Value:
     stated = layer.config.get("approximate") if layer.cls.startswith("ops.") else layer.kwargs.get("approximate")

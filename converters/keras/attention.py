@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
+import numpy as np
 
+from isomorph.converters.keras.elementwise import as_list
 from isomorph.converters.keras.layer import Layer
 from isomorph.converters.keras.rules import refuses, rules
 from isomorph.ir import DType, Node, TensorSource, Value, ops
 
 
 @rules.imports("MultiHeadAttention")
-def _multi_head_attention(layer: Layer, query: Value, value: Value | None = None, key: Value | None = None) -> Value:
-    """Projections to heads, softmax(q k^T / sqrt(key_dim)) v for each, and a projection back.
+def _multi_head_attention(
+    layer: Layer, query: Value, value: Value | None = None, key: Value | None = None
+) -> Value | Sequence[Value]:
+    """Projections to heads, softmax(q k^T / sqrt(key_dim)) v for each, and a projection back; on request also the
+    weights (N, heads, T, S).
 
     Shapes: query (N, T, D), value and key (N, S, D'); kernels (D, heads, width), the last (heads, width, O).
     """
@@ -28,11 +33,74 @@ def _multi_head_attention(layer: Layer, query: Value, value: Value | None = None
     q = _heads(layer, "query", query, heads, width)
     k = _heads(layer, "key", value if key is None else key, heads, width)
     v = _heads(layer, "value", value, heads, values)
-    op = ops.ScaledDotProductAttention(causal=bool(layer.kwargs.get("use_causal_mask")), scale=float(width) ** -0.5)
-    mixed = layer.emit(ops.Transpose((0, 2, 1, 3)), layer.emit(op, q, k, v, _mask(layer, q)))
+    causal, scale, weights = bool(layer.kwargs.get("use_causal_mask")), float(width) ** -0.5, None
+    if layer.kwargs.get("return_attention_scores"):
+        weights = _weights(layer, q, k, scale, causal)
+        attended = layer.emit(ops.MatMul(), weights, v)
+    else:
+        attended = layer.emit(ops.ScaledDotProductAttention(causal=causal, scale=scale), q, k, v, _mask(layer, q))
+    mixed = layer.emit(ops.Transpose((0, 2, 1, 3)), attended)
     joined = layer.emit(ops.Reshape((*query.shape[:2], heads * values)), mixed)
     w = layer.weight("attention_output/kernel", lambda source: _flat(layer, source, heads * values))
-    return layer.emit(ops.Linear(), joined, w, layer.optional("attention_output/bias"))
+    made = layer.emit(ops.Linear(), joined, w, layer.optional("attention_output/bias"))
+    return made if weights is None else (made, weights)
+
+
+def _weights(layer: Layer, q: Value, k: Value, scale: float, causal: bool) -> Value:
+    """softmax(q k^T * scale + mask), which a layer returns beside its output."""
+    scaled = layer.emit(ops.Mul(), q, layer.constant(scale, q, "scale"))
+    scores = layer.emit(ops.MatMul(), scaled, layer.emit(ops.Transpose((0, 1, 3, 2)), k))
+    mask = _mask(layer, q)
+    for part in (mask, _causal(layer, scores) if causal else None):
+        scores = scores if part is None else layer.emit(ops.Add(), scores, part)
+    return layer.emit(ops.Softmax(-1), scores)
+
+
+def _causal(layer: Layer, scores: Value, lowest: float | None = None) -> Value:
+    """Numbers to add to scores (..., T, S): `lowest` (as Keras masks) where a query comes before the key, else 0."""
+    rows, columns = scores.shape[-2:]
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        raise layer.unsupported("a causal mask of unknown length beside the scores")
+    low = 0.7 * float(ml_dtypes.finfo(scores.dtype.numpy).min) if lowest is None else lowest
+    later = np.triu(np.ones((rows, columns), bool), 1)
+    return layer.constant(np.where(later, low, 0.0), scores, "causal")
+
+
+@rules.imports("Attention", "AdditiveAttention")
+def _attention(layer: Layer, xs: Any, *rest: Any) -> Value | Sequence[Value]:
+    """softmax(scores) value of [query (N, T, D), value (N, S, D'), key (N, S, D)]; key is value where it is not given.
+
+    Scores (N, T, S): q k^T, times `scale` if there is one ("dot"); w * sum(tanh(scale * (q + k))) over D ("concat");
+    sum(scale * tanh(q + k)) over D (AdditiveAttention).
+    """
+    query, value, *more = as_list(layer, xs, *rest)
+    key = more[0] if more else value
+    if query.rank != 3 or value.rank != 3 or any(layer.kwargs.get("mask") or ()):
+        raise layer.unsupported("a mask, or tensors that are not of rank 3")
+    if layer.always_training and layer.config.get("dropout"):
+        raise layer.unsupported("a call with training=True, which is random")
+    scores = _scores(layer, query, key)
+    if layer.kwargs.get("use_causal_mask"):
+        lowest = -65504.0 if scores.dtype is DType.FLOAT16 else -1e9
+        scores = layer.emit(ops.Add(), scores, _causal(layer, scores, lowest))
+    weights = layer.emit(ops.Softmax(-1), scores)
+    made = layer.emit(ops.MatMul(), weights, value)
+    return (made, weights) if layer.kwargs.get("return_attention_scores") else made
+
+
+def _scores(layer: Layer, query: Value, key: Value) -> Value:
+    scale = layer.optional("scale")
+    if layer.cls == "Attention" and layer.config.get("score_mode", "dot") == "dot":
+        scores = layer.emit(ops.MatMul(), query, layer.emit(ops.Transpose((0, 2, 1)), key))
+        return scores if scale is None else layer.emit(ops.Mul(), scores, scale)
+    both = layer.emit(ops.Add(), layer.emit(ops.Unsqueeze((2,)), query), layer.emit(ops.Unsqueeze((1,)), key))
+    if layer.cls == "AdditiveAttention":
+        bent = layer.emit(ops.Tanh(), both)
+        bent = bent if scale is None else layer.emit(ops.Mul(), bent, scale)
+        return layer.emit(ops.ReduceSum((3,), False), bent)
+    bent = layer.emit(ops.Tanh(), both if scale is None else layer.emit(ops.Mul(), both, scale))
+    total = layer.emit(ops.ReduceSum((3,), False), bent)
+    return layer.emit(ops.Mul(), total, layer.weight("concat_score_weight"))
 
 
 def _flat(layer: Layer, source: TensorSource, rows: int) -> TensorSource:
@@ -78,8 +146,6 @@ def _refuse_variants(layer: Layer, query: Value, value: Value) -> None:
     kwargs: Mapping[str, Any] = layer.kwargs
     if query.rank != 3 or value.rank != 3 or layer.config.get("attention_axes") not in (None, [1], (1,), 1):
         raise layer.unsupported("attention over other axes than the one of a sequence")
-    if kwargs.get("return_attention_scores"):
-        raise layer.unsupported("return_attention_scores")
     if layer.always_training and layer.config.get("dropout"):
         raise layer.unsupported("a call with training=True, which is random")
     if any(kwargs.get(key) is not None for key in ("query_mask", "value_mask", "key_mask")):

@@ -62,6 +62,25 @@ def _conv(layer: Layer, x: Value) -> Value:
     return activate(layer, layer.emit(op, x, w, layer.optional("bias")))
 
 
+@rules.imports("ops.Conv", "ops.DepthwiseConv")
+def _conv_operation(layer: Layer, x: Value, kernel: Any) -> Value:
+    """keras.ops.conv with a kernel (*K, I, O), or depthwise with (*K, C, M), as an array or a tensor."""
+    spatial = x.rank - 2
+    w = kernel if isinstance(kernel, Value) else layer.constant(kernel, x, "kernel")
+    channels = layer.layout.split(x.shape)[1]
+    if w.rank != x.rank or not isinstance(channels, int) or not w.type.is_static:
+        raise layer.unsupported(f"a kernel {w.type} on {x.type}")
+    *sizes, inner, outer = (int(size) for size in w.shape)  # type: ignore[arg-type]
+    if layer.cls == "ops.Conv":
+        w, groups = layer.emit(ops.Transpose((spatial + 1, spatial, *range(spatial))), w), 1
+    else:
+        moved = layer.emit(ops.Transpose((spatial, spatial + 1, *range(spatial))), w)
+        w, groups = layer.emit(ops.Reshape((inner * outer, 1, *sizes)), moved), channels
+    dilations = layer.ints("dilation_rate", spatial, 1)
+    pads = window_pads(layer, tuple(sizes), dilations)
+    return layer.emit(ops.Conv(layer.ints("strides", spatial, 1), pads, dilations, groups, layer.layout), x, w)
+
+
 def _depthwise_view(layer: Layer, spatial: int, source: TensorSource) -> TensorSource:
     """(*spatial, C, M) -> (C * M, 1, *spatial), channel c * M + m."""
     source = _as_stored(layer, "depthwise kernel", spatial, source)

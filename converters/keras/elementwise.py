@@ -175,6 +175,22 @@ def _divide(layer: Layer, a: Any, b: Any = None) -> Value:
     return layer.emit(ops.Div(), left, right)
 
 
+@rules.imports("ops.NotEqual")
+def _not_equal(layer: Layer, a: Any, b: Any) -> Value:
+    return layer.emit(ops.Not(), layer.emit(ops.Equal(), *pair(layer, a, b)))
+
+
+@rules.imports("ops.FloorDivide")
+def _floor_divide(layer: Layer, a: Any, b: Any) -> Value:
+    """floor(a / b); of integers (a - a mod b) / b, which is exact."""
+    left, right = pair(layer, a, b)
+    if left.dtype.is_float:
+        return layer.emit(ops.Floor(), layer.emit(ops.Div(), left, right))
+    if not left.dtype.is_integer:
+        raise layer.unsupported(f"a division of {left.dtype}")
+    return layer.emit(ops.Div(), layer.emit(ops.Sub(), left, layer.emit(ops.Mod(), left, right)), right)
+
+
 _UNARY: dict[str, Op] = {
     "Abs": ops.Abs(), "Absolute": ops.Abs(), "Negative": ops.Neg(), "Sign": ops.Sign(), "LogicalNot": ops.Not(),
     "Isnan": ops.IsNaN(), "Isinf": ops.IsInf(), "Exp": ops.Exp(), "Log": ops.Log(), "Sqrt": ops.Sqrt(),

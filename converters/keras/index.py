@@ -109,6 +109,19 @@ def _largest(layer: Layer, x: Value) -> Sequence[Value]:
     return values, layer.cast(places, DType.INT32)
 
 
+@rules.imports("ops.OneHot")
+def _one_hot(layer: Layer, x: Value) -> Value:
+    """1 where the class is the index; a negative index is of no class."""
+    if layer.flag("sparse", False) or not x.dtype.is_integer:
+        raise layer.unsupported(f"sparse classes, or classes from {x.dtype}")
+    axis = layer.axis("axis", x.rank + 1)
+    classes = np.arange(layer.integer("num_classes"), dtype=x.dtype.numpy).reshape(-1, *(1,) * (x.rank - axis))
+    known = layer.builder.constant(classes, f"{layer.name}/classes")
+    stated = layer.config.get("dtype")
+    found = layer.emit(ops.Equal(), layer.emit(ops.Unsqueeze((axis,)), x), known)
+    return layer.emit(ops.Cast(DType.FLOAT32 if stated is None else DType.of(stated)), found)
+
+
 @rules.imports("ops.Triu", "ops.Tril")
 def _triangular(layer: Layer, x: Value) -> Value:
     return layer.emit(ops.Trilu(layer.integer("k", 0), upper=layer.cls == "ops.Triu"), x)

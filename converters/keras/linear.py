@@ -15,6 +15,7 @@ from isomorph.converters.keras.rules import refuses, rules
 from isomorph.converters.keras.serialize import Tensor
 from isomorph.ir import DType, Node, Value, ops
 from isomorph.ir.evaluate import evaluate_op
+from isomorph.ir.op import normalize_axes
 
 
 @rules.imports("Dense")
@@ -72,11 +73,44 @@ def _matmul(layer: Layer, a: Value, b: object = None) -> Value:
     return layer.emit(ops.MatMul(), *pair(layer, a, layer.kwargs.get("b") if b is None else b))
 
 
+@rules.imports("ops.Dot", "ops.Tensordot")
+def _tensor_dot(layer: Layer, a: Any, b: Any) -> Value:
+    """Sums over pairs of axes; `dot` sums over the last axis of a and the last but one of b."""
+    left, right = pair(layer, a, b)
+    if 0 in (left.rank, right.rank):
+        return layer.emit(ops.Mul(), left, right)
+    stated = layer.config.get("axes", 2)
+    if layer.cls == "ops.Dot":
+        pairs: Any = ([-1], [-1 if right.rank == 1 else -2])
+    elif type(stated) is int:
+        pairs = (range(left.rank - stated, left.rank), range(stated))
+    else:
+        pairs = [list(side) if isinstance(side, (list, tuple)) else [side] for side in stated]
+    first, second = (normalize_axes(axes, value.rank) for axes, value in zip(pairs, (left, right), strict=True))
+    if first == (left.rank - 1,) and second == (0,) and right.rank == 2 and left.rank >= 2:
+        return layer.emit(ops.MatMul(), left, right)
+    if left.rank + right.rank > 26 or len(first) != len(second):
+        raise layer.malformed(f"axes {stated!r} for operands of rank {left.rank} and {right.rank}")
+    ours, theirs = (
+        [chr(97 + axis) for axis in range(left.rank)],
+        [chr(97 + left.rank + axis) for axis in range(right.rank)],
+    )
+    for mine, other in zip(first, second, strict=True):
+        theirs[other] = ours[mine]
+    summed = {ours[axis] for axis in first}
+    kept = "".join(letter for letter in (*ours, *theirs) if letter not in summed)
+    return layer.emit(ops.Einsum(f"{''.join(ours)},{''.join(theirs)}->{kept}"), left, right)
+
+
 @rules.imports("ops.Einsum")
-def _einsum(layer: Layer, *operands: Value) -> Value:
+def _einsum(layer: Layer, *operands: Any) -> Value:
     subscripts = str(layer.config.get("subscripts", "")).replace(" ", "")
     if "->" not in subscripts:
         raise layer.unsupported("an implicit einsum")
+    if len(operands) == 2:
+        return layer.emit(ops.Einsum(subscripts), *pair(layer, *operands))
+    if not all(isinstance(value, Value) for value in operands):
+        raise layer.unsupported("an einsum of other things than two tensors")
     return layer.emit(ops.Einsum(subscripts), *operands)
 
 

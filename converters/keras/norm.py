@@ -47,6 +47,44 @@ def _layer_norm(layer: Layer, x: Value) -> Value:
     return made
 
 
+def _operand(layer: Layer, data: Any, like: Value) -> Value | None:
+    """An optional tensor of an operation: a tensor of the graph or an array, in the element type of `like`."""
+    if data is None:
+        return None
+    return layer.cast(data, like.dtype) if isinstance(data, Value) else layer.constant(data, like)
+
+
+@rules.imports("ops.LayerNorm")
+def _layer_norm_operation(layer: Layer, x: Value, gamma: Any = None, beta: Any = None) -> Value:
+    """keras.ops.layer_normalization over trailing axes; it computes half precision in float32."""
+    axes = layer.axes("axis", x.rank)
+    gamma, beta = layer.kwargs.get("gamma", gamma), layer.kwargs.get("beta", beta)
+    if layer.flag("rms_scaling", False) or axes != tuple(range(axes[0], x.rank)):
+        raise layer.unsupported("rms_scaling, or axes that are not the last ones")
+    stated = layer.config.get("epsilon")
+    op = ops.LayerNormalization(_SMALLEST_DEVIATION if stated is None else layer.number("epsilon"), axes[0])
+    return layer.emit(op, x, _operand(layer, gamma, x), _operand(layer, beta, x))
+
+
+@rules.imports("ops.RMSNorm")
+def _rms_norm_operation(layer: Layer, x: Value, scale: Any = None) -> Value:
+    axes, stated = layer.axes("axis", x.rank), layer.config.get("epsilon")
+    if axes != tuple(range(axes[0], x.rank)):
+        raise layer.unsupported("axes that are not the last ones")
+    op = ops.RMSNormalization(_SMALLEST_DEVIATION if stated is None else layer.number("epsilon"), axes[0])
+    return layer.emit(op, x, _operand(layer, layer.kwargs.get("scale", scale), x))
+
+
+@rules.imports("ops.Normalize")
+def _normalize(layer: Layer, x: Value) -> Value:
+    """x / max(norm, epsilon), the norm of order 1 or 2."""
+    axes, order, stated = layer.axes("axis", x.rank), layer.integer("order", 2), layer.config.get("epsilon")
+    if order not in (1, 2) or (order == 1 and len(axes) > 1) or not x.dtype.is_float:
+        raise layer.unsupported(f"the norm of order {order} over axes {list(axes)} of {x.dtype}")
+    epsilon = _SMALLEST_DEVIATION if stated is None else layer.number("epsilon")
+    return layer.emit(ops.LpNormalization(axes, order, epsilon), x)
+
+
 @rules.imports("GroupNormalization")
 def _group_norm(layer: Layer, x: Value) -> Value:
     axis, groups = layer.axis("axis", x.rank), layer.integer("groups", 32)

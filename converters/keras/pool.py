@@ -20,16 +20,17 @@ from isomorph.ir.ops.conv import resolve_pads, window_output
 
 @rules.imports(
     "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D",
+    "ops.MaxPool", "ops.AveragePool",
 )  # fmt: skip
 def _pooling(layer: Layer, x: Value) -> Value:
-    spatial = int(layer.cls[-2])
+    spatial = x.rank - 2 if layer.cls.startswith("ops.") else int(layer.cls[-2])
     window = layer.ints("pool_size", spatial, 2)
     strides = window if layer.config.get("strides") is None else layer.ints("strides", spatial)
     ones = (1,) * spatial
     if layer.mirrored and str(layer.config.get("padding")).lower() == "same":
         raise layer.unsupported("'same' pooling of the Theano backend")
     pads = window_pads(layer, window, ones)
-    if layer.cls.startswith("Max"):
+    if "Max" in layer.cls:
         return layer.emit(ops.MaxPool(window, strides, pads, ones, layout=layer.layout), x)
     return layer.emit(ops.AveragePool(window, strides, pads, ones, layout=layer.layout), x)
 

@@ -28,6 +28,7 @@ from isomorph.converters.keras import (  # noqa: F401  (the family files registe
     norm,
     pool,
     reduce,
+    reorder,
     resize,
     shape,
 )
@@ -232,6 +233,8 @@ class _Reading:
     def _graph(self, graph: GraphConfig, given: list[Value | None], frame: _Frame) -> list[Value | None]:
         """Build all calls of a model, each after what it reads; None stands for what could not be built."""
         known: dict[TensorRef, Value | None] = dict(zip(graph.inputs, given, strict=True))
+        calls = [call for layer in graph.layers for call in layer.calls]
+        asked = [*flatten(graph.outputs), *(ref for call in calls for ref in refs_in(call))]
         for place, number in _order(graph):
             layer = graph.layers[place]
             if layer.cls == "InputLayer":
@@ -240,6 +243,8 @@ class _Reading:
                 continue
             results = self._call(layer, number, known, frame)
             known.update({TensorRef(layer.name, number, position): value for position, value in enumerate(results)})
+            if results and all(value is None for value in results):  # how many outputs it would have is not known
+                known.update({ref: None for ref in asked if (ref.layer, ref.call) == (layer.name, number)})
         return [_known(ref, known, f"model {graph.name!r}") for ref in flatten(graph.outputs)]
 
     def _call(

@@ -49,6 +49,42 @@ for _class, _kind in _IMPORTED.items():
     rules.imports(_class)(_import_rule(_kind))
 
 
+@rules.imports("ops.Var", "ops.Std")
+def _variance(layer: Layer, x: Value) -> Value:
+    """mean((x - mean(x))^2), in float32 for smaller types, and its root."""
+    if not x.dtype.is_float:
+        raise layer.unsupported(f"the variance of {x.dtype}")
+    axes, wide = _axes(layer, x.rank), layer.cast(x, x.dtype if x.dtype is DType.FLOAT64 else DType.FLOAT32)
+    centred = layer.emit(ops.Sub(), wide, layer.emit(ops.ReduceMean(axes), wide))
+    made = layer.emit(ops.ReduceMean(axes, _keepdims(layer)), layer.emit(ops.Mul(), centred, centred))
+    return layer.cast(made if layer.cls == "ops.Var" else layer.emit(ops.Sqrt(), made), x.dtype)
+
+
+@rules.imports("ops.Any", "ops.All")
+def _truth(layer: Layer, x: Value) -> Value:
+    kind: Any = ops.ReduceMax if layer.cls == "ops.Any" else ops.ReduceMin
+    counted = layer.emit(ops.Cast(DType.INT32), layer.cast(x, DType.BOOL))
+    return layer.emit(ops.Cast(DType.BOOL), layer.emit(kind(_axes(layer, x.rank), _keepdims(layer)), counted))
+
+
+@rules.imports("ops.Norm")
+def _norm(layer: Layer, x: Value) -> Value:
+    """The norm of vectors along one axis, or the root of the sum of all squares over several."""
+    order, axes = layer.config.get("ord"), _axes(layer, x.rank)
+    if not x.dtype.is_float:
+        raise layer.unsupported(f"the norm of {x.dtype}")
+    kind: Any = None
+    if layer.config.get("axis") is None:
+        kind = ops.ReduceL2 if order is None or (order == 2 and x.rank == 1) else None
+    elif len(axes) == 1:
+        kind = {None: ops.ReduceL2, 2: ops.ReduceL2, 1: ops.ReduceL1}.get(order)
+    elif len(axes) == 2:
+        kind = ops.ReduceL2 if order in (None, "fro") else None
+    if kind is None:
+        raise layer.unsupported(f"ord {order!r} over axes {list(axes)}")
+    return layer.emit(kind(axes, _keepdims(layer)), x)
+
+
 @rules.imports("ops.Argmax", "ops.Argmin")
 def _arg_reduction(layer: Layer, x: Value) -> Value:
     """Keras returns int32."""

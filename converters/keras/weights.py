@@ -74,6 +74,11 @@ def _attention(config: Mapping[str, Any]) -> list[Slot]:
     return [Slot(f"{part}/{slot.name}", owner=owner) for part, owner in parts for slot in _kernel(config)]
 
 
+def _scores(config: Mapping[str, Any]) -> list[Slot]:
+    scale = [Slot("scale")] if config.get("use_scale") else []
+    return [*scale, *([Slot("concat_score_weight")] if config.get("score_mode") == "concat" else [])]
+
+
 _SLOTS: dict[str, Callable[[Mapping[str, Any]], list[Slot]]] = {
     **dict.fromkeys(
         ["Conv1D", "Conv2D", "Conv3D", "Dense", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"], _kernel
@@ -89,6 +94,8 @@ _SLOTS: dict[str, Callable[[Mapping[str, Any]], list[Slot]]] = {
     "PReLU": lambda config: [Slot("alpha")],
     "LayerScale": lambda config: [Slot("gamma")],
     "MultiHeadAttention": _attention,
+    "Attention": _scores,
+    "AdditiveAttention": lambda config: [Slot("scale")] if config.get("use_scale", True) else [],
 }
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+# jax compiles every operation of every shape, which takes four times as long
+os.environ.setdefault("KERAS_BACKEND", "tensorflow" if find_spec("tensorflow") else "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
@@ -178,6 +181,65 @@ def linear_cases():
     yield "attention_cross", two(SEQUENCE, L.MultiHeadAttention(2, 3, output_shape=6), (4, 3))
 
 
+def attention_cases():
+    def scored(x):
+        return L.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True, return_attention_scores=True)
+
+    yield "attention_scores", one(SEQUENCE, scored)
+    yield (
+        "attention_scores_mask",
+        one(
+            SEQUENCE,
+            lambda x: L.MultiHeadAttention(2, 3)(x, x, attention_mask=products(x) > 1, return_attention_scores=True),
+        ),
+    )
+    for name, layer in (
+        ("dot", L.Attention(use_scale=True)),
+        ("concat", L.Attention(score_mode="concat", use_scale=True)),
+        ("plain", L.Attention()),
+        ("additive", L.AdditiveAttention()),
+    ):
+        yield f"attention_{name}", two(SEQUENCE, lambda a, b, layer=layer: layer([a, b]), (4, 5))
+    yield "attention_dot_causal", two(SEQUENCE, lambda a, b: L.Attention()([a, b], use_causal_mask=True))
+
+
+def operation_cases():
+    rng = np.random.default_rng(5)
+    kernel, depth = (rng.normal(size=shape).astype("float32") for shape in ((3, 2, 6, 4), (3, 2, 6, 2)))
+    matrix = rng.normal(size=(6, 4)).astype("float32")
+    images = {
+        "conv": lambda x: K.conv(x, kernel, strides=2, padding="same"),
+        "conv_dilated": lambda x: K.conv(x, kernel, dilation_rate=2),
+        "depthwise": lambda x: K.depthwise_conv(x, depth, padding="same"),
+        "pool": lambda x: K.max_pool(x, (3, 2), (2, 2), "same") + K.average_pool(x, (2, 3), (2, 2), "same"),
+        "pad_images": lambda x: K.image.pad_images(x, 1, 2, target_height=13, target_width=11),
+        "crop_images": lambda x: K.image.crop_images(x, 1, None, None, 2, target_height=5, target_width=3),
+        "variance": lambda x: K.var(x, axis=(1, 2), keepdims=True) + K.std(x, axis=1, keepdims=True),
+        "truth": lambda x: [K.any(x > 1, axis=-1), K.all(x > -1, axis=1), K.not_equal(x, 0.5)],
+        "normalize": lambda x: [K.normalize(x), K.normalize(x, axis=1, order=1)],
+        "normalization": lambda x: [K.layer_normalization(x, matrix[:, 0], matrix[:, 1]), K.rms_normalization(x)],
+        "floor_divide": lambda x: [x // 0.3, K.cast(x * 9, "int32") // 4],
+        "one_hot": lambda x: [
+            K.one_hot(K.cast(x, "int32"), 3),
+            K.one_hot(K.cast(x, "int32"), 4, axis=1, dtype="bool"),
+        ],
+        "axes": lambda x: [K.swapaxes(x, 1, -1), K.moveaxis(x, (1, 3), (2, 1))],
+        "repeat": lambda x: [K.repeat(x, 3, axis=2), K.repeat(x, [2, 0, 1, 1, 3, 1], axis=-1)],
+        "roll": lambda x: [K.roll(x, 2, axis=1), K.roll(x, (-1, 9), axis=(1, 2))],
+        "tensordot": lambda x: [
+            K.dot(x, matrix),
+            K.tensordot(x, matrix.T, axes=((3,), (1,))),
+            K.tensordot(x[:, :3], kernel, axes=((3, 1), (2, 0))),
+            K.einsum("bhwc,cd->bdh", x, matrix),
+        ],
+        "glu": lambda x: [keras.activations.glu(x), keras.activations.glu(x[:, 1:], axis=1)],
+    }
+    if keras.backend.backend() != "jax":  # where Keras' own norm fails along an axis
+        images["norms"] = lambda x: [K.norm(x, axis=-1), K.norm(x, ord=1, axis=2), K.norm(x, axis=(1, 2))]
+    for name, build in images.items():
+        yield f"operation_{name}", one(IMAGE, build)
+
+
 def merge_cases():
     for kind in (L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum, L.Concatenate):
         yield f"merge_{kind.__name__}", two(IMAGE, lambda a, b, kind=kind: kind()([a, b]))
@@ -279,6 +341,8 @@ def main(folder):
         activation_cases,
         norm_cases,
         linear_cases,
+        attention_cases,
+        operation_cases,
         merge_cases,
         shape_cases,
         structure_cases,
