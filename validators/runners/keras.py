@@ -17,6 +17,7 @@ import numpy as np
 os.environ.setdefault("KERAS_BACKEND", "tensorflow" if importlib.util.find_spec("tensorflow") else "jax")
 
 import keras
+from keras.src.backend.common import dtypes
 
 from isomorph.errors import RunnerError
 from isomorph.validators.runner import FLOAT64, LINEAR, Result, Signature, TensorSpec
@@ -174,13 +175,19 @@ def _widened(config: Any, key: str = "") -> Any:
 
 
 class _wide_backend:  # noqa: N801 (used as a context manager, like the ones of the standard library)
-    """Float64 as the default while the wide model is built and run; JAX needs its 64-bit types switched on."""
+    """Float64 as the default while the wide model is built and run.
+
+    JAX needs its 64-bit types switched on. Except on TensorFlow, Keras' promotion makes float32 of float64; the table
+    that says so is put right for the time (keras/src/backend/common/dtypes.py, BIT64_TO_BIT32_DTYPE).
+    """
 
     def __enter__(self) -> None:
         self._floatx = keras.config.floatx()
         self._policy = keras.config.dtype_policy()
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("float64")
+        self._promoted = dtypes.BIT64_TO_BIT32_DTYPE.get("float64")
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
         self._jax: Any = None
         if keras.backend.backend() == "jax":
             import jax
@@ -191,6 +198,7 @@ class _wide_backend:  # noqa: N801 (used as a context manager, like the ones of 
     def __exit__(self, *error: Any) -> None:
         if self._jax is not None:
             self._jax.__exit__(*error)
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = self._promoted
         keras.config.set_floatx(self._floatx)
         keras.config.set_dtype_policy(self._policy)
 
