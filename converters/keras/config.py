@@ -103,7 +103,13 @@ def parse_layer(data: Json, *, major: int, depth: int = 0) -> LayerConfig:
     name = str(data.get("name") or config.get("name") or cls.lower())
     key = _key(cls, data, config)
     key, config = modernize(key, config, major)
-    layer = LayerConfig(name, key, config, shared_id=_shared_id(data), refusal=_refusal(cls, data, name))
+    layer = LayerConfig(
+        name,
+        key,
+        config,
+        shared_id=_shared_id(data),
+        refusal=_refusal(cls, data, name) or _quantized(cls, config, name),
+    )
     inner = config.get("layer")
     if isinstance(inner, Mapping) and "class_name" in inner:
         layer.wrapped = parse_layer(inner, major=major, depth=depth + 1)
@@ -119,6 +125,16 @@ def _key(cls: str, data: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if cls == "SlicingOpLambda":
         return "tf.__operators__.getitem"
     return cls
+
+
+def _quantized(cls: str, config: Mapping[str, Any], name: str) -> Unsupported | None:
+    """A policy of quantized weights, whose layers have other weights and another formula."""
+    policy = config.get("dtype")
+    if not isinstance(policy, Mapping) or not str(policy.get("class_name")).startswith("Quantized"):
+        return None
+    inner = policy.get("config")
+    mode = inner.get("mode") if isinstance(inner, Mapping) else None
+    return Unsupported(cls, f"quantized weights ({mode})", name)
 
 
 def _refusal(cls: str, data: Mapping[str, Any], name: str) -> Unsupported | None:

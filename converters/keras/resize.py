@@ -71,6 +71,9 @@ def _resize_operation(layer: Layer, x: Value) -> Value:
     return layer.emit(_resize(layer, layer.ints("size", 2), mode, layer.layout, layer.flag("antialias", False)), x)
 
 
+_MOST_CELLS = 64  # the largest factor that is looked for between two symbolic sizes
+
+
 def _factors(node: Node) -> list[int] | None:
     """Whole factors by which the spatial axes grow, None if they do not."""
     op = node.op
@@ -80,6 +83,8 @@ def _factors(node: Node) -> list[int] | None:
     for index, (size, wanted) in enumerate(zip(x.shape[1:-1], op.sizes, strict=True)):
         scale = op.scales[index] if op.scales is not None else None
         factor = wanted // size if isinstance(size, int) and isinstance(wanted, int) else scale
+        if factor is None:
+            factor = next((whole for whole in range(1, _MOST_CELLS + 1) if size * whole == wanted), None)
         whole = factor is not None and factor == int(factor) and factor >= 1 and size * int(factor) == wanted
         if factor is None or not whole or (scale is not None and scale != factor):
             return None
@@ -108,8 +113,9 @@ def _resize_refusal(node: Node) -> str | None:
         return None if whole else "nearest cells that are not those of a whole factor"
     halves = op.coordinates == "half_pixel" or (op.coordinates == "pytorch_half_pixel" and 1 not in op.sizes)
     stated = op.scales is None or _factors(node) is not None
-    known = x.rank == 4 and all(isinstance(size, int) for size in (*op.sizes, *x.shape[1:3]))
-    if op.mode == "linear" and halves and stated and known and not op.antialias and not op.exclude_outside:
+    known = all(isinstance(size, int) for size in op.sizes) or _factors(node) is not None
+    plain = x.rank == 4 and not op.antialias and not op.exclude_outside
+    if op.mode == "linear" and halves and stated and known and plain:
         return None
     return "a way of resampling that Keras lacks"
 

@@ -131,6 +131,21 @@ def test_every_unknown_layer_is_listed(tmp_path: Path) -> None:
     assert [item.op for item in caught_error.value.items] == ["A", "B", "LSTM"]
 
 
+def test_what_reads_the_second_output_of_a_refused_layer_is_not_malformed(tmp_path: Path) -> None:
+    config = {"name": "a", "indices_or_sections": 2, "axis": 1}
+    split = {"class_name": "Split", "module": "keras.src.ops.numpy", "config": config, "inbound_nodes": node("x")}
+    second = [{"args": [{"class_name": "__keras_tensor__", "config": {"keras_history": ["a", 0, 1]}}], "kwargs": {}}]
+    with pytest.raises(UnsupportedError, match="for 3 elements") as caught_error:
+        watched(archive(tmp_path, functional({**split, "name": "a"}, {**dense(), "inbound_nodes": second})))
+    assert [item.op for item in caught_error.value.items] == ["ops.Split"]
+
+
+def test_quantized_layers_are_refused(tmp_path: Path) -> None:
+    policy = {"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8", "source_name": "float32"}}
+    with pytest.raises(UnsupportedError, match=r"quantized weights \(int8\)"):
+        watched(archive(tmp_path, functional({**dense(dtype=policy), "inbound_nodes": node("x")})))
+
+
 def test_a_function_among_the_arguments_is_unsafe(tmp_path: Path) -> None:
     call = [{"args": [{"class_name": "__lambda__", "config": {"code": "4wEAAAA="}}], "kwargs": {}}]
     with pytest.raises(UnsafeError):

@@ -200,10 +200,19 @@ def first_sample() -> Model:
     return net.done(net.emit("", ops.MatMul(), x, net.emit("", ops.Transpose((1, 0)), first)))
 
 
+def resampled() -> Model:
+    """Bilinear resampling of images of any size: by whole factors, and to a known size."""
+    net = Net("resampled")
+    x = net.b.input("x", DType.FLOAT32, (Sym("N"), Sym("H"), Sym("W"), 2))
+    sizes, last = (Sym("H") * 2, Sym("W") * 3), Layout.CHANNELS_LAST
+    whole = net.emit("whole", ops.Resize(sizes, None, "linear", "half_pixel", layout=last), x)
+    return net.done(whole, net.emit("known", ops.Resize((4, 5), None, "linear", "half_pixel", layout=last), x))
+
+
 NETS: dict[str, Callable[[], Model]] = {
     "residual": residual, "branches": branches, "scaled": scaled, "large": large, "tied": tied, "frozen": frozen,
     "several": several, "bare": bare, "positions": positions, "whole_numbers": whole_numbers,
-    "first_sample": first_sample, "float16": half(DType.FLOAT16),
+    "first_sample": first_sample, "resampled": resampled, "float16": half(DType.FLOAT16),
     "bfloat16": half(DType.BFLOAT16),
     "float64": half(DType.FLOAT64),
 }  # fmt: skip
