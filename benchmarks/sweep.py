@@ -3,8 +3,8 @@
     python benchmarks/sweep.py [--only NAME]... [--source S] [--batch B] [--target T] [--output docs/sweep.md]
 
 The weights of the torchvision models are random and none is left constant: gammas of one, zero heads and layer scales
-of 1e-6 would hide faults. Their running statistics are those of the random network on noise, so that the signal survives
-all layers. The Keras applications are as `weights=None` makes them.
+of 1e-6 would hide faults. Their running statistics are those of the random network on noise, so that the signal
+survives all layers. The Keras applications are as `weights=None` makes them.
 """
 
 from __future__ import annotations

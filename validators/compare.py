@@ -107,8 +107,9 @@ def compare_float(reference: np.ndarray, samples: Sequence[np.ndarray], target: 
     )
     if not usable.any():
         return Comparison({}, 0.0, 0.0, 0.0, (), math.nan, math.nan, mask=mask, mask_explained=explained, finite=False)
-    errors = np.stack([np.where(usable, x - r, 0.0) for x in s]) if s else np.zeros((1, *r.shape))
-    e = np.where(usable, t - r, 0.0)
+    with np.errstate(invalid="ignore"):  # inf - inf, which `usable` leaves out
+        errors = np.stack([np.where(usable, x - r, 0.0) for x in s]) if s else np.zeros((1, *r.shape))
+        e = np.where(usable, t - r, 0.0)
     clean = np.where(usable, r, 0.0)
     count = int(usable.sum())
     scale, spread = _rms(clean, count), _rms(errors, count * len(errors))
