@@ -158,7 +158,8 @@ class _Reading:
             perm = tuple(int(axis) for axis in stored)
             self.graph.perms[name] = perm
             source = source.permuted([perm.index(axis) for axis in range(len(perm))])
-        role = notes.get("isomorph.role", "weight")
+        number = not source.shape and self.proto.producer_name != "isomorph"  # exporters leave literals as initializers
+        role = notes.get("isomorph.role", "constant" if number else "weight")
         if role not in ("weight", "buffer", "constant"):
             role = "weight"
         trainable = role == "weight" and notes.get("isomorph.trainable") != "false"

@@ -299,3 +299,10 @@ def test_names_of_nested_calls_stay_apart(tmp_path: Path) -> None:
     model = reader.read(path)
     assert kinds(model) == ["Relu", "Neg", "Exp"]
     check_same(path, model, x=rows(3, 4))
+
+
+def test_a_number_of_a_foreign_file_is_a_literal(tmp_path: Path) -> None:
+    """Exporters leave the 3 of `x / 3` as an initializer without axes; as a weight Keras would hold it in a layer."""
+    text = "g (float[N, 4] x) => (float[N, 4] y) <float c = {3}, float[1] w = {2}> { a = Div(x, c) y = Mul(a, w) }"
+    model = read(text, tmp_path)
+    assert {name: value.role for name, value in model.parameters().items()} == {"c": "constant", "w": "weight"}
