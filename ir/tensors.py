@@ -99,10 +99,11 @@ class ArrayTensor(TensorSource):
 class MappedTensor(TensorSource):
     """A slice of a file: `offset` bytes in, little-endian, with optional element strides (C order without).
 
-    The file is mapped when the tensor is first read, never before; the slice is checked against the file's size then.
+    The file is mapped when the tensor is read, never before; the slice is checked against the file's size then. A file
+    that was replaced or changed since the tensor was made is refused: its bytes are not the model's.
     """
 
-    __slots__ = ("_strides", "offset", "path")
+    __slots__ = ("_stamp", "_strides", "offset", "path")
 
     def __init__(
         self, path: Path, offset: int, dtype: DType, shape: Sequence[int], strides: Sequence[int] | None = None
@@ -110,6 +111,7 @@ class MappedTensor(TensorSource):
         super().__init__(dtype, shape)
         self.path = path
         self.offset = offset
+        self._stamp = _stamp(path)
         self._strides = None if strides is None else tuple(strides)
 
     def _fetch(self) -> Array:
@@ -119,6 +121,12 @@ class MappedTensor(TensorSource):
         if self._strides is not None:
             extent = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self._strides, strict=True))
         end = self.offset + extent * self.dtype.itemsize
+        if _stamp(self.path) != self._stamp:
+            raise MalformedError(
+                "the file of the weights has changed since the model was read",
+                at=str(self.path),
+                advice="load the model again",
+            )
         available = self.path.stat().st_size
         if self.offset < 0 or end > available or any(stride < 0 for stride in self._strides or ()):
             raise MalformedError(
@@ -130,6 +138,15 @@ class MappedTensor(TensorSource):
             return typed.reshape(self.shape)
         steps = tuple(stride * self.dtype.itemsize for stride in self._strides)
         return np.lib.stride_tricks.as_strided(typed, self.shape, steps, writeable=False)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells one state of a file from another: inode, size and time of change; None if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class DerivedTensor(TensorSource):
