@@ -86,9 +86,10 @@ getattr(keras.applications, sys.argv[1])(weights=None).save(sys.argv[2])
 """
 HEADER = """# The sweep
 
-Every line is one conversion, judged: `python benchmarks/sweep.py --output docs/sweep.md`. Weights are random, none is
-constant; Keras models give logits. *Transposes* are those of the written model; parameters are permuted for free.
-*Seconds* are those of reading, preparing and writing, in one thread; *judged in* are those of the verdict.
+Every line is one conversion, judged: `python benchmarks/sweep.py --output docs/sweep.md`. The torchvision models have
+random weights of which none is constant, and calibrated statistics; the Keras applications are as `weights=None` makes
+them. *Transposes* are those of the written model; parameters are permuted for free. *Seconds* are those of reading,
+preparing and writing (of a capture with torch.export's); *judged in* are those of the verdict.
 
 """
 HEADING = """| model | from | batch | to | verdict | nodes | transposes | seconds | judged in | |

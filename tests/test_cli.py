@@ -46,9 +46,16 @@ def environment() -> dict[str, str]:
 
 
 def start(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """The command in a process of its own, with Ctrl-C in force (a job in the background inherits it ignored)."""
     command = [sys.executable, "-P", "-m", "isomorph", *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env={**environment(), **settings})
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env={**environment(), **settings}
+        )
+    finally:
+        signal.signal(signal.SIGINT, kept)
 
 
 def in_terminal(folder: Path, *arguments: str, **settings: str) -> str:
