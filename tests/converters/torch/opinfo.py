@@ -24,7 +24,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -404,7 +404,7 @@ def main() -> None:
         total.update({"wrong": len(result.wrong), "crashed": len(result.crashed)})
     print(f"{len({each.op for each in results})} ops:", ", ".join(f"{count} {name}" for name, count in total.items()))
     if given.json:
-        given.json.write_text(json.dumps([asdict(each) for each in results], indent=1) + "\n")
+        given.json.write_text(json.dumps([vars(each) for each in results], indent=1) + "\n")
 
 
 def _supervised(jobs: Sequence[tuple[str, str]], limit: int | None) -> Iterator[Result]:
@@ -433,7 +433,7 @@ def _work(limit: int | None) -> None:
     known = entries()
     for line in sys.stdin.read().splitlines():
         name, dtype = line.rsplit(" ", 1)
-        print(json.dumps(asdict(run(known[name], dtype, limit))), flush=True)
+        print(json.dumps(vars(run(known[name], dtype, limit))), flush=True)
 
 
 if __name__ == "__main__":
