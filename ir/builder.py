@@ -117,7 +117,7 @@ class Builder:
             raise GraphError(f"{op.name} is emitted outside of `with builder.at(scope, origin)`")
         types = op.infer(*(None if value is None else value.type for value in operands))
         base = _snake(op.name)
-        chosen = list(names) if names is not None else [self._default_name(base) for _ in types]
+        chosen = list(names) if names is not None else [self._default_name(op) for _ in types]
         if len(chosen) != len(types):
             raise GraphError(f"{op.name} has {len(types)} outputs and was given {len(chosen)} names")
         outputs = tuple(Value(self.unique(name), kind) for name, kind in zip(chosen, types, strict=True))
@@ -131,7 +131,9 @@ class Builder:
         self.graph.nodes.append(node)
         return outputs
 
-    def _default_name(self, base: str) -> str:
+    def _default_name(self, op: Op) -> str:
+        """What an output is called by default, before it is made unique."""
+        base = _snake(op.name)
         name, count = base, 0
         while name in self._reserved:
             count += 1

@@ -13,6 +13,7 @@ from isomorph.errors import DTypeError, GraphError, ShapeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Graph, Model, Node, Value
 from isomorph.ir.op import Op
+from isomorph.ir.ops.shape import BindDim
 from isomorph.ir.shapes import Dim, Sym, format_shape, substitute
 
 __all__ = ["Observer", "bind", "bind_dims", "evaluate", "evaluate_op"]
@@ -40,6 +41,8 @@ def evaluate(
     kept = set(graph.outputs.values())
     for node in graph.nodes:
         operands = [None if value is None else values[value] for value in node.inputs]
+        if isinstance(node.op, BindDim) and operands[0] is not None:
+            sizes.update(dict.fromkeys(node.op.defines(), int(operands[0])))
         results = evaluate_op(bind(node.op, sizes, precision), *operands)
         for value, array in zip(node.outputs, results, strict=True):
             _check_shape(node, value, array, sizes)
@@ -62,11 +65,16 @@ def evaluate_op(op: Op, *operands: Array | None) -> tuple[Array, ...]:
 
 
 def bind(op: OpT, sizes: Mapping[str, int], precision: DType | None = None) -> OpT:
-    """The op with symbolic attributes replaced by numbers, and floating-point element types by `precision`."""
+    """The op with symbolic attributes replaced by numbers, and floating-point element types by `precision`.
+
+    A size that the op itself defines stays symbolic.
+    """
     changed = {}
+    own = op.defines()
     for field in fields(op):  # type: ignore[arg-type]
         before = getattr(op, field.name)
-        after = _bound(before, sizes, precision)
+        decided = isinstance(before, Sym) and before.names() <= own
+        after = before if decided else _bound(before, sizes, precision)
         if after is not before:
             changed[field.name] = after
     return replace(op, **changed) if changed else op  # type: ignore[type-var]

@@ -82,6 +82,10 @@ class Op:
     def name(self) -> str:
         return type(self).__name__
 
+    def defines(self) -> frozenset[str]:
+        """Names of the dimensions whose size this op decides from data: their first appearance in the graph is here."""
+        return frozenset()
+
     def attributes(self) -> dict[str, Any]:
         """The attributes by name, in the order of declaration."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]

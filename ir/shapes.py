@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, Union
+from typing import Any, TypeAlias, Union
 
 from isomorph.errors import ShapeError
 
 __all__ = [
     "Dim", "DimRange", "Shape", "Sym", "as_dim", "ceil_div", "dim_max", "dim_min", "elements", "format_shape",
-    "parse_dim", "provably_different", "substitute",
+    "names_in", "parse_dim", "provably_different", "substitute",
 ]  # fmt: skip
 
 Dim: TypeAlias = Union[int, "Sym"]
@@ -382,3 +382,12 @@ def as_dim(value: object) -> Dim:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ShapeError(f"not a dimension: {value!r}")
     return value.__index__()  # type: ignore[no-any-return]
+
+
+def names_in(values: Iterable[Any]) -> Iterator[str]:
+    """Names of the dimensions in shapes, attributes and nested tuples of them, with repetitions."""
+    for value in values:
+        if isinstance(value, Sym):
+            yield from value.names()
+        elif isinstance(value, tuple):
+            yield from names_in(value)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
-
 from isomorph.errors import GraphError
 from isomorph.ir.graph import Graph, Model, Node, Value
 from isomorph.ir.op import OPS, Op, TensorType
 from isomorph.ir.origin import Origin, Scope
-from isomorph.ir.shapes import Sym
+from isomorph.ir.shapes import Sym, names_in
 
 __all__ = ["verify"]
 
@@ -124,9 +121,9 @@ def _check_names(graph: Graph) -> None:
 
 
 def _check_dims(model: Model) -> None:
-    known = set(model.dims) | set(_symbols(value.shape for value in model.graph.inputs))
+    known = set(model.dims) | set(names_in(value.shape for value in model.graph.inputs))
     for node in model.graph.nodes:
-        used = set(_symbols(value.shape for value in node.outputs)) | set(_symbols(node.op.attributes().values()))
+        used = {*names_in(value.shape for value in node.outputs), *names_in(node.op.attributes().values())}
         if not used <= known:
             names = ", ".join(sorted(used - known))
             raise GraphError(
@@ -134,12 +131,3 @@ def _check_dims(model: Model) -> None:
                 at=node.describe(),
                 because="it is in no input's shape and not declared in the model's dims",
             )
-
-
-def _symbols(values: Iterable[Any]) -> Iterator[str]:
-    """Names of the dimensions in nested tuples of attributes or shapes."""
-    for value in values:
-        if isinstance(value, Sym):
-            yield from value.names()
-        elif isinstance(value, tuple):
-            yield from _symbols(value)

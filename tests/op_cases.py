@@ -386,6 +386,7 @@ def _shape() -> list[OpCase]:
         _case("depth_to_space_crd_last", ops.DepthToSpace(2, "CRD", LAST), blocks_last),
         _case("space_to_depth", ops.SpaceToDepth(2), grown),
         _case("space_to_depth_last", ops.SpaceToDepth(2, LAST), grown_last),
+        _case("bind_dim", ops.BindDim(3), Data((), I64, 3, 4)),
         _case("dims", ops.Dims((3, 4))),
         _case("dims_scalar", ops.Dims((3,), scalar=True)),
         _case("constant_of_shape", ops.ConstantOfShape((2, 3), 1.5, F32)),

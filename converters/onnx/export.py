@@ -37,14 +37,24 @@ class Export:
         self.stored_perms = _stored_perms(model)
         self._taken |= set(self.names.values())
         self._where: dict[str, tuple[Value, int, int, int]] = {}
+        self._bound: dict[str, Value] = {}
+        self._locate(model.graph.inputs)
+
+    def _locate(self, values: Iterable[Value]) -> None:
+        """Note where the sizes of named dimensions can be read: `factor * name + offset` is the size of an axis."""
         lines = [
             (*dim.line, value, axis)
-            for value in model.graph.inputs
+            for value in values
             for axis, dim in enumerate(value.shape)
             if isinstance(dim, Sym) and dim.line is not None
         ]
         for name, factor, offset, value, axis in sorted(lines, key=lambda line: line[1:3] != (1, 0)):
             self._where.setdefault(name, (value, axis, factor, offset))
+
+    def bind(self, dim: Dim, value: Value) -> None:
+        """From here on the named dimension has the value of this tensor of shape (1,)."""
+        if isinstance(dim, Sym) and dim.name is not None:
+            self._bound[dim.name] = value
 
     def name(self, value: Value | str | None) -> str:
         """The name of a value in the file; "" for an absent operand."""
@@ -53,7 +63,9 @@ class Export:
         return value if isinstance(value, str) else self.names.get(value, value.name)
 
     def begin(self, node: Node) -> None:
-        """From here on, nodes belong to this IR node."""
+        """From here on, nodes belong to this IR node; the sizes that the one before it decided are known."""
+        if self._node is not None and self._node.op.defines():
+            self._locate(self._node.outputs)
         self._node = node
 
     def fresh(self, hint: str) -> str:
@@ -154,10 +166,12 @@ class Export:
 
     def _atom(self, atom: Atom) -> str:
         if atom.op == "dim":
+            if atom.name in self._bound:
+                return self.name(self._bound[atom.name])
             if atom.name not in self._where:
                 assert self._node is not None
                 item = Unsupported(
-                    self._node.op.name, f"the size {atom.name} is no axis of an input", self._node.describe()
+                    self._node.op.name, f"nothing in the graph has the size {atom.name}", self._node.describe()
                 )
                 raise UnsupportedError("write this model to onnx", [item])
             return self._dimension(*self._where[atom.name])

@@ -300,6 +300,13 @@ def write_space_to_depth(export: Export, node: Node) -> None:
     export.replace("SpaceToDepth", node, blocksize=node.op.blocksize)
 
 
+@rules.exports(ops.BindDim)
+def write_bind_dim(out: Export, node: Node) -> None:
+    assert isinstance(node.op, ops.BindDim)
+    out.replace("Unsqueeze", node, inputs=[*node.inputs, out.ints([0], "axes")])
+    out.bind(node.op.dim, node.output)
+
+
 @rules.exports(ops.Dims)
 def write_dims(export: Export, node: Node) -> None:
     assert isinstance(node.op, ops.Dims)

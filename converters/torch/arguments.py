@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from isomorph.converters.torch.program import Opaque, ProgramNode, Ref, read_scope
+from isomorph.converters.torch.program import Computed, Opaque, ProgramNode, Ref, read_scope
 from isomorph.converters.torch.symbols import Inexpressible, Symbols
 from isomorph.ir import DType
 
@@ -52,17 +52,25 @@ class GraphReader:
     def node(self, node: Json) -> ProgramNode:
         metadata = node["metadata"]
         outputs = self.outputs(node)
-        symbolic = bool(node["outputs"]) and not any(name for name in outputs)
+        number = self._number_made(node)
         name = node.get("name") or next((each for each in outputs if each), "node")
         return ProgramNode(
-            self.prefix + text_of(name) if not symbolic else text_of(name),
+            self.renamed(text_of(name if number is None else number["as_name"])),
             text_of(node["target"]).removeprefix("torch.ops."),
             {text_of(each["name"]): self.value(each["arg"]) for each in node["inputs"]},
-            outputs,
+            outputs if number is None else (),
             read_scope(module_stack(metadata.get("nn_module_stack", ""))),
             text_of(metadata.get("stack_trace", "")),
-            symbolic and all(only(each)[0].startswith("as_sym_") for each in node["outputs"]),
+            number is not None,
+            None if number is None else self.value(node["outputs"][0]),
         )
+
+    def _number_made(self, node: Json) -> Json | None:
+        """The symbolic number that a node returns, None where it returns anything else."""
+        if len(node["outputs"]) != 1:
+            return None
+        kind, value = only(node["outputs"][0])
+        return value if kind in ("as_sym_int", "as_sym_float", "as_sym_bool") and "as_name" in value else None
 
     def outputs(self, node: Json) -> tuple[str | None, ...]:
         names: list[str | None] = []
@@ -104,24 +112,29 @@ class GraphReader:
         known = self.graph["sym_int_values"][name]
         if "as_int" in known:
             return integer(known["as_int"])
+        expression = text_of(known["as_expr"]["expr_str"])
         try:
-            return self.symbols.dim(text_of(known["as_expr"]["expr_str"]))
-        except Inexpressible as reason:
-            return Opaque(f"{reason} is not expressed")
+            return self.symbols.dim(expression)
+        except Inexpressible:
+            return Computed(self.renamed(name), expression)
 
     def sym_ints(self, value: Json) -> Any:
         sizes = tuple(self.sym_int(each) for each in value)
         return next((size for size in sizes if isinstance(size, Opaque)), sizes)
 
     def sym_float(self, value: Json) -> Any:
-        return (
-            _number(value["as_float"])
-            if "as_float" in value
-            else Opaque("a number computed from sizes is not expressed")
-        )
+        return _number(value["as_float"]) if "as_float" in value else self._computed("sym_float_values", value)
 
     def sym_bool(self, value: Json) -> Any:
-        return value["as_bool"] if "as_bool" in value else Opaque("a condition on sizes is not expressed")
+        return bool(value["as_bool"]) if "as_bool" in value else self._computed("sym_bool_values", value)
+
+    def _computed(self, table: str, value: Json) -> Any:
+        name = text_of(value["as_name"])
+        if name in self.bound:
+            return self.bound[name]
+        known = self.graph[table].get(name, {})
+        expression = known.get("as_expr") if isinstance(known, dict) else None
+        return Computed(self.renamed(name), text_of(expression["expr_str"]) if expression else self.renamed(name))
 
     def dtype(self, value: Json) -> Any:
         return DTYPES.get(value) or Opaque(f"the element type with code {value} is not expressed")

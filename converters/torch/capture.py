@@ -15,7 +15,16 @@ import numpy as np
 import torch
 
 from isomorph.converters.torch.importer import import_program
-from isomorph.converters.torch.program import Opaque, Program, ProgramNode, Ref, output_names, range_of, read_scope
+from isomorph.converters.torch.program import (
+    Computed,
+    Opaque,
+    Program,
+    ProgramNode,
+    Ref,
+    output_names,
+    ranges_of,
+    read_scope,
+)
 from isomorph.converters.torch.symbols import Inexpressible, Symbols, name_symbols
 from isomorph.errors import Unsupported, UnsupportedError, UsageError
 from isomorph.ir import ArrayTensor, DerivedTensor, Dim, DType, Model, Parameter, Sym, TensorSource, TensorType
@@ -103,10 +112,9 @@ class _ProgramWalker:
             for spec in specs
             if spec.kind.name == "USER_INPUT" and isinstance(placeholders[spec.arg.name].meta.get("val"), torch.Tensor)
         ]
-        ranges = {
-            str(symbol): range_of(_bound(span.lower), _bound(span.upper))
-            for symbol, span in exported.range_constraints.items()
-        }
+        ranges = ranges_of(
+            (str(symbol), _bound(span.lower), _bound(span.upper)) for symbol, span in exported.range_constraints.items()
+        )
         raw = [(each, self._type(placeholders[each].meta["val"])) for each in users]
         declared = _declared(self.dynamic_shapes, [kind.shape if kind else () for _, kind in raw])
         names = name_symbols([(each, kind.shape) for each, kind in raw if kind], declared, ranges)
@@ -168,7 +176,7 @@ class _ProgramWalker:
     def _node(self, node: Any, prefix: str, bound: dict[str, Any]) -> ProgramNode:
         outputs = tuple(None if each is None else prefix + each for each in _output_names(node))
         values = node.meta.get("val")
-        symbolic = isinstance(values, torch.SymInt | torch.SymFloat | torch.SymBool | int | float | bool)
+        symbolic = isinstance(values, _NUMBERS)
         if isinstance(values, torch.Tensor):
             self._record(outputs[0], values)
         elif isinstance(values, list | tuple):
@@ -177,13 +185,14 @@ class _ProgramWalker:
         args = {name: self._value(value, prefix, bound) for name, value in _arguments(node).items()}
         stack = node.meta.get("nn_module_stack") or {}
         return ProgramNode(
-            node.name if symbolic else prefix + node.name,
+            prefix + node.name,
             _target(node.target),
             args,
             () if symbolic else outputs,
             read_scope({key: (path, _class_name(cls)) for key, (path, cls) in stack.items()}),
             node.meta.get("stack_trace") or "",
             symbolic,
+            self._number(node, prefix) if symbolic else None,
         )
 
     def _inline(self, module: Any, node: Any, prefix: str, bound: dict[str, Any]) -> None:
@@ -246,14 +255,17 @@ class _ProgramWalker:
     def _reference(self, node: Any, prefix: str, bound: Mapping[str, Any]) -> Any:
         if node.name in bound:
             return bound[node.name]
-        known = node.meta.get("val")
-        if isinstance(known, torch.SymInt):
-            return self._dim(known)
-        if isinstance(known, torch.SymFloat | torch.SymBool):
-            return Opaque("a number computed from sizes is not expressed")
+        return (
+            self._number(node, prefix) if isinstance(node.meta.get("val"), _NUMBERS) else Ref(prefix + _own_name(node))
+        )
+
+    def _number(self, node: Any, prefix: str) -> Any:
+        """The number that a node returns: an int, float or bool, a size, or one that is computed."""
+        known = node.meta["val"]
         if isinstance(known, bool | int | float):
             return known
-        return Ref(prefix + _own_name(node))
+        dim = self._dim(known) if isinstance(known, torch.SymInt) else None
+        return dim if isinstance(dim, int | Sym) else Computed(prefix + node.name, str(known.node.expr))
 
     def _outputs(self, graph: Any) -> list[tuple[str, Any]]:
         (results,) = next(node for node in graph.nodes if node.op == "output").args
@@ -273,6 +285,7 @@ class _ProgramWalker:
 
 
 _GETITEM = operator.getitem
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)
 _WRAPPERS = frozenset({"wrap_with_set_grad_enabled", "wrap_with_autocast"})
 
 

@@ -24,7 +24,9 @@ from isomorph.converters.torch import (
     special,
 )
 from isomorph.converters.torch.lowering import Lowering, Refusal
-from isomorph.converters.torch.program import Opaque, Program, ProgramNode, Ref, user_frame
+from isomorph.converters.torch.numbers import ITEMS
+from isomorph.converters.torch.numbers import RULES as NUMBER_RULES
+from isomorph.converters.torch.program import Computed, Opaque, Program, ProgramNode, Ref, user_frame
 from isomorph.converters.torch.rules import ImportRule, rules
 from isomorph.converters.torch.storage import (
     IDENTITIES,
@@ -37,7 +39,8 @@ from isomorph.converters.torch.storage import (
     write,
 )
 from isomorph.errors import GraphError, MalformedError, Unsupported, UnsupportedError
-from isomorph.ir import DType, Model, Origin, Scope, Sym, TensorType, Value, ops
+from isomorph.ir import DimRange, DType, Model, Origin, Scope, Sym, TensorType, Value, ops
+from isomorph.ir.shapes import names_in
 
 __all__ = ["FAMILIES", "import_program"]
 
@@ -77,20 +80,30 @@ class _Importer:
         self.cells: dict[str, Cell] = {}
         self.items: list[Unsupported] = list(program.refusals)
         self.taken: set[str] = set()
+        self.numbers: dict[str, Any] = {}
+        self.pending: dict[str, ProgramNode] = {}
+        self.own_dims: dict[str, DimRange] = {}
+        self._sizes: dict[str, Sym] = {}
+        self.depth = 0
 
     def run(self) -> Model:
         for name, kind in self.program.inputs:
             value = self.b.input(name, kind.dtype, kind.shape)
             self.b.claim(value, name)
             self.taken.add(name)
+            self.b.bound.update(names_in(line for line in kind.shape if isinstance(line, Sym) and line.line))
             self.cells[name] = Cell(value, root=f"input {name}")
         for node in self.program.nodes:
-            if not node.symbolic and base_name(node.target) not in _WITHOUT_EFFECT:
+            if node.symbolic:
+                self._declare(node)
+            elif base_name(node.target) not in _WITHOUT_EFFECT:
                 self._import(node)
         self._outputs()
         if self.items:
             raise UnsupportedError(f"import {self.program.name}", self.items)
-        return self.b.finish(dims=self.program.dims, source=self.program.source)
+        dims = {name: span for name, span in self.program.dims.items() if name in self.b.bound}
+        dims.update(self.own_dims)
+        return self.b.finish(dims=dims, source=self.program.source)
 
     def _import(self, node: ProgramNode) -> None:
         """Import one node; what cannot be expressed is noted, and its outputs are missing from then on."""
@@ -148,9 +161,9 @@ class _Importer:
 
     def _apply(self, node: ProgramNode, rule: ImportRule) -> list[Value | None]:
         """The values of the node's outputs, by its rule: named after them, checked against the recorded types."""
-        arguments = {name: self._argument(value) for name, value in node.args.items()}
         self.b.current = node.name
         self.b.recorded = [self.program.types.get(name or "") for name in node.outputs]
+        arguments = {name: self._argument(value) for name, value in node.args.items()}
         known, needed = _parameters(rule)
         if not known >= arguments.keys() or not needed <= arguments.keys():
             self._misfit(node, f"it was given {', '.join(arguments)}", None)
@@ -161,6 +174,8 @@ class _Importer:
                 error.at = error.at or self._where(node)
                 raise
             except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+                if _computed(tuple(node.args.values())):
+                    raise Refusal("an argument that is computed from data or sizes") from error
                 self._misfit(node, f"{type(error).__name__}: {error}", error)
         values: list[Value | None] = [result] if isinstance(result, Value) else list(result)
         if len(values) != len(node.outputs):
@@ -168,6 +183,7 @@ class _Importer:
         for name, value in zip(node.outputs, values, strict=True):
             if name is not None and value is not None:
                 self._settle(node, name, value)
+                self.b.bound.update(names_in(dim for dim in value.shape if isinstance(dim, Sym) and dim.line))
         return values
 
     def _misfit(self, node: ProgramNode, because: str, error: Exception | None) -> None:
@@ -203,9 +219,77 @@ class _Importer:
             return tuple(self._argument(item) for item in argument)
         if isinstance(argument, Opaque):
             raise Refusal(argument.reason)
-        if isinstance(argument, Sym) and not argument.names() <= self.program.dims.keys():
-            raise Refusal(f"it depends on {argument}, which the data decide")
+        if isinstance(argument, Computed):
+            return self._number(argument)
+        if isinstance(argument, Sym) and not argument.names() <= self.b.bound:
+            raise Refusal(f"it depends on the size {argument}, which is not known here")
         return argument
+
+    def _declare(self, node: ProgramNode) -> None:
+        """Note a node that returns a number. What is taken out of a tensor is read now, the rest when it is used."""
+        if base_name(node.target) not in ITEMS:
+            self.pending[node.name] = node
+            return
+        try:
+            value = self._argument(node.args["self"])
+        except (Refusal, _Missing) as refusal:
+            if str(refusal):
+                self._note(node, str(refusal))
+            return
+        self.b.current = node.name
+        with self._at(node):
+            scalar = self.b.reshape(value, ())
+            if not isinstance(node.result, Sym):
+                self.numbers[node.name] = _python_number(self.b, scalar)
+            elif node.result.name is not None and node.result.name not in self.b.bound:
+                self.b.bind(node.result, scalar)
+
+    def _number(self, given: Computed) -> Any:
+        """A number that is computed: a Sym for an integer, else a tensor of shape () that promotes nothing."""
+        node = self.pending.get(given.node)
+        if given.node not in self.numbers and node is not None:
+            saved = self.b.current, self.b.recorded
+            self.numbers[given.node] = self._calculate(node)
+            self.b.current, self.b.recorded = saved
+        if given.node not in self.numbers:
+            raise _Missing
+        number = self.numbers[given.node]
+        if isinstance(number, Value) and number.dtype is DType.INT64:
+            return self._size(given, number)
+        if isinstance(number, Value) and number.dtype is DType.FLOAT64 and self.b.recorded:
+            kinds = [kind.dtype for kind in self.b.recorded if kind is not None and kind.dtype.is_float]
+            with self.b.at(Scope(), Origin("torch", "sym_float", given.node)):
+                return self.b.cast(number, kinds[0] if kinds else DType.FLOAT32)
+        return number
+
+    def _calculate(self, node: ProgramNode) -> Any:
+        rule = NUMBER_RULES.get(node.target)
+        if rule is None:
+            raise Refusal(f"the number {node.name} is computed by `{node.target}`, which has no rule")
+        self.depth += 1
+        if self.depth > _DEEPEST_NUMBER:
+            raise MalformedError(f"the number {node.name} is computed from a chain of {_DEEPEST_NUMBER} others")
+        try:
+            self.b.recorded = []
+            operands = [self._argument(value) for value in node.args.values()]
+            self.b.current = node.name
+            with self._at(node):
+                return rule(self.b, *operands)
+        finally:
+            self.depth -= 1
+
+    def _size(self, given: Computed, number: Value) -> Sym:
+        """A named dimension for an integer that no expression over sizes can say; equal expressions are one."""
+        if given.expression not in self._sizes:
+            count, name = 0, "d0"
+            while name in self.program.dims or name in self.own_dims:
+                count += 1
+                name = f"d{count}"
+            self.own_dims[name] = DimRange(0)
+            self._sizes[given.expression] = Sym(name)
+            with self.b.at(Scope(), Origin("torch", "sym_int", given.node)):
+                self.b.bind(Sym(name), number)
+        return self._sizes[given.expression]
 
     def _read(self, name: str) -> Value:
         cell = self.cells.get(name)
@@ -237,8 +321,9 @@ class _Importer:
             try:
                 value = self._argument(given)
             except (Refusal, _Missing) as refusal:
-                if str(refusal):
-                    self.items.append(Unsupported("output", str(refusal), name))
+                if str(refusal) or not self.items:
+                    reason = str(refusal) or "the rule of its operation does not compute it"
+                    self.items.append(Unsupported("output", reason, name))
                 continue
             if not isinstance(value, Value):
                 origin = Origin("torch", "output", name)
@@ -273,6 +358,21 @@ class _Importer:
 
 class _Missing(Exception):
     pass
+
+
+_DEEPEST_NUMBER = 200
+
+
+def _computed(argument: Any) -> bool:
+    """Whether an argument is or holds a computed number."""
+    return isinstance(argument, Computed) or (isinstance(argument, tuple) and any(map(_computed, argument)))
+
+
+def _python_number(b: Lowering, value: Value) -> Value:
+    """The element of a tensor in the type that Python has for it."""
+    if value.dtype is DType.BOOL:
+        return value
+    return b.cast(value, DType.FLOAT64 if value.dtype.is_float else DType.INT64)
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from isomorph.converters.torch.promotion import Number, Operand, result_type
-from isomorph.ir import Builder, Dim, DType, Op, Parameter, Region, Shape, Sym, TensorType, Value, ops
+from isomorph.ir import Builder, Dim, DType, Op, Parameter, Shape, Sym, TensorType, Value, ops
 from isomorph.ir.op import normalize_axis
 from isomorph.ir.shapes import elements
 
@@ -22,7 +22,8 @@ class Lowering(Builder):
     """Builds the graph of one program. `current` is the name of the program node that is being lowered.
 
     `reserved` names belong to tensors of the program: what a rule emits on the way is called `<current>.<op>`.
-    `recorded` has the types that torch recorded for the outputs of the current node, where known.
+    `recorded` has the types that torch recorded for the outputs of the current node, where known. `bound` has the
+    named dimensions whose sizes are known so far: those of the inputs, and those that the data decided.
     """
 
     def __init__(self, name: str, reserved: Collection[str]) -> None:
@@ -30,6 +31,7 @@ class Lowering(Builder):
         self.reserve(reserved)
         self._numbers: dict[tuple[DType, str], Value] = {}
         self._reshaped: dict[tuple[Parameter, Shape], Parameter] = {}
+        self.bound: set[str] = set()
         self.current = ""
         self.recorded: list[TensorType | None] = []
 
@@ -44,18 +46,13 @@ class Lowering(Builder):
         if value.producer is not None and value.producer.outputs[0] is value:
             value.producer.name = name
 
-    def emit_many(
-        self,
-        op: Op,
-        *operands: Value | None,
-        names: Sequence[str] | None = None,
-        regions: Sequence[Region] = (),
-        node_name: str | None = None,
-    ) -> tuple[Value, ...]:
-        if names is None:
-            count = len(op.sizes) if isinstance(op, ops.Split) else 2 if isinstance(op, ops.TopK) else 1
-            names = [f"{self.current}.{op.name}"] * count
-        return super().emit_many(op, *operands, names=names, regions=regions, node_name=node_name)
+    def _default_name(self, op: Op) -> str:
+        return f"{self.current}.{op.name}"
+
+    def bind(self, dim: Sym, value: Value) -> None:
+        """Let a named dimension have the value of an integer of shape () from here on."""
+        self.emit(ops.BindDim(dim), self.cast(value, DType.INT64))
+        self.bound |= dim.names()
 
     def refusal(self, reason: str) -> Refusal:
         """The error to raise where the current node cannot be expressed."""

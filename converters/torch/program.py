@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,10 @@ from typing import Any
 from isomorph.errors import Unsupported
 from isomorph.ir import DimRange, Parameter, Scope, ScopeEntry, TensorType
 
-__all__ = ["Opaque", "Program", "ProgramNode", "Ref", "output_names", "range_of", "read_scope", "user_frame"]
+__all__ = [
+    "Computed", "Opaque", "Program", "ProgramNode", "Ref", "output_names", "range_of", "ranges_of", "read_scope",
+    "user_frame",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,18 @@ class Ref:
     """A tensor of the program, by its name."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A number that the program computes from data, or from sizes in a way that no `Dim` can hold.
+
+    node        name of the node that computes it
+    expression  torch's own text of it: equal for equal numbers
+    """
+
+    node: str
+    expression: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +55,10 @@ class ProgramNode:
     name      as in the FX graph
     target    "aten.conv2d.default", "_operator.mul" …
     args      by the names of the operator's schema; arguments left at their defaults are absent. Values are Ref, None,
-              bool, int, float, Sym, str, DType, Opaque, and tuples of these
+              bool, int, float, Sym, str, DType, Computed, Opaque, and tuples of these
     outputs   names of the tensors that it returns, lists of tensors unrolled; None where one is not returned
-    symbolic  whether it returns sizes and no tensors: its value is known already, in the arguments that use it
+    symbolic  whether it returns one number and no tensors
+    result    that number: known already (an int, a Sym of sizes) or `Computed`
     scope     the module that called it
     trace     the recorded stack trace, innermost frame last
     """
@@ -54,6 +70,7 @@ class ProgramNode:
     scope: Scope
     trace: str = ""
     symbolic: bool = False
+    result: Any = None
 
 
 @dataclass(slots=True)
@@ -121,6 +138,21 @@ def user_frame(trace: str) -> tuple[str, int, str]:
 def range_of(low: int | None, high: int | None) -> DimRange:
     """The range of a dimension as torch records it. A size of 0 is left out; a bound beyond 2^62 is none."""
     return DimRange(max(1, low or 0), None if high is None or high >= 1 << 62 else high)
+
+
+_BY_DATA = re.compile(r"u\d+")
+_NUMBER = re.compile(r"zu?f\d+")
+
+
+def ranges_of(bounds: Iterable[tuple[str, int | None, int | None]]) -> dict[str, DimRange]:
+    """Ranges by symbol, from (symbol, lowest, highest). Sizes that the data decide (`u0`) may be 0; floats are none."""
+    ranges = {}
+    for symbol, low, high in bounds:
+        if _BY_DATA.fullmatch(symbol):
+            ranges[symbol] = DimRange(max(0, low or 0), range_of(low, high).max)
+        elif not _NUMBER.fullmatch(symbol):
+            ranges[symbol] = range_of(low, high)
+    return ranges
 
 
 def output_names(spec: str | None, count: int) -> list[str]:

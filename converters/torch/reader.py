@@ -17,7 +17,7 @@ from isomorph.converters.torch.program import (
     Program,
     ProgramNode,
     output_names,
-    range_of,
+    ranges_of,
     read_scope,
 )
 from isomorph.converters.torch.symbols import Inexpressible, Symbols, name_symbols, unify
@@ -102,10 +102,9 @@ class _ProgramReader:
         return parse_json(self.archive.read(member, limit=_MODEL_LIMIT), member)
 
     def read(self) -> Program:
-        ranges = {
-            symbol: range_of(span["min_val"], span["max_val"])
-            for symbol, span in self.document["range_constraints"].items()
-        }
+        ranges = ranges_of(
+            (symbol, span["min_val"], span["max_val"]) for symbol, span in self.document["range_constraints"].items()
+        )
         specs = [only(spec) for spec in self.module["signature"]["input_specs"]]
         users = [
             spec["arg"]["as_tensor"]["name"]

@@ -88,15 +88,15 @@ class _Parser:
         self.take("(")
         if name in ("Symbol", "Integer"):
             return self._leaf(name)
+        function = _FUNCTIONS.get(name)
+        if function is None:
+            raise Inexpressible(f"the function {name} in a size")
         arguments = []
         while self.tokens[self.at] != ")":
             arguments.append(self.expression(depth + 1))
             if self.tokens[self.at] == ",":
                 self.take()
         self.take(")")
-        function = _FUNCTIONS.get(name)
-        if function is None:
-            raise Inexpressible(f"the function {name} in a size")
         try:
             return _bounded(function(arguments), self.text)
         except (ValueError, TypeError, IndexError) as error:

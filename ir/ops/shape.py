@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "Concat", "ConstantOfShape", "DepthToSpace", "Dims", "Expand", "Flatten", "Pad", "Range", "Reshape", "Slice",
-    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    "BindDim", "Concat", "ConstantOfShape", "DepthToSpace", "Dims", "Expand", "Flatten", "Pad", "Range", "Reshape",
+    "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 ]  # fmt: skip
 
 
@@ -457,6 +457,28 @@ class Dims(Op):
 
     def evaluate(self) -> Array:  # type: ignore[override]
         return np.array(_static(self.dims), np.int64).reshape(() if self.scalar else -1)
+
+
+@dataclass(frozen=True, slots=True)
+class BindDim(Op):
+    """y = [x]: names a number that the graph computes. From here on the named dimension `dim` has the value of x.
+
+    x is an int64 of shape (), y of shape (1,), which is what `Dims` gives for `dim` from here on. That the value is not
+    negative is for the source to guarantee.
+    """
+
+    dim: Dim
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
+        self.require(isinstance(self.dim, int) or self.dim.name is not None, f"{self.dim} is no named dimension")
+        self.require(x.rank == 0 and x.dtype is DType.INT64, f"an int64 scalar is needed, not {x}")
+        return (TensorType(DType.INT64, (1,)),)
+
+    def defines(self) -> frozenset[str]:
+        return self.dim.names() if isinstance(self.dim, Sym) else frozenset()
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return np.reshape(x, 1)
 
 
 @dataclass(frozen=True, slots=True)

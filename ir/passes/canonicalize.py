@@ -26,6 +26,7 @@ from isomorph.ir.op import Op
 from isomorph.ir.ops.elementwise import Add, Cast, Identity
 from isomorph.ir.ops.linear import Linear, MatMul
 from isomorph.ir.ops.shape import Reshape, Transpose
+from isomorph.ir.shapes import names_in
 
 __all__ = ["canonicalize", "prune"]
 
@@ -56,11 +57,18 @@ def prune(model: Model) -> Model:
     """The model without nodes and parameters that no output needs."""
     graph = model.graph
     needed = set(graph.outputs.values())
+    sizes: set[str] = set()
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if node.op.has_side_state or any(value in needed for value in node.outputs):
+        if (
+            node.op.has_side_state
+            or any(value in needed for value in node.outputs)
+            or not sizes.isdisjoint(node.op.defines())
+        ):
             kept.append(node)
             needed.update(node.operands())
+            sizes.update(names_in(node.op.attributes().values()))
+            sizes.update(names_in(value.shape for value in node.outputs))
     kept.reverse()
     parameters = [value for value in graph.parameters if value in needed]
     pruned = Graph(graph.name, graph.inputs, graph.outputs, kept, parameters)

@@ -73,7 +73,7 @@ def _folded(graph: Graph, budget: int, roles: Collection[str]) -> dict[Node, tup
 
 def _may_fold(node: Node, budget: int) -> bool:
     op = node.op
-    if not op.can_evaluate() or op.has_side_state or node.regions or _is_symbolic(op):
+    if not op.can_evaluate() or op.has_side_state or node.regions or op.defines() or _is_symbolic(op):
         return False
     for value in node.outputs:
         size = value.type.size
