@@ -42,7 +42,7 @@ from isomorph.errors import GraphError, MalformedError, Unsupported, Unsupported
 from isomorph.ir import DimRange, DType, Model, Origin, Scope, Sym, TensorType, Value, ops
 from isomorph.ir.shapes import names_in
 
-__all__ = ["FAMILIES", "import_program"]
+__all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
     activation, attention, conv, create, distance, elementwise, index, linear, norm, pool, reduce, resize, shape,
@@ -67,10 +67,15 @@ def import_program(program: Program) -> Model:
     Raises UnsupportedError that lists every operation without a rule and everything that a rule refused, each with the
     user's module and line; MalformedError where arguments do not fit an operation's schema.
     """
-    return _Importer(program).run()
+    return Importer(program).run()
 
 
-class _Importer:
+class Importer:
+    """Imports a program, whole (`run`), or node by node where the next node depends on the types of the last ones:
+
+        importer.begin(); importer.step(node); importer.value(name).shape …; importer.finish()
+    """
+
     def __init__(self, program: Program) -> None:
         self.program = program
         reserved = {name for node in program.nodes for name in node.outputs if name} | {
@@ -87,17 +92,36 @@ class _Importer:
         self.depth = 0
 
     def run(self) -> Model:
+        self.begin()
+        for node in self.program.nodes:
+            self.step(node)
+        return self.finish()
+
+    def begin(self) -> None:
+        """Declare the inputs."""
         for name, kind in self.program.inputs:
             value = self.b.input(name, kind.dtype, kind.shape)
             self.b.claim(value, name)
             self.taken.add(name)
             self.b.bound.update(names_in(line for line in kind.shape if isinstance(line, Sym) and line.line))
             self.cells[name] = Cell(value, root=f"input {name}")
-        for node in self.program.nodes:
-            if node.symbolic:
-                self._declare(node)
-            elif base_name(node.target) not in _WITHOUT_EFFECT:
-                self._import(node)
+
+    def step(self, node: ProgramNode) -> None:
+        """Import the next node."""
+        if node.symbolic:
+            self._declare(node)
+        elif base_name(node.target) not in _WITHOUT_EFFECT:
+            self._import(node)
+
+    def value(self, name: str) -> Value | None:
+        """What a tensor of the program is now; None if an operation that it depends on cannot be expressed."""
+        try:
+            return self._read(name)
+        except (Refusal, _Missing):
+            return None
+
+    def finish(self) -> Model:
+        """The model, after the last node. Raises UnsupportedError with everything that could not be expressed."""
         self._outputs()
         if self.items:
             raise UnsupportedError(f"import {self.program.name}", self.items)
