@@ -10,17 +10,23 @@ from typing import Any
 from isomorph.converters.torch import (
     activation,
     attention,
+    classification,
     conv,
     create,
+    diagonal,
     distance,
     elementwise,
     index,
     linear,
+    loss,
     norm,
     pool,
     reduce,
     resize,
+    scatter,
+    search,
     shape,
+    sort,
     special,
 )
 from isomorph.converters.torch.lowering import Lowering, Refusal
@@ -45,8 +51,8 @@ from isomorph.ir.shapes import names_in
 __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
-    activation, attention, conv, create, distance, elementwise, index, linear, norm, pool, reduce, resize, shape,
-    special,
+    activation, attention, classification, conv, create, diagonal, distance, elementwise, index, linear, loss, norm, pool,
+    reduce, resize, scatter, search, shape, sort, special,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 
