@@ -66,9 +66,20 @@ def validate(
     return report
 
 
-def judge(source: Runner, target: Runner, *, data: Mapping[str, np.ndarray] | None = None, seed: int = 0) -> Report:
-    """Judge two runners of the caller's own, in this process. No localization."""
-    return _Trial(None, None, source, target, lambda step: None).run(data, seed, None)
+def judge(
+    source: Runner,
+    target: Runner,
+    *,
+    data: Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
+    written: Subject | None = None,
+) -> Report:
+    """Judge two runners of the caller's own, in this process.
+
+    `written` is the file that `target` runs: with it the pairing that the writer recorded is used, intermediate values
+    are called as witnesses, and a culprit is looked for, as `validate` does.
+    """
+    return _Trial(None, written, source, target, lambda step: None).run(data, seed, None)
 
 
 @dataclass(slots=True)
@@ -229,9 +240,9 @@ class _Trial:
 
     def _call_witnesses(self, report: Report, runs: Sequence[_Run]) -> None:
         """An output that is within its budget but proves nothing may be proven by the values before it (witness.py)."""
-        source, target = self.subjects
+        target = self.subjects[1]
         mute = [i for i, output in enumerate(report.outputs) if output.mute]
-        if not mute or source is None or target is None or self.no_double is not None or not runs:
+        if not mute or target is None or self.no_double is not None or not runs:
             return
         self.say("calling intermediate values as witnesses")
         run = next((run for run in runs if run.case.batch > 1), runs[0])
@@ -251,9 +262,9 @@ class _Trial:
                 self.notes.append(f"output `{output.source}` has no witness: {testimony}")
 
     def _find_culprit(self, report: Report, runs: Sequence[_Run]) -> Localization | None:
-        source, target = self.subjects
+        target = self.subjects[1]
         guilty = next((output for output in report.outputs if output.verdict is Verdict.DIFFERENT), None)
-        if source is None or target is None or guilty is None or guilty.worst is None or self.no_double is not None:
+        if target is None or guilty is None or guilty.worst is None or self.no_double is not None:
             return None
         self.say("looking for the culprit")
         run = next(run for run in runs if run.case.describe() == guilty.worst.case)

@@ -1,0 +1,1 @@
+"""What the sweeps convert: one file for each collection, with a list `ENTRIES`."""

@@ -1,0 +1,106 @@
+"""All model builders of torchvision: random weights, small images (the architecture is what is tested)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torchvision import models
+
+from models.entry import Entry, Example, batched, calibrate
+
+__all__ = ["ENTRIES"]
+
+SMALL, MEDIUM = 64, 128
+"""Sizes of images; MEDIUM for what cannot be smaller."""
+SIZES = {
+    "inception_v3": MEDIUM,
+    "quantized_inception_v3": MEDIUM,
+    "googlenet": MEDIUM,
+    "quantized_googlenet": MEDIUM,
+    "alexnet": MEDIUM,
+    "maxvit_t": 224,
+}
+AUXILIARY = ("inception_v3", "googlenet")
+
+
+def _classifier(name: str, symbolic: bool) -> Example:
+    base = name.removeprefix("quantized_")
+    options: dict[str, Any] = {"weights": None}
+    size = SIZES.get(name, SMALL)
+    if base in AUXILIARY:
+        options |= {"init_weights": False, "aux_logits": False}
+    if base.startswith("vit_"):
+        size = 56 if base == "vit_h_14" else SMALL
+        options |= {"image_size": size}
+    return batched(models.get_model(name, **options), (3, size, size), symbolic=symbolic)
+
+
+class _OneImage(torch.nn.Module):
+    """A detector on one image: lists of tensors and of dicts are the detector's own, names of results are kept."""
+
+    def __init__(self, detector: torch.nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        (found,) = self.detector([image])
+        return dict(found)
+
+
+def _detector(name: str, symbolic: bool) -> Example:
+    """One image of 128 x 160; the symbolic one has any height and width."""
+    options: dict[str, Any] = {"weights": None, "weights_backbone": None}
+    if not name.startswith("ssd"):
+        options |= {"min_size": 128, "max_size": 192}
+    image = torch.rand(3, 128, 160)
+    detector = models.get_model(name, **options).eval()
+    calibrate(detector, [image])
+    height, width = torch.export.Dim("H", min=64, max=512), torch.export.Dim("W", min=64, max=512)
+    return Example(_OneImage(detector).eval(), (image,), {}, ({1: height, 2: width},) if symbolic else None)
+
+
+def _segmenter(name: str, symbolic: bool) -> Example:
+    module = models.get_model(name, weights=None, weights_backbone=None)
+    return batched(module, (3, SMALL, SMALL), symbolic=symbolic)
+
+
+def _video(name: str, symbolic: bool) -> Example:
+    options: dict[str, Any] = {"weights": None}
+    shape = (3, 8, SMALL, SMALL)
+    if name.startswith("mvit"):
+        shape = (3, 16, 224, 224)
+    elif name == "s3d":
+        shape = (3, 16, SMALL, SMALL)
+    return batched(models.get_model(name, **options), shape, symbolic=symbolic)
+
+
+def _flow(name: str, symbolic: bool) -> Example:
+    return batched(models.get_model(name, weights=None), (3, 128, 128), (3, 128, 128), symbolic=symbolic)
+
+
+MAKERS = {
+    "detection": _detector,
+    "segmentation": _segmenter,
+    "video": _video,
+    "optical_flow": _flow,
+    "quantization": _classifier,
+}
+
+
+def _entries() -> Iterator[Entry]:
+    for name in models.list_models():
+        kind = models.get_model_builder(name).__module__.removeprefix("torchvision.models.").split(".")[0]
+        make = MAKERS.get(kind, _classifier)
+        family = kind if kind in MAKERS else "classification"
+        yield Entry(f"torchvision/{name}", f"torchvision {family}", partial(make, name), _millions(name))
+
+
+def _millions(name: str) -> float:
+    weights = list(models.get_model_weights(name))
+    return float(weights[0].meta["num_params"]) / 1e6 if weights else 10.0
+
+
+ENTRIES = tuple(_entries())
