@@ -16,7 +16,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from isomorph.ir import ArrayTensor, Builder, DType, Layout, Model, Op, Origin, Parameter, Scope, ScopeEntry, Sym, ops
+from isomorph.ir import (
+    ArrayTensor,
+    Builder,
+    DimRange,
+    DType,
+    Layout,
+    Model,
+    Op,
+    Origin,
+    Parameter,
+    Scope,
+    ScopeEntry,
+    Sym,
+    ops,
+)
 
 __all__ = ["CASES", "Data", "Limitation", "Literal", "OpCase", "Weight"]
 
@@ -104,7 +118,7 @@ class OpCase:
             outputs = b.emit_many(self.op, *values)
         for index, value in enumerate(outputs):
             b.output(f"y{index}", value)
-        return b.finish()
+        return b.finish(dims={name: DimRange(0) for name in self.op.defines()})
 
     def arrays(self, seed: int = 0) -> dict[str, Array]:
         """Inputs by name."""
@@ -417,6 +431,15 @@ def _index() -> list[OpCase]:
         _case("top_k", ops.TopK(2, 1), x),
         _case("top_k_ties", ops.TopK(4, 1), Data((3, 6), I32, 0, 3)),
         _case("top_k_smallest", ops.TopK(4, 1, largest=False), Data((3, 6), I32, 0, 3)),
+        _case("non_zero", ops.NonZero(Sym("count")), Data((3, 4), I64, 0, 2)),
+        _case("non_zero_bool", ops.NonZero(Sym("count")), Data((3, 4), BOOL)),
+        _case("compress", ops.Compress(2, 1), x, Literal([False, True, False, True, False], BOOL)),
+        _case("compress_data", ops.Compress(Sym("count"), 0), x, Data((3,), BOOL)),
+        _case("compress_flat", ops.Compress(Sym("count")), Data((3, 4)), Data((10,), BOOL)),
+        _case("unique", ops.Unique(Sym("count")), Data((3, 4), I64, 0, 5)),
+        _case("unique_axis", ops.Unique(Sym("count"), 1), Data((2, 6), I64, 0, 2)),
+        _case("unique_unsorted", ops.Unique(Sym("count"), None, sorted=False), Data((12,), I64, 0, 5)),
+        _case("unique_bytes", ops.Unique(Sym("count")), Data((12,), U8, 0, 5)),
         _case("trilu", ops.Trilu(), x),
         _case("trilu_lower", ops.Trilu(-1, upper=False), x),
         _case("trilu_above", ops.Trilu(1), Data((4, 4), I64, 1, 9)),

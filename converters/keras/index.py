@@ -149,7 +149,9 @@ def _top_k_refusal(node: Node) -> str | None:
     op = node.op
     assert isinstance(op, ops.TopK)
     (x,) = node.operands()
-    return None if op.largest and op.axis == x.rank - 1 else "Keras takes the largest, along the last axis"
+    if not op.largest or op.axis != x.rank - 1:
+        return "Keras takes the largest, along the last axis"
+    return None if isinstance(op.k, int) else f"k is the symbolic size {op.k}"
 
 
 @rules.exports(ops.TopK)

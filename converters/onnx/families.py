@@ -11,5 +11,6 @@ from isomorph.converters.onnx import (  # noqa: F401
     pool,
     reduce,
     resize,
+    select,
     shape,
 )

@@ -52,11 +52,10 @@ def read_one_hot(node: OnnxNode) -> Value:
 @rules.imports("TopK")
 def read_top_k(node: OnnxNode) -> Sequence[Value]:
     x = node.value(0)
-    k = node.attribute("k") if node.opset < 10 else node.constant(1)
-    if k is None:
+    k = node.sizes(1) if node.opset >= 10 else [node.attribute("k")]
+    if not k or k[0] is None:
         node.refuse("no k")
-    count = int(k) if isinstance(k, int) else int(k.ravel()[0])
-    op = ops.TopK(count, node.axis(x.rank, -1), bool(node.attribute("largest", 1)), bool(node.attribute("sorted", 1)))
+    op = ops.TopK(k[0], node.axis(x.rank, -1), bool(node.attribute("largest", 1)), bool(node.attribute("sorted", 1)))
     return node.graph.builder.emit_many(op, x)
 
 
@@ -101,7 +100,7 @@ def write_top_k(export: Export, node: Node) -> None:
     export.replace(
         "TopK",
         node,
-        inputs=[node.inputs[0], export.ints([op.k], "k")],
+        inputs=[node.inputs[0], export.sizes([op.k], "k")],
         axis=op.axis,
         largest=int(op.largest),
         sorted=int(op.sorted),

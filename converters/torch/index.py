@@ -1,64 +1,49 @@
 """Reading elements at computed places."""
 
-# ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from isomorph.converters.torch.elementwise import both
 from isomorph.converters.torch.lowering import Lowering, axis_of
-from isomorph.converters.torch.promotion import Number
 from isomorph.converters.torch.rules import rules
-from isomorph.ir import DType, Value, ops
+from isomorph.ir import Dim, DType, Shape, Sym, Value, ops
+from isomorph.ir.layout import inverse
 from isomorph.ir.op import broadcast
 from isomorph.ir.shapes import elements
+
+__all__ = ["as_vector", "expanded", "integer_indices", "leading", "moved_back", "tuples"]
+
+
+def as_vector(b: Lowering, x: Value) -> Value:
+    """x, or of a scalar the vector of its one element: operations on places take it for that."""
+    return x if x.rank else b.reshape(x, (1,))
+
+
+def expanded(b: Lowering, x: Value, shape: Shape) -> Value:
+    """x broadcast to a shape."""
+    return x if x.shape == shape else b.emit(ops.Expand(shape), x)
 
 
 @rules.imports("aten.gather.default")
 def gather(b: Lowering, self: Value, dim: int, index: Value, sparse_grad: bool = False) -> Value:
     """gather(Tensor self, int dim, Tensor index): index may be smaller than self along the other axes"""
-    axis = axis_of(dim, self)
-    data = self
-    for other, (size, wanted) in enumerate(zip(self.shape, index.shape, strict=True)):
-        if other != axis and size != wanted:
-            data = b.emit(ops.Slice((other,), (0,), (wanted,), (1,)), data)
-    return b.emit(ops.GatherElements(axis), data, index)
+    if index.type.size == 0:
+        return b.emit(ops.ConstantOfShape(index.shape, 0, self.dtype))
+    found = b.emit(ops.GatherElements(axis_of(dim, self)), as_vector(b, self), as_vector(b, index))
+    return b.reshape(found, index.shape)
 
 
 @rules.imports("aten.index_select.default")
 def index_select(b: Lowering, self: Value, dim: int, index: Value) -> Value:
-    """index_select(Tensor self, int dim, Tensor index)"""
-    return b.emit(ops.Gather(axis_of(dim, self)), self, index)
+    """index_select(Tensor self, int dim, Tensor index): a scalar index counts as one of a vector"""
+    found = b.emit(ops.Gather(axis_of(dim, self)), as_vector(b, self), as_vector(b, index))
+    return found if self.rank else b.reshape(found, ())
 
 
-@rules.imports("aten.index.Tensor")
-def index(b: Lowering, self: Value, indices: Sequence[Value | None]) -> Value:
-    """index.Tensor(Tensor self, Tensor?[] indices), integer indices: one anywhere, or several for neighbouring axes"""
-    places = [axis for axis, chosen in enumerate(indices) if chosen is not None]
-    chosen = [each for each in indices if each is not None]
-    b.require(bool(chosen), "it has no index")
-    b.require(all(each.dtype.is_integer for each in chosen), "an index of bools gives a size that the data decide")
-    if len(chosen) == 1:
-        return b.emit(ops.Gather(places[0]), self, chosen[0])
-    first, count = places[0], len(places)
-    b.require(places == list(range(first, first + count)), "indices for axes that are not neighbours")
-    shape = broadcast(*(each.shape for each in chosen))
-    columns = [b.reshape(_spread(b, b.cast(each, DType.INT64), shape), (*shape, 1)) for each in chosen]
-    tuples = b.emit(ops.Concat(len(shape)), *columns)
-    order = (*range(first, first + count), *range(first), *range(first + count, self.rank))
-    data = self if first == 0 else b.emit(ops.Transpose(order), self)
-    found = b.emit(ops.GatherND(), data, tuples)
-    if first == 0:
-        return found
-    extra = len(shape)
-    back = (*range(extra, extra + first), *range(extra), *range(extra + first, found.rank))
-    return b.emit(ops.Transpose(back), found)
-
-
-def _spread(b: Lowering, x: Value, shape: tuple[object, ...]) -> Value:
-    return x if x.shape == shape else b.emit(ops.Expand(shape), x)  # type: ignore[arg-type]
+@rules.imports("aten.take.default")
+def take(b: Lowering, self: Value, index: Value) -> Value:
+    """take(Tensor self, Tensor index): elements of self in C order"""
+    return b.emit(ops.Gather(0), b.reshape(self, (elements(self.shape),)), index)
 
 
 @rules.imports("aten.take_along_dim.default")
@@ -67,100 +52,110 @@ def take_along_dim(b: Lowering, self: Value, indices: Value, dim: int | None = N
     if dim is None:
         flat = b.reshape(self, (elements(self.shape),))
         return b.emit(ops.GatherElements(0), flat, b.reshape(indices, (elements(indices.shape),)))
+    if not self.rank:
+        return gather(b, self, dim, indices)
     axis = axis_of(dim, self)
     others = [(*x.shape[:axis], 1, *x.shape[axis + 1 :]) for x in (self, indices)]
     shape = broadcast(*others)
 
     def wide(x: Value) -> Value:
-        return _spread(b, x, (*shape[:axis], x.shape[axis], *shape[axis + 1 :]))
+        return expanded(b, x, (*shape[:axis], x.shape[axis], *shape[axis + 1 :]))
 
     return b.emit(ops.GatherElements(axis), wide(self), wide(indices))
 
 
-@rules.imports(*both("scatter", "src", "value"))
-def scatter(
-    b: Lowering, self: Value, dim: int, index: Value, src: Value | None = None, value: Number | None = None
-) -> Value:
-    """scatter.src(Tensor self, int dim, Tensor index, Tensor src), scatter.value(…, Scalar value)"""
-    if src is not None:
-        return b.emit(ops.ScatterElements(axis_of(dim, self)), self, index, _corner(b, src, index))
-    filled = b.emit(ops.Expand(index.shape), b.number(0 if value is None else value, self.dtype))
-    return b.emit(ops.ScatterElements(axis_of(dim, self)), self, index, filled)
+@rules.imports("aten.index.Tensor", "aten._unsafe_index.Tensor")
+def index(b: Lowering, self: Value, indices: Sequence[Value | None]) -> Value:
+    """index.Tensor(Tensor self, Tensor?[] indices): as NumPy's advanced indexing
 
-
-@rules.imports(*both("scatter_add", "default"))
-def scatter_add(b: Lowering, self: Value, dim: int, index: Value, src: Value) -> Value:
-    """scatter_add(Tensor self, int dim, Tensor index, Tensor src): sums of what goes to one place"""
-    return b.emit(ops.ScatterElements(axis_of(dim, self), "add"), self, index, _corner(b, src, index))
-
-
-def _corner(b: Lowering, src: Value, index: Value) -> Value:
-    """The part of src that index has a place for."""
-    for axis, (size, wanted) in enumerate(zip(src.shape, index.shape, strict=True)):
-        if size != wanted:
-            src = b.emit(ops.Slice((axis,), (0,), (wanted,), (1,)), src)
-    return src
-
-
-@rules.imports(*both("index_put", "default"))
-def index_put(
-    b: Lowering, self: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
-) -> Value:
-    """index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False)
-
-    One mask of bools with one value, or integer indices for the leading axes.
+    Integer indices of several axes are taken together, broadcast; their axes are replaced where they stand, or in front
+    where a None stands between them. A mask of bools stands for as many axes as it has.
     """
     chosen = [each for each in indices if each is not None]
-    first = indices[0] if indices else None
-    b.require(first is not None and len(chosen) == len(indices), "indices that are not those of the leading axes")
-    if len(chosen) == 1 and chosen[0].dtype is DType.BOOL:
-        b.require(elements(values.shape) == 1 and not accumulate, "a mask with several values")
-        mask = b.reshape(chosen[0], (*chosen[0].shape, *(1,) * (self.rank - chosen[0].rank)))
-        return b.emit(ops.Where(), mask, b.cast(b.reshape(values, ()), self.dtype), self)
-    b.require(all(each.dtype.is_integer for each in chosen), "an index of bools beside others")
-    shape = broadcast(*(each.shape for each in chosen))
-    columns = [b.reshape(_spread(b, b.cast(each, DType.INT64), shape), (*shape, 1)) for each in chosen]
-    tuples = columns[0] if len(columns) == 1 else b.emit(ops.Concat(len(shape)), *columns)
-    updates = _spread(b, b.cast(values, self.dtype), (*shape, *self.shape[len(chosen) :]))
-    return b.emit(ops.ScatterND("add" if accumulate else "none"), self, tuples, updates)
+    b.require(bool(chosen), "it has no index")
+    masks = [each for each in chosen if _is_mask(each)]
+    if len(chosen) == len(masks) == 1:
+        return _kept(b, self, masks[0], next(axis for axis, each in enumerate(indices) if each is not None))
+    axes, places = integer_indices(b, indices, self, lambda: _decided(b, self, indices))
+    if len(places) == 1:
+        return b.emit(ops.Gather(axes[0]), self, places[0])
+    order, front = leading(self, axes)
+    data = self if order == tuple(range(self.rank)) else b.emit(ops.Transpose(order), self)
+    found = b.emit(ops.GatherND(), data, tuples(b, places))
+    extra = found.rank - (self.rank - len(axes))
+    if front == 0:
+        return found
+    return b.emit(
+        ops.Transpose((*range(extra, extra + front), *range(extra), *range(extra + front, found.rank))), found
+    )
 
 
-@rules.imports("aten.sort.default", "aten.sort.stable")
-def sort(
-    b: Lowering, self: Value, dim: int = -1, descending: bool = False, stable: bool | None = None
-) -> Sequence[Value]:
-    """sort(Tensor self, int dim=-1, bool descending=False) -> (values, indices); equal elements keep their order"""
-    axis = axis_of(dim, self)
-    return b.emit_many(ops.TopK(b.static(self.shape[axis], "the axis that is sorted"), axis, descending, True), self)
+def _is_mask(x: Value) -> bool:
+    """Whether an index says which elements to take, not where they are; bytes do so, too."""
+    return x.dtype in (DType.BOOL, DType.UINT8)
 
 
-@rules.imports("aten.argsort.default", "aten.argsort.stable")
-def argsort(b: Lowering, self: Value, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Value:
-    """argsort(Tensor self, int dim=-1, bool descending=False): the indices of sort"""
-    return sort(b, self, dim, descending)[1]
+def _kept(b: Lowering, x: Value, mask: Value, axis: int) -> Value:
+    """The slices of x, along the axes from `axis` on that the mask has, where it is True."""
+    after = x.shape[axis + mask.rank :]
+    data = b.reshape(x, (*x.shape[:axis], elements(x.shape[axis : axis + mask.rank]), *after))
+    condition = b.reshape(b.cast(mask, DType.BOOL), (elements(mask.shape),))
+    return b.emit(ops.Compress(_recorded(b, axis), axis), data, condition)
 
 
-@rules.imports("aten.topk.default")
-def topk(b: Lowering, self: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Sequence[Value]:
-    """topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (values, indices)"""
-    return b.emit_many(ops.TopK(b.static(k, "k"), axis_of(dim, self), largest, sorted), self)
+def _recorded(b: Lowering, axis: int) -> Dim:
+    kind = b.recorded[0]
+    if kind is None or kind.rank <= axis:
+        raise b.refusal("the size that the data decide is not known")
+    return kind.shape[axis]
 
 
-@rules.imports("aten.one_hot.default")
-def one_hot(b: Lowering, self: Value, num_classes: int = -1) -> Value:
-    """one_hot(Tensor self, int num_classes=-1)"""
-    b.require(num_classes > 0, "the number of classes is taken from the data; pass num_classes")
-    values = b.constant(np.asarray([0, 1], np.int64), "off_on")
-    return b.emit(ops.OneHot(num_classes, self.rank), self, values)
+def _decided(b: Lowering, x: Value, indices: Sequence[Value | None]) -> Dim:
+    """The size of the axis that masks among other indices make, from the recorded result."""
+    kind = b.recorded[0]
+    sizes = [] if kind is None else [dim for dim in kind.shape if isinstance(dim, Sym) and not dim.names() <= b.bound]
+    if len(sizes) != 1:
+        raise b.refusal("masks beside other indices, whose sizes are not known")
+    return sizes[0]
 
 
-@rules.imports("aten.triu.default", "aten.triu_.default")
-def triu(b: Lowering, self: Value, diagonal: int = 0) -> Value:
-    """triu(Tensor self, SymInt diagonal=0)"""
-    return b.emit(ops.Trilu(diagonal, upper=True), self)
+def integer_indices(
+    b: Lowering, indices: Sequence[Value | None], x: Value, size: Callable[[], Dim]
+) -> tuple[tuple[int, ...], list[Value]]:
+    """(axes, their indices): masks become the coordinates of what they keep, as many as `size` says."""
+    axes: list[int] = []
+    places: list[Value] = []
+    axis = 0
+    for each in indices:
+        if each is None:
+            axis += 1
+        elif _is_mask(each):
+            found = b.emit(ops.NonZero(size()), b.cast(each, DType.BOOL))
+            rows = b.emit_many(ops.Split(0, (1,) * each.rank), found) if each.rank > 1 else (found,)
+            places += [b.reshape(row, (row.shape[1],)) for row in rows]
+            axes += range(axis, axis + each.rank)
+            axis += each.rank
+        else:
+            places.append(each)
+            axes.append(axis)
+            axis += 1
+    return tuple(axes), places
 
 
-@rules.imports("aten.tril.default", "aten.tril_.default")
-def tril(b: Lowering, self: Value, diagonal: int = 0) -> Value:
-    """tril(Tensor self, SymInt diagonal=0)"""
-    return b.emit(ops.Trilu(diagonal, upper=False), self)
+def leading(x: Value, axes: Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """The permutation that brings the indexed axes to the front, and how many others stand before their result."""
+    rest = [axis for axis in range(x.rank) if axis not in axes]
+    neighbours = list(axes) == list(range(axes[0], axes[0] + len(axes)))
+    return (*axes, *rest), axes[0] if neighbours else 0
+
+
+def tuples(b: Lowering, places: Sequence[Value]) -> Value:
+    """Indices of several axes as tuples: of broadcast shape (*S), the result is (*S, len(places))."""
+    shape = broadcast(*(each.shape for each in places))
+    columns = [b.reshape(expanded(b, b.cast(each, DType.INT64), shape), (*shape, 1)) for each in places]
+    return columns[0] if len(columns) == 1 else b.emit(ops.Concat(len(shape)), *columns)
+
+
+def moved_back(b: Lowering, x: Value, order: Sequence[int]) -> Value:
+    """Undo a permutation of axes."""
+    return x if tuple(order) == tuple(range(x.rank)) else b.emit(ops.Transpose(inverse(tuple(order))), x)

@@ -10,4 +10,5 @@ from isomorph.ir.ops.norm import *  # noqa: F403
 from isomorph.ir.ops.pool import *  # noqa: F403
 from isomorph.ir.ops.reduce import *  # noqa: F403
 from isomorph.ir.ops.resize import *  # noqa: F403
+from isomorph.ir.ops.select import *  # noqa: F403
 from isomorph.ir.ops.shape import *  # noqa: F403

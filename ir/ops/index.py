@@ -197,7 +197,7 @@ class TopK(Op):
     Without `sorted` the order is unspecified. Differs from ONNX TopK-24: k is an attribute.
     """
 
-    k: int
+    k: Dim
     axis: int = -1
     largest: bool = True
     sorted: bool = True
@@ -206,7 +206,8 @@ class TopK(Op):
         axis = normalize_axis(self.axis, x.rank)
         shape = (*x.shape[:axis], self.k, *x.shape[axis + 1 :])
         size = x.shape[axis]
-        self.require(isinstance(size, Sym) or 0 <= self.k <= size, f"{self.k} elements of axis {axis} of {x}")
+        fits = isinstance(size, Sym) or isinstance(self.k, Sym) or 0 <= self.k <= size
+        self.require(fits, f"{self.k} elements of axis {axis} of {x}")
         return TensorType(x.dtype, shape), TensorType(DType.INT64, shape)
 
     def evaluate(self, x: Array) -> tuple[Array, Array]:  # type: ignore[override]
@@ -216,7 +217,7 @@ class TopK(Op):
             )
         else:
             order = np.argsort(x, self.axis, kind="stable")
-        first = np.take(order, np.arange(self.k), self.axis).astype(np.int64)
+        first = np.take(order, np.arange(int(self.k)), self.axis).astype(np.int64)  # type: ignore[arg-type]
         return np.take_along_axis(x, first, self.axis), first
 
 
