@@ -10,9 +10,9 @@ import numpy as np
 
 from isomorph.converters import convert as pipeline
 from isomorph.converters.convert import Conversion, LayoutChoice, Progress
-from isomorph.inputs import InputShape, read_data, read_inputs
+from isomorph.inputs import InputShape, read_data, read_dynamic, read_inputs
 from isomorph.ir import Model
-from isomorph.sources import locate, subject_of
+from isomorph.sources import locate, refuse_dynamic, subject_of
 
 if TYPE_CHECKING:
     from isomorph.validators import Report
@@ -55,6 +55,7 @@ def convert(
     source_format: str | None = None,
     target_format: str | None = None,
     inputs: Mapping[str, InputShape] | None = None,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
     opset: int | None = None,
     layout: LayoutChoice = "keep",
     force: bool = False,
@@ -62,12 +63,15 @@ def convert(
 ) -> Conversion:
     """Convert a model to another format. Nothing of a model file is run; see `validate` for the verdict.
 
+    dynamic  sizes of a captured module that vary, e.g. {"x": {0: "N", 1: "S:2..512"}}
     Raises: UsageError, TargetExistsError, ModelError. Then no file is left.
     """
     shapes = read_inputs(inputs)
     if not isinstance(source, Model):
         located = locate(source, format=source_format, progress=progress)
-        source = located.model(shapes) if located.path is None else located.path
+        axes = read_dynamic(dynamic)
+        refuse_dynamic(located.given, axes if located.path is not None else None)
+        source = located.model(shapes, axes) if located.path is None else located.path
     return pipeline.convert(
         source,
         target,

@@ -4,6 +4,11 @@ x=1,3,224,224           static
 x=N,3,H,W:float16       N, H and W are symbolic sizes; the element type is given
 x=N,2*S                 an expression over named sizes
 mask=:bool              a scalar
+
+and which of its sizes vary (`NAME=AXIS:SIZE[:MIN..MAX]`):
+
+x=0:N                   axis 0 of x is N
+x=0:N:1..64,2:2*S       N is at most 64; axis 2 is twice S
 """
 
 from __future__ import annotations
@@ -17,10 +22,13 @@ import numpy as np
 
 from isomorph.converters.convert import Inputs
 from isomorph.errors import IsomorphError, MalformedError, UsageError
-from isomorph.ir import DType, Shape
+from isomorph.ir import DimRange, DType, Shape, Sym
 from isomorph.ir.shapes import Dim, parse_dim
 
-__all__ = ["InputShape", "parse_inputs", "read_data", "read_inputs"]
+__all__ = ["Dynamic", "InputShape", "parse_dynamic", "parse_inputs", "read_data", "read_dynamic", "read_inputs"]
+
+Dynamic = Mapping[str, Mapping[int, tuple[Sym, DimRange | None]]]
+"""{input: {axis: (size, its range where stated)}}"""
 
 InputShape = str | Sequence[int | str]
 """`(1, 3, "H", "W")`, or the text of the command line: `"1,3,H,W:float32"`."""
@@ -39,6 +47,45 @@ def parse_inputs(texts: Iterable[str]) -> Inputs:
             raise UsageError(f"--input {name} is given twice")
         inputs[name] = _parse_type(rest, f"--input {text!r}")
     return inputs
+
+
+_DYNAMIC = "write it as NAME=AXIS:SIZE[:MIN..MAX], for example x=0:N or ids=0:N,1:S:2..512"
+
+
+def parse_dynamic(texts: Iterable[str]) -> Dynamic:
+    """Read the values of `--dynamic`. Raises UsageError that quotes what is wrong."""
+    found: dict[str, dict[int, tuple[Sym, DimRange | None]]] = {}
+    for text in texts:
+        name, equals, rest = text.rpartition("=")
+        if not equals or not name:
+            raise UsageError(f"cannot read --dynamic {text!r}: the name is missing", advice=_DYNAMIC)
+        for piece in rest.split(","):
+            axis, dim, span = _parse_axis(piece.strip(), text)
+            if axis in found.setdefault(name, {}):
+                raise UsageError(f"--dynamic names axis {axis} of {name} twice")
+            found[name][axis] = dim, span
+    return found
+
+
+def read_dynamic(dynamic: Mapping[str, Mapping[int, str]] | None) -> Dynamic:
+    """The same for the Python API: {"x": {0: "N", 2: "S:2..512"}}."""
+    given = dynamic or {}
+    return parse_dynamic(f"{name}={axis}:{size}" for name, axes in given.items() for axis, size in axes.items())
+
+
+def _parse_axis(piece: str, text: str) -> tuple[int, Sym, DimRange | None]:
+    match = re.fullmatch(r"(\d+):([^:]+)(?::(\d*)\.\.(\d*))?", piece)
+    if match is None:
+        raise UsageError(f"cannot read --dynamic {text!r}: {piece!r} names no axis and size", advice=_DYNAMIC)
+    dim = _parse_dim(match[2], f"--dynamic {text!r}")
+    if not isinstance(dim, Sym):
+        raise UsageError(f"cannot read --dynamic {text!r}: {match[2]} does not vary", advice=_DYNAMIC)
+    if match[3] is None:
+        return int(match[1]), dim, None
+    low, high = int(match[3] or 1), int(match[4]) if match[4] else None
+    if high is not None and high < low:
+        raise UsageError(f"cannot read --dynamic {text!r}: no size is from {low} to {high}", advice=_DYNAMIC)
+    return int(match[1]), dim, DimRange(low, high)
 
 
 def read_inputs(inputs: Mapping[str, InputShape] | None) -> Inputs | None:

@@ -35,6 +35,14 @@ class Odd(torch.nn.Module):
     def forward(self, x):
         return torch.linalg.svdvals(x) + torch.linalg.cholesky(x @ x.mT).sum((1, 2))[:, None]
 
+class Fixed(torch.nn.Module):
+    def forward(self, x):
+        x = x.reshape(2, -1)
+        return x
+
+def fixed():
+    return Fixed().eval(), (torch.zeros(2, 3, 4),)
+
 def module():
     torch.manual_seed(0)
     return Net().eval()
@@ -94,6 +102,37 @@ def test_named_sizes_become_symbolic(folder: Path) -> None:
     assert found == {"x": {"dtype": "float32", "shape": ["N", 3, "H", "W"]}}
     found = inputs(folder, "python:nets:with_arguments", "o.onnx", "--input", "x=N,3,8,8")
     assert found == {"x": {"dtype": "float32", "shape": ["N", 3, 8, 8]}}
+
+
+def test_dynamic_sizes_and_their_ranges(folder: Path) -> None:
+    found = inputs(folder, "python:nets:with_arguments", "d.onnx", "--dynamic", "x=0:N:1..64,2:H:4..,3:2*W")
+    assert found == {"x": {"dtype": "float32", "shape": ["N", 3, "H", "2*W"]}}
+
+
+@pytest.mark.parametrize(
+    ("source", "dynamic", "code", "expected"),
+    [
+        ("python:nets:with_arguments", "x=0", 2, "names no axis and size"),
+        ("python:nets:with_arguments", "x=0:3", 2, "3 does not vary"),
+        ("python:nets:with_arguments", "x=0:N:9..2", 2, "no size is from 9 to 2"),
+        ("python:nets:with_arguments", "0:N", 2, "the name is missing"),
+        ("python:nets:with_arguments", "y=0:N", 2, "takes no input 'y'"),
+        ("python:nets:fixed", "x=0:N", 4, "`N`: the code only works where this size is 2"),
+    ],
+)
+def test_dynamic_sizes_that_cannot_be(folder: Path, source: str, dynamic: str, code: int, expected: str) -> None:
+    done = run(folder, "convert", source, "e.onnx", "--dynamic", dynamic)
+    assert done.returncode == code, done.stderr
+    assert expected in done.stderr
+    if code == 4:
+        assert "at nets.py:27 in forward" in done.stderr
+
+
+def test_dynamic_sizes_are_not_for_files(folder: Path) -> None:
+    inputs(folder, "python:nets:with_arguments", "f.onnx")
+    done = run(folder, "convert", "f.onnx", "g.onnx", "--dynamic", "x=0:N")
+    assert done.returncode == 2
+    assert "its sizes were fixed when it was exported" in done.stderr
 
 
 def test_several_inputs_and_element_types(folder: Path) -> None:

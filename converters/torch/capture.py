@@ -6,14 +6,19 @@ The only file here that imports torch. Tensors are shared with the module, not c
 from __future__ import annotations
 
 import inspect
+import logging
 import operator
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from isomorph.converters.torch.failure import explain, suggestion
 from isomorph.converters.torch.importer import import_program
 from isomorph.converters.torch.program import (
     Computed,
@@ -81,14 +86,36 @@ def _require_eval(module: Any) -> None:
 
 def _export(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Any:
     try:
-        return torch.export.export(module, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
+        with _attributed():
+            return torch.export.export(module, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
-        item = Unsupported("torch.export.export", f"{type(error).__name__}: {reason}")
-        raise UnsupportedError(
-            f"capture {type(module).__name__}", [item], advice="the chained error has torch's whole message"
-        ) from error
+        title = f"capture {type(module).__name__}"
+        raise UnsupportedError(title, explain(error), advice=suggestion(error)) from error
+
+
+class _OwnFiles:
+    """The files of torch itself."""
+
+    folder = str(Path(torch.__file__).parent) + os.sep
+
+    def __contains__(self, file: str) -> bool:
+        return file.startswith(self.folder) or file.startswith("<")
+
+
+@contextmanager
+def _attributed() -> Iterator[None]:
+    """While it holds, torch notes the user's line, not its own, for what fixes a size, and logs no error twice."""
+    shapes = import_module("torch.fx.experimental.symbolic_shapes")
+    known, level = getattr(shapes, "uninteresting_files", None), logging.root.manager.disable
+    if known is not None:
+        shapes.uninteresting_files = _OwnFiles
+    logging.disable(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        if known is not None:
+            shapes.uninteresting_files = known
 
 
 class _ProgramWalker:
@@ -385,14 +412,10 @@ def _declared(dynamic_shapes: Any, shapes: Sequence[tuple[Any, ...]]) -> dict[st
             entry.items() if isinstance(entry, Mapping) else enumerate(entry) if isinstance(entry, list | tuple) else ()
         )
         for axis, dim in axes:
-            title = getattr(dim, "__name__", None)
-            symbol = (
-                shape[axis].name
-                if isinstance(axis, int) and axis < len(shape) and isinstance(shape[axis], Sym)
-                else None
-            )
-            if title and symbol:
-                declared.setdefault(symbol, title)
+            size = shape[axis] if isinstance(axis, int) and axis < len(shape) else None
+            title = getattr(getattr(dim, "root", dim), "__name__", None)
+            if title and isinstance(size, Sym) and size.line is not None:
+                declared.setdefault(size.line[0], title)
     return declared
 
 

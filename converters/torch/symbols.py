@@ -175,9 +175,9 @@ def name_symbols(
 
     shapes = list(inputs)
     for _, shape in shapes:
-        for symbol in (dim.name for dim in shape if isinstance(dim, Sym)):
-            wanted = declared.get(symbol or "")
-            if symbol and wanted and symbol not in names and wanted not in taken and wanted.isidentifier():
+        for symbol in (dim.line[0] for dim in shape if isinstance(dim, Sym) and dim.line is not None):
+            wanted = declared.get(symbol)
+            if wanted and symbol not in names and wanted not in taken and wanted.isidentifier():
                 give(symbol, wanted)
     for title, shape in shapes:
         for axis, dim in enumerate(shape):

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from isomorph.converters.convert import Conversion, Inputs, LayoutChoice, Progress
+    from isomorph.inputs import Dynamic
     from isomorph.ir import Model
     from isomorph.sources import Source
     from isomorph.validators import Report
@@ -26,6 +27,12 @@ __all__ = ["command"]
 @click.option("--to", "target_format", metavar="FORMAT", help="Format of TARGET, where its suffix does not tell.")
 @click.option(
     "--input", "inputs", metavar="NAME=SHAPE[:DTYPE]", multiple=True, help="Shape of an input, e.g. x=N,3,224,224."
+)
+@click.option(
+    "--dynamic",
+    metavar="NAME=AXIS:SIZE",
+    multiple=True,
+    help="Let a size of a captured module vary, e.g. x=0:N or ids=0:N,1:S:2..512.",
 )
 @click.option("--opset", type=click.IntRange(min=1), help="ONNX opset to write.")
 @click.option(
@@ -48,6 +55,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     source_format: str | None,
     target_format: str | None,
     inputs: tuple[str, ...],
+    dynamic: tuple[str, ...],
     opset: int | None,
     layout: LayoutChoice,
     judged: bool,
@@ -61,19 +69,19 @@ def command(  # noqa: PLR0917 (click passes by name)
     Nothing of a model file is run unless --validate asks for it.
     """
     from isomorph import screen
-    from isomorph.inputs import parse_inputs, read_data
+    from isomorph.inputs import parse_dynamic, parse_inputs, read_data
     from isomorph.sources import locate
 
     if data is not None and not judged:
         raise click.UsageError("--data is for --validate, which is not given")
-    shapes = parse_inputs(inputs) or None
+    shapes, axes = parse_inputs(inputs) or None, parse_dynamic(dynamic)
     arrays = read_data(data)
     options = {"target_format": target_format, "opset": opset, "layout": layout, "force": force}
     began = time.perf_counter()
     with screen.progress(quiet=as_json) as progress:
         located = locate(source, format=source_format, progress=progress)
         subject = _subject(located, target, target_format) if judged else None
-        done = _convert(located, target, shapes, progress, options)
+        done = _convert(located, target, shapes, axes, progress=progress, options=options)
         seconds = time.perf_counter() - began
         report = _judge(subject, target, done, arrays, progress) if subject else None
     code = report.exit_code if report is not None else 0
@@ -94,13 +102,15 @@ def command(  # noqa: PLR0917 (click passes by name)
 
 
 def _convert(
-    located: Source, target: Path, shapes: Inputs | None, progress: Progress, options: dict[str, Any]
+    located: Source, target: Path, shapes: Inputs | None, axes: Dynamic, *, progress: Progress, options: dict[str, Any]
 ) -> Conversion:
     from isomorph import screen
     from isomorph.converters.convert import convert
     from isomorph.converters.files import check_target
+    from isomorph.sources import refuse_dynamic
 
     if located.path is not None:
+        refuse_dynamic(located.given, axes)
         done = convert(located.path, target, source_format=located.format, inputs=shapes, progress=progress, **options)
         done.source = located.given
         return done
@@ -108,7 +118,7 @@ def _convert(
     screen.note(f"calling your code: {located.reference}")
     progress("capture")
     began = time.perf_counter()
-    model = located.model(shapes)
+    model = located.model(shapes, axes)
     seconds = time.perf_counter() - began
     done = convert(model, target, progress=progress, **options)
     done.source = located.given
