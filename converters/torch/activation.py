@@ -112,7 +112,7 @@ def softplus(b: Lowering, self: Value, beta: float = 1, threshold: float = 20) -
 def softmax(b: Lowering, self: Value, dim: int, dtype: DType | None = None) -> Value:
     """softmax.int(Tensor self, int dim, ScalarType? dtype=None); the type is taken before"""
     x = b.cast(self, dtype) if dtype else b.floating(self)
-    return b.emit(ops.Softmax(axis=axis_of(dim, x)), x)
+    return b.reshape(b.emit(ops.Softmax(axis=axis_of(dim, x)), b.lined(x)), x.shape)
 
 
 @rules.imports("aten._softmax.default")
@@ -125,7 +125,7 @@ def decomposed_softmax(b: Lowering, self: Value, dim: int, half_to_float: bool) 
 def log_softmax(b: Lowering, self: Value, dim: int, dtype: DType | None = None) -> Value:
     """log_softmax.int(Tensor self, int dim, ScalarType? dtype=None)"""
     x = b.cast(self, dtype) if dtype else b.floating(self)
-    return b.emit(ops.LogSoftmax(axis=axis_of(dim, x)), x)
+    return b.reshape(b.emit(ops.LogSoftmax(axis=axis_of(dim, x)), b.lined(x)), x.shape)
 
 
 @rules.imports("aten._log_softmax.default")

@@ -147,6 +147,8 @@ def arange(
             not any(isinstance(bound, Sym) for bound in (start, end, step)), "a symbolic bound beside a fractional one"
         )
         length: Dim = math.ceil((float(end) - float(start)) / float(step))  # type: ignore[arg-type]
+        if kind.is_integer:
+            start, step = int(start), int(step)  # type: ignore[arg-type]
     else:
         whole = b.static(step, "the step")
         length = ceil_div(end - start, whole) if whole > 0 else ceil_div(start - end, -whole)

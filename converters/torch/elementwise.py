@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from isomorph.converters.torch.lowering import Lowering
 from isomorph.converters.torch.promotion import Number, Operand, result_type
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import DType, Sym, Value, ops
-from isomorph.ir.op import Op
+from isomorph.ir.op import Op, broadcast
 
 __all__ = ["both", "truncated"]
 
@@ -20,34 +20,35 @@ def both(name: str, *overloads: str) -> tuple[str, ...]:
     return tuple(f"aten.{name}{mark}.{overload}" for overload in overloads for mark in ("", "_"))
 
 
-def _scaled(b: Lowering, other: Operand, alpha: Number) -> Operand:
-    if alpha == 1:
+def _scaled(b: Lowering, other: Operand, alpha: Number, dtype: DType) -> Operand:
+    """alpha * other, computed in `dtype`."""
+    if not isinstance(alpha, Sym) and alpha == 1:
         return other
-    if isinstance(other, Value):
-        return b.emit(ops.Mul(), *b.promoted(other, alpha))
-    if isinstance(other, Sym) or isinstance(alpha, Sym):
-        raise b.refusal(f"{other} times {alpha}")
-    return other * alpha
+    if not isinstance(other, Value | Sym) and not isinstance(alpha, Sym):
+        return other * alpha
+    times = ops.And() if dtype is DType.BOOL else ops.Mul()
+    return b.emit(times, b.operand(other, dtype), b.number(alpha, dtype))
 
 
 @rules.imports(*both("add", "Tensor", "Scalar"))
 def add(b: Lowering, self: Value, other: Operand, alpha: Number = 1) -> Value:
     """add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1): self + alpha * other; of bools: or"""
-    left, right = b.promoted(self, _scaled(b, other, alpha))
+    dtype = result_type(self, other)
+    left, right = b.operand(self, dtype), b.operand(_scaled(b, other, alpha, dtype), dtype)
     return b.emit(ops.Or() if left.dtype is DType.BOOL else ops.Add(), left, right)
 
 
 @rules.imports(*both("sub", "Tensor", "Scalar"))
-def sub(b: Lowering, self: Value, other: Operand, alpha: Number = 1) -> Value:
+def sub(b: Lowering, self: Operand, other: Operand, alpha: Number = 1) -> Value:
     """sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1): self - alpha * other"""
-    return b.emit(ops.Sub(), *b.promoted(self, _scaled(b, other, alpha)))
+    dtype = result_type(self, other)
+    return b.emit(ops.Sub(), b.operand(self, dtype), b.operand(_scaled(b, other, alpha, dtype), dtype))
 
 
 @rules.imports("aten.rsub.Tensor", "aten.rsub.Scalar")
 def rsub(b: Lowering, self: Value, other: Operand, alpha: Number = 1) -> Value:
     """rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1): other - alpha * self"""
-    left, right = b.promoted(other, _scaled(b, self, alpha))
-    return b.emit(ops.Sub(), left, right)
+    return sub(b, other, self, alpha)
 
 
 @rules.imports(*both("mul", "Tensor", "Scalar"))
@@ -112,14 +113,34 @@ def fmod(b: Lowering, self: Value, other: Operand) -> Value:
 
 @rules.imports(*both("pow", "Tensor_Scalar", "Tensor_Tensor"))
 def power(b: Lowering, self: Value, exponent: Operand) -> Value:
-    """pow.Tensor_Scalar(Tensor self, Scalar exponent); 1/2 and 2 as torch computes them, by sqrt and by x * x"""
+    """pow.Tensor_Scalar(Tensor self, Scalar exponent); 1/2 and 2 as torch computes them, by sqrt and by x * x
+
+    Integers are multiplied, so that they wrap around; with exponents in a tensor only powers below 2^53 are exact.
+    """
     dtype = result_type(self, exponent)
     base = b.cast(self, dtype)
-    if not isinstance(exponent, Value) and exponent == 2:
-        return b.emit(ops.Mul(), base, base)
-    if not isinstance(exponent, Value) and exponent == 0.5:
-        return b.emit(ops.Sqrt(), base)
+    if not isinstance(exponent, Value | Sym):
+        if exponent == 2 or (dtype.is_integer and 0 < exponent <= _MOST_FACTORS):
+            return _multiplied(b, base, int(exponent))
+        if exponent == 0.5:
+            return b.emit(ops.Sqrt(), base)
     return b.emit(ops.Pow(), base, b.operand(exponent, dtype))
+
+
+_MOST_FACTORS = 64
+
+
+def _multiplied(b: Lowering, base: Value, exponent: int) -> Value:
+    """base^exponent by squaring."""
+    result: Value | None = None
+    while True:
+        if exponent & 1:
+            result = base if result is None else b.emit(ops.Mul(), result, base)
+        exponent >>= 1
+        if not exponent:
+            assert result is not None
+            return result
+        base = b.emit(ops.Mul(), base, base)
 
 
 @rules.imports("aten.pow.Scalar")
@@ -249,7 +270,7 @@ _FLOATING: dict[str, Op] = {
     "acosh": ops.Acosh(),
     "atanh": ops.Atanh(),
 }
-_ANY_TYPE: dict[str, Op] = {"abs": ops.Abs(), "neg": ops.Neg(), "sign": ops.Sign(), "sgn": ops.Sign()}
+_ANY_TYPE: dict[str, Op] = {"abs": ops.Abs(), "neg": ops.Neg()}
 _ROUNDING: dict[str, Op] = {"floor": ops.Floor(), "ceil": ops.Ceil(), "round": ops.Round()}
 for _name, _op in _FLOATING.items():
     _register_unary(_name, _one(_op), floating=True)
@@ -258,7 +279,9 @@ for _name, _op in _ANY_TYPE.items():
 for _name, _op in _ROUNDING.items():
     _register_unary(_name, _kept_integers(_op), floating=False)
 _register_unary("rsqrt", lambda b, x: b.emit(ops.Reciprocal(), b.emit(ops.Sqrt(), x)), floating=True)
-_register_unary("square", lambda b, x: b.emit(ops.Mul(), x, x), floating=False)
+_register_unary("square", lambda b, x: power(b, x, 2), floating=False)
+for _name in ("sign", "sgn"):
+    _register_unary(_name, lambda b, x: x if x.dtype is DType.BOOL else b.emit(ops.Sign(), x), floating=False)
 _register_unary("trunc", lambda b, x: truncated(b, x) if x.dtype.is_float else x, floating=False)
 _register_unary("log2", _logarithm(2), floating=True)
 _register_unary("log10", _logarithm(10), floating=True)
@@ -364,6 +387,13 @@ def to_other(
 def identity(b: Lowering, self: Value, memory_format: object = None, requires_grad: bool = True) -> Value:
     """clone(Tensor self, …) and the like: the same elements"""
     return self
+
+
+@rules.imports("aten.broadcast_tensors.default")
+def broadcast_tensors(b: Lowering, tensors: Sequence[Value]) -> tuple[Value, ...]:
+    """broadcast_tensors(Tensor[] tensors): all in their common shape"""
+    shape = broadcast(*(each.shape for each in tensors))
+    return tuple(each if each.shape == shape else b.emit(ops.Expand(shape), each) for each in tensors)
 
 
 @rules.imports("aten.copy_.default", "aten.copy.default")

@@ -13,6 +13,7 @@ from isomorph.converters.torch import (
     classification,
     conv,
     create,
+    cumulative,
     diagonal,
     distance,
     elementwise,
@@ -51,8 +52,8 @@ from isomorph.ir.shapes import names_in
 __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
-    activation, attention, classification, conv, create, diagonal, distance, elementwise, index, linear, loss, norm, pool,
-    reduce, resize, scatter, search, shape, sort, special,
+    activation, attention, classification, conv, create, cumulative, diagonal, distance, elementwise, index, linear,
+    loss, norm, pool, reduce, resize, scatter, search, shape, sort, special,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 

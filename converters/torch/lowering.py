@@ -89,6 +89,10 @@ class Lowering(Builder):
         """The value as torch's floating-point functions take it: integers and bools become float32."""
         return value if value.dtype.is_float or value.dtype.is_complex else self.cast(value, DType.FLOAT32)
 
+    def lined(self, value: Value) -> Value:
+        """The value with at least one axis: a scalar as a vector of one element."""
+        return value if value.rank else self.reshape(value, (1,))
+
     def reshape(self, value: Value, shape: Iterable[Dim]) -> Value:
         """The value under another shape; a weight of the model is viewed, not computed."""
         target = tuple(shape)

@@ -1,4 +1,4 @@
-"""Reductions, arg-reductions, running sums and norms."""
+"""Reductions, arg-reductions and norms."""
 
 # ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
@@ -15,18 +15,22 @@ from isomorph.ir.shapes import dim_max, elements
 Dims = Sequence[int] | int | None
 
 
-def _reduced(b: Lowering, kind: type[Op], x: Value, dim: Dims, keepdim: bool) -> Value:
-    """A reduction over `dim` (None and []: all axes); of a scalar the element itself."""
-    return b.emit(kind(axes_of(dim, x), keepdim), x)  # type: ignore[call-arg]
+def _reduced(b: Lowering, kind: type[Op], x: Value, dim: Dims, keepdim: bool, *, empty: float | None = None) -> Value:
+    """A reduction over `dim` (None and []: all axes); of a scalar the element itself, of no elements `empty`."""
+    axes = axes_of(dim, x)
+    if empty is not None and any(x.shape[axis] == 0 for axis in axes):
+        kept = ((1,) if axis in axes else (size,) for axis, size in enumerate(x.shape) if keepdim or axis not in axes)
+        return b.emit(ops.ConstantOfShape(tuple(size for sizes in kept for size in sizes), empty, x.dtype))
+    return b.emit(kind(axes, keepdim), x)  # type: ignore[call-arg]
 
 
 @rules.imports("aten.mean.default", "aten.mean.dim")
 def mean(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Value:
     """mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None)"""
-    return _reduced(b, ops.ReduceMean, b.cast(self, dtype or self.dtype), dim, keepdim)
+    return _reduced(b, ops.ReduceMean, b.cast(self, dtype or self.dtype), dim, keepdim, empty=math.nan)
 
 
-def _summable(b: Lowering, x: Value, dtype: DType | None) -> Value:
+def summable(b: Lowering, x: Value, dtype: DType | None) -> Value:
     """Integers and bools are added up as int64 unless a type is asked for."""
     if dtype is not None:
         return b.cast(x, dtype)
@@ -36,7 +40,7 @@ def _summable(b: Lowering, x: Value, dtype: DType | None) -> Value:
 @rules.imports("aten.sum.default", "aten.sum.dim_IntList")
 def total(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Value:
     """sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None)"""
-    return _reduced(b, ops.ReduceSum, _summable(b, self, dtype), dim, keepdim)
+    return _reduced(b, ops.ReduceSum, summable(b, self, dtype), dim, keepdim, empty=0)
 
 
 @rules.imports("aten.prod.default", "aten.prod.dim_int")
@@ -44,35 +48,36 @@ def product(
     b: Lowering, self: Value, dim: int | None = None, keepdim: bool = False, dtype: DType | None = None
 ) -> Value:
     """prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None)"""
-    return _reduced(b, ops.ReduceProd, _summable(b, self, dtype), dim, keepdim)
+    return _reduced(b, ops.ReduceProd, summable(b, self, dtype), dim, keepdim, empty=1)
 
 
 @rules.imports("aten.amax.default", "aten.max.default")
 def amax(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False) -> Value:
     """amax(Tensor self, int[1] dim=[], bool keepdim=False)"""
-    return _reduced(b, ops.ReduceMax, self, dim, keepdim)
+    return any_of(b, self, dim, keepdim) if self.dtype is DType.BOOL else _reduced(b, ops.ReduceMax, self, dim, keepdim)
 
 
 @rules.imports("aten.amin.default", "aten.min.default")
 def amin(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False) -> Value:
     """amin(Tensor self, int[1] dim=[], bool keepdim=False)"""
-    return _reduced(b, ops.ReduceMin, self, dim, keepdim)
+    return all_of(b, self, dim, keepdim) if self.dtype is DType.BOOL else _reduced(b, ops.ReduceMin, self, dim, keepdim)
 
 
 @rules.imports("aten.max.dim")
 def max_dim(b: Lowering, self: Value, dim: int, keepdim: bool = False) -> tuple[Value, ...]:
     """max.dim(Tensor self, int dim, bool keepdim=False) -> (values, indices)"""
-    return amax(b, self, dim, keepdim), b.emit(ops.ArgMax(axis_of(dim, self), keepdim), self)
+    return amax(b, self, dim, keepdim), _arg(b, ops.ArgMax, self, dim, keepdim)
 
 
 @rules.imports("aten.min.dim")
 def min_dim(b: Lowering, self: Value, dim: int, keepdim: bool = False) -> tuple[Value, ...]:
     """min.dim(Tensor self, int dim, bool keepdim=False) -> (values, indices)"""
-    return amin(b, self, dim, keepdim), b.emit(ops.ArgMin(axis_of(dim, self), keepdim), self)
+    return amin(b, self, dim, keepdim), _arg(b, ops.ArgMin, self, dim, keepdim)
 
 
 def _arg(b: Lowering, kind: type[ops.ArgMax] | type[ops.ArgMin], x: Value, dim: int | None, keepdim: bool) -> Value:
-    if dim is not None:
+    x = b.cast(x, DType.INT32) if x.dtype is DType.BOOL else x
+    if dim is not None and x.rank:
         return b.emit(kind(axis_of(dim, x), keepdim), x)
     found = b.emit(kind(0, keepdims=False), b.reshape(x, (elements(x.shape),)))
     return b.reshape(found, (1,) * x.rank) if keepdim else found
@@ -92,16 +97,18 @@ def argmin(b: Lowering, self: Value, dim: int | None = None, keepdim: bool = Fal
 
 @rules.imports("aten.any.default", "aten.any.dim", "aten.any.dims")
 def any_of(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False) -> Value:
-    """any.dim(Tensor self, int dim, bool keepdim=False): whether an element is not 0"""
+    """any.dim(Tensor self, int dim, bool keepdim=False): whether an element is not 0; of uint8 as uint8"""
     truth = b.cast(b.cast(self, DType.BOOL), DType.INT32)
-    return b.cast(_reduced(b, ops.ReduceMax, truth, dim, keepdim), DType.BOOL)
+    found = _reduced(b, ops.ReduceMax, truth, dim, keepdim, empty=0)
+    return b.cast(found, DType.UINT8 if self.dtype is DType.UINT8 else DType.BOOL)
 
 
 @rules.imports("aten.all.default", "aten.all.dim", "aten.all.dims")
 def all_of(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False) -> Value:
-    """all.dim(Tensor self, int dim, bool keepdim=False): whether no element is 0"""
+    """all.dim(Tensor self, int dim, bool keepdim=False): whether no element is 0; of uint8 as uint8"""
     truth = b.cast(b.cast(self, DType.BOOL), DType.INT32)
-    return b.cast(_reduced(b, ops.ReduceMin, truth, dim, keepdim), DType.BOOL)
+    found = _reduced(b, ops.ReduceMin, truth, dim, keepdim, empty=1)
+    return b.cast(found, DType.UINT8 if self.dtype is DType.UINT8 else DType.BOOL)
 
 
 def _variance(b: Lowering, x: Value, dim: Dims, correction: float, keepdim: bool) -> Value:
@@ -206,13 +213,7 @@ def norm(
 @rules.imports("aten.logsumexp.default")
 def logsumexp(b: Lowering, self: Value, dim: Dims, keepdim: bool = False) -> Value:
     """logsumexp(Tensor self, int[1] dim, bool keepdim=False)"""
-    return _reduced(b, ops.ReduceLogSumExp, b.floating(self), dim, keepdim)
-
-
-@rules.imports("aten.cumsum.default")
-def cumsum(b: Lowering, self: Value, dim: int, dtype: DType | None = None) -> Value:
-    """cumsum(Tensor self, int dim, *, ScalarType? dtype=None)"""
-    return b.emit(ops.CumSum(axis_of(dim, self)), _summable(b, self, dtype))
+    return _reduced(b, ops.ReduceLogSumExp, b.floating(self), dim, keepdim, empty=-math.inf)
 
 
 @rules.imports("aten.linalg_norm.default")

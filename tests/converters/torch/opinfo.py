@@ -56,6 +56,8 @@ _TOLERANCE = {
     torch.float16: (2e-3, 2e-3),
     torch.bfloat16: (1.6e-2, 1.6e-2),
 }
+_SHOWN = 4
+"""Samples of each kind that --verbose prints."""
 _ALLOWED_GROWTH = 4.0
 """How many times eager's own error, measured in float64, ours may be."""
 
@@ -393,8 +395,9 @@ def main() -> None:
         if not (given.failures and result.fine):
             print(result.line(), flush=True)
         if given.verbose:
-            for text in (*result.wrong, *result.crashed, *result.refused):
-                print("    ", text)
+            for texts in (result.wrong, result.crashed, list(result.refused)):
+                for text in (*texts[:_SHOWN], *([f"... {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else ())):
+                    print("    ", text)
             for text in (*result.skips, *result.unwritten):
                 print("     (", text, ")", sep="")
     total = Counter[str]()
