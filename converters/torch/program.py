@@ -18,7 +18,7 @@ from isomorph.ir import DimRange, Parameter, Scope, ScopeEntry, TensorType
 
 __all__ = [
     "Computed", "Opaque", "Program", "ProgramNode", "Ref", "output_names", "range_of", "ranges_of", "read_scope",
-    "user_frame",
+    "short_class", "user_frame",
 ]  # fmt: skip
 
 
@@ -98,7 +98,7 @@ _NN_MODULE = re.compile(r"torch\.nn\.modules\.\w+\.(\w+)")
 
 
 @lru_cache(1024)
-def _short_class(name: str) -> str:
+def short_class(name: str) -> str:
     """torch.nn.modules.conv.Conv2d -> torch.nn.Conv2d"""
     return _NN_MODULE.sub(r"torch.nn.\1", name)
 
@@ -114,7 +114,7 @@ def read_scope(stack: Mapping[str, tuple[str, str]]) -> Scope:
             continue
         head, _, call = key.rpartition("@")
         entries.append(
-            ScopeEntry(path.partition("@")[0], _short_class(cls), int(call) if head and call.isdigit() else 0)
+            ScopeEntry(path.partition("@")[0], short_class(cls), int(call) if head and call.isdigit() else 0)
         )
     return Scope(tuple(entries))
 
@@ -123,11 +123,16 @@ _FRAME = re.compile(r'File "(?P<file>[^"\n]*)", line (?P<line>\d+)[^\n]*\n?(?P<c
 _OF_TORCH = re.compile(r"(^|/)torch/(nn|utils|fx|export|_\w+|functional\.py)\b")
 
 
+def of_torch(file: str) -> bool:
+    """Whether a source file is part of torch itself."""
+    return _OF_TORCH.search(file) is not None
+
+
 def user_frame(trace: str) -> tuple[str, int, str]:
     """(file, line, code) of the innermost frame that is not torch's own; the file from its package on."""
     for match in reversed(list(_FRAME.finditer(trace))):
         file = match["file"].replace("\\", "/")
-        if not _OF_TORCH.search(file):
+        if not of_torch(file):
             _, installed, below = file.rpartition("site-packages/")
             short = below if installed else file if not file.startswith("/") else file.rpartition("/")[2]
             code = match["code"].strip()
