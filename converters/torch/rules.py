@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 from isomorph.converters.rules import Rules
 from isomorph.ir import Value
 
-__all__ = ["ImportRule", "canonical", "rules"]
+__all__ = ["ImportRule", "canonical", "complex_rules", "rules"]
 
 ImportRule: TypeAlias = Callable[..., Value | Sequence[Value | None]]
 ExportRule: TypeAlias = Callable[..., Any]
@@ -33,7 +33,7 @@ _ALIASES = {
     "fix": "trunc", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "linalg_matmul": "matmul",
     "moveaxis": "movedim", "multiply": "mul", "negative": "neg", "not_equal": "ne", "special_erf": "erf",
     "special_exp2": "exp2", "special_expit": "sigmoid", "special_expm1": "expm1", "special_log1p": "log1p",
-    "special_logit": "logit", "special_logsumexp": "logsumexp", "subtract": "sub",
+    "special_logit": "logit", "special_logsumexp": "logsumexp", "subtract": "sub", "swapdims": "transpose",
 }  # fmt: skip
 """Operators that torch keeps under a second name, with the schema of the first (in place as well)."""
 
@@ -62,3 +62,5 @@ class _TorchRules(Rules[ImportRule, ExportRule]):
 
 
 rules = _TorchRules("torch")
+complex_rules = _TorchRules("torch, of complex numbers")
+"""Rules of operations with a complex operand or result: see complex.py."""

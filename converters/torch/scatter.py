@@ -92,7 +92,7 @@ def _combined(b: Lowering, x: Value, axis: int, index: Value, src: Value, reduce
     if reduce != "mean":
         return y
     one = b.number(1, x.dtype)
-    counts = b.emit(ops.Expand(x.shape), b.number(int(include_self), x.dtype)) if x.rank else one
+    counts = expanded(b, b.number(int(include_self), x.dtype), x.shape)
     counts = _put(b, counts, axis, index, expanded(b, one, index.shape), "add")
     if not include_self:
         counts = b.emit(ops.Max(), counts, one)

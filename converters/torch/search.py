@@ -67,8 +67,9 @@ def nonzero_static(b: Lowering, self: Value, size: Dim, fill_value: int = -1) ->
 
     Each element's rank among those that are not 0 is its place in the result; what has none goes behind the end.
     """
-    b.require(self.rank > 0, "a scalar")
     count = elements(self.shape)
+    if not self.rank or count == 0:
+        return b.emit(ops.ConstantOfShape((size, self.rank), fill_value, DType.INT64))
     truth = b.reshape(b.cast(self, DType.BOOL), (count,))
     ranks = b.emit(ops.CumSum(0, exclusive=True), b.cast(truth, DType.INT64))
     end = b.number(size, DType.INT64)
@@ -121,9 +122,16 @@ def unique_dim(
 ) -> Sequence[Value | None]:
     """unique_dim(Tensor self, int dim, …) -> (values, inverse, counts): the different slices, in lexical order"""
     axis = axis_of(dim, self)
+    _require_type(b, self, dim)
     values, _, inverse, counts = b.emit_many(ops.Unique(_size(b, axis), axis), self)
-    nothing = b.constant(np.zeros(0, np.int64), "nothing")
-    return values, inverse if return_inverse else nothing, counts if return_counts else nothing
+    return values, inverse, counts
+
+
+def _require_type(b: Lowering, x: Value, dim: int) -> None:
+    """torch.export records a wrong type for negative axes (fake_impls.py: `shape[dim + 1 :]`)."""
+    kind = b.recorded[0]
+    if dim < 0 and kind is not None and (kind.rank != x.rank or kind.shape[dim] == x.shape[dim] != 1):
+        raise b.refusal(f"torch.export records the type {kind} for the axis {dim} of {x.type}; pass a nonnegative axis")
 
 
 @rules.imports("aten.unique_consecutive.default")
@@ -136,6 +144,8 @@ def unique_consecutive(
     """
     x = _flat(b, self) if dim is None else self
     axis = 0 if dim is None else axis_of(dim, self)
+    if dim is not None:
+        _require_type(b, self, dim)
     length, size = x.shape[axis], _size(b, axis)
     before = b.emit(ops.Slice((axis,), (0,), (-1,), (1,)), x)
     after = b.emit(ops.Slice((axis,), (1,), (None,), (1,)), x)
