@@ -1,0 +1,129 @@
+"""TorchScript archive -> Model, without torch. See docs/formats/torchscript.md.
+
+Nothing of the file runs: pickles and code are parsed, the code is inlined by a walk over its syntax tree in which only
+sizes, numbers and lists have values.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+
+from isomorph.converters.archive import Archive
+from isomorph.converters.torch.program import Ref
+from isomorph.converters.torch.script.archive import ScriptArchive
+from isomorph.converters.torch.script.inline import Inliner
+from isomorph.converters.torch.script.session import Session
+from isomorph.converters.torch.script.signature import Given, Inputs, Signature, leaves
+from isomorph.converters.torch.script.source import demangled
+from isomorph.converters.torch.script.values import Object, Value, describe, is_tensor
+from isomorph.errors import Unsupported, UnsupportedError, UsageError
+from isomorph.ir import Model, Parameter, Sym
+
+__all__ = ["read"]
+
+
+def read(path: Path, *, inputs: Inputs | None = None, method: str = "forward") -> Model:
+    """The model of a TorchScript archive (torch.jit.save, `_save_for_lite_interpreter`).
+
+    inputs  shapes and element types of the arguments, which the archive lacks; see signature.py
+    method  the method of the root module that is the model
+    Raises  MalformedError, UnsafeError, UnsupportedError (everything that cannot be expressed), UsageError (an input
+            without a shape; inputs that the model's own code refuses).
+    """
+    with Archive(path) as archive:
+        script = ScriptArchive(archive)
+        code = script.library.class_of(script.root.title)
+        if method not in code.methods:
+            known = ", ".join(code.methods) or "none"
+            raise UsageError(f"{path.name} has no method {method}", advice=f"its methods are {known}")
+        return _Reading(script, Signature.of(code.methods[method], script.root, inputs or {})).model(method)
+
+
+class _Reading:
+    def __init__(self, script: ScriptArchive, signature: Signature) -> None:
+        self.root = script.root
+        self.signature = signature
+        source = ("torch", f"TorchScript {script.version}".strip())
+        title = demangled(self.root.title).rpartition(".")[2]
+        self.session = Session(title, signature.tensors, signature.dims, source)
+        self.inliner = Inliner(script.library, script.constants, self.session)
+
+    def model(self, method: str) -> Model:
+        for name in self.signature.states:
+            self.root.attributes[name] = Ref(name)
+        for name, number in self.signature.numbers.items():
+            if name in self.root.attributes:
+                self.root.attributes[name] = number
+        before = _numbers(self.root)
+        result = self.inliner.run(self.root, method, [self._argument(given) for given in self.signature.arguments])
+        outputs = [(name, self._checked(name, leaf)) for name, leaf in leaves(result)]
+        self._check_states(before)
+        outputs += [(f"{name}_next", self.root.attributes[name]) for name in self.signature.states]
+        return self.session.finish(outputs)
+
+    def _argument(self, given: Value) -> Value:
+        if isinstance(given, ast.expr):
+            return self.inliner.value_of(given)
+        if isinstance(given, list | tuple):
+            return type(given)(self._argument(each) for each in given)
+        if isinstance(given, dict):
+            return {key: self._argument(each) for key, each in given.items()}
+        if not isinstance(given, Given):
+            return given
+        return Ref(given.name) if given.number is None else self.session.item(Ref(given.name), given.number)
+
+    def _checked(self, name: str, leaf: Value) -> Value:
+        leaf = self.session.parameter(leaf) if isinstance(leaf, Parameter) else leaf
+        if not is_tensor(leaf) and not isinstance(leaf, bool | int | float | Sym):
+            item = Unsupported("output", f"it is {describe(leaf)}", name)
+            raise UnsupportedError("import the results", [item])
+        return leaf
+
+    def _check_states(self, before: Mapping[tuple[Object, str], Value]) -> None:
+        """Refuse a model whose own attributes are others after a call, unless the user says how they are carried."""
+        items, advice = [], []
+        for owner, name in self.inliner.changed:
+            after = owner.attributes[name]
+            known = before.get((owner, name))
+            if not owner.path and (name in self.signature.states or owner is not self.root):
+                continue
+            if not is_tensor(after) and type(known) is type(after) and known == after:
+                continue
+            path = f"{owner.path}.{name}".lstrip(".")
+            items.append(Unsupported(path, f"the model changes this attribute, to {self._described(after)}"))
+            if not owner.path:
+                advice.append(f"--input {name}={self._shape(after)}")
+        if items:
+            raise UnsupportedError(
+                "express a model with a state", items, advice=" ".join(advice) if len(advice) == len(items) else None
+            )
+
+    def _described(self, value: Value) -> str:
+        return f"a tensor {self.session.kind(value)}" if is_tensor(value) else repr(value)
+
+    def _shape(self, value: Value) -> str:
+        return ",".join(map(str, self.session.kind(value).shape)) if is_tensor(value) else str(value)
+
+
+def _numbers(root: Object) -> dict[tuple[Object, str], Value]:
+    """The attributes of all objects below the root that are no tensors, as they are now."""
+    found: dict[tuple[Object, str], Value] = {}
+    pending = [root]
+    seen: set[int] = set()
+    while pending:
+        owner = pending.pop()
+        if id(owner) in seen:
+            continue
+        seen.add(id(owner))
+        for name, value in owner.attributes.items():
+            if isinstance(value, Object):
+                pending.append(value)
+            elif isinstance(value, list):
+                found[owner, name] = list(value)
+            elif isinstance(value, dict):
+                found[owner, name] = dict(value)
+            elif not isinstance(value, Parameter):
+                found[owner, name] = value
+    return found

@@ -1,0 +1,314 @@
+"""Emits the nodes of a program one by one through the importer: every tensor's type is known as soon as it is made.
+
+The inliner decides what comes next; this decides how it is said in the vocabulary of exported programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from isomorph.converters.torch.importer import Importer
+from isomorph.converters.torch.program import Computed, Program, ProgramNode, Ref
+from isomorph.converters.torch.script.schemas import Schema
+from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, SizeTensor, Value, is_tensor
+from isomorph.errors import MalformedError, Unsupported, UnsupportedError
+from isomorph.ir import Dim, DimRange, DType, Model, Parameter, Scope, Sym, TensorType
+from isomorph.ir import Value as IRValue
+from isomorph.ir.evaluate import evaluate_op
+from isomorph.ir.tensors import ArrayTensor
+
+__all__ = ["MAX_NODES", "Session"]
+
+MAX_NODES = 500_000
+_KNOWN_BUDGET = 1 << 16
+_KNOWN_DEPTH = 64
+
+
+class Session:
+    """One program in the making. `where` is set by the inliner before each node: (scope, stack trace)."""
+
+    def __init__(
+        self, name: str, inputs: Sequence[tuple[str, TensorType]], dims: Mapping[str, DimRange], source: tuple[str, str]
+    ) -> None:
+        self.program = Program(name, list(inputs), {}, [], [], {}, dict(dims), [], source)
+        self.importer = Importer(self.program)
+        self.importer.begin()
+        self.where: tuple[Scope, str] = (Scope(), "")
+        self._names = {name for name, _ in inputs}
+        self._counts: dict[str, int] = {}
+        self._nodes = 0
+        self._constants: dict[bytes, Ref] = {}
+        self._sizes: dict[Dim, Ref] = {}
+        self._titles: dict[Parameter, Ref] = {}
+
+    @property
+    def dims(self) -> dict[str, DimRange]:
+        """Ranges of the named dimensions so far."""
+        return {**self.program.dims, **self.importer.own_dims}
+
+    def parameter(self, parameter: Parameter) -> Ref:
+        """The tensor of the program that a parameter is; the same parameter always gives the same one."""
+        ref = self._titles.get(parameter)
+        if ref is None:
+            ref = self._titles[parameter] = Ref(self._fresh(f"p_{parameter.name}".replace(".", "_")))
+            self.program.parameters[ref.name] = parameter
+        return ref
+
+    def constant(self, array: np.ndarray) -> Ref:
+        """A new tensor of known elements."""
+        key = str(array.dtype).encode() + str(array.shape).encode() + array.tobytes()
+        if key not in self._constants:
+            parameter = Parameter(self._fresh("constant"), ArrayTensor(array), trainable=False, role="constant")
+            self._constants[key] = self.parameter(parameter)
+        return self.node("aten.lift_fresh_copy.default", {"self": self._constants[key]})
+
+    def value(self, ref: Ref) -> IRValue:
+        """The IR value of a tensor. Raises UnsupportedError with all that is missing if it could not be imported."""
+        value = self.importer.value(ref.name)
+        if value is None:
+            self.stop()
+        return value
+
+    def kind(self, tensor: Ref | SizeTensor) -> TensorType:
+        """Element type and shape of a tensor."""
+        return TensorType(DType.INT64, ()) if isinstance(tensor, SizeTensor) else self.value(tensor).type
+
+    def stop(self) -> Any:
+        """Raise what the importer has noted: the code cannot be followed any further."""
+        raise UnsupportedError(f"import {self.program.name}", self.importer.items)
+
+    def note(self, op: str, reason: str, where: str) -> Any:
+        """Note one more thing that cannot be expressed, and stop."""
+        self.importer.items.append(Unsupported(op, reason, where))
+        self.stop()
+
+    def call(self, schema: Schema, bound: Mapping[str, Value]) -> Value:
+        """Emit an operation; its result as the code sees it."""
+        known = {argument.name: argument for argument in schema.arguments}
+        args = {
+            name: self._argument(value, known[name].kind)
+            for name, value in bound.items()
+            if not known[name].is_default(value)  # those are absent in exported programs
+        }
+        returns = schema.returns
+        if returns == ("Tensor[]",):
+            count = _length(schema.target, args, self)
+            if count is None:
+                self._unknown(schema)
+            return list(self.nodes(schema.target, args, count))
+        if not all(kind == "Tensor" for kind in returns):
+            self._unknown(schema)
+        made = self.nodes(schema.target, args, len(returns))
+        return made[0] if len(made) == 1 else tuple(made) if made else None
+
+    def _unknown(self, schema: Schema) -> None:
+        reason = f"what it returns, {', '.join(schema.returns)}, is not followed"
+        self.note(schema.target, reason, self.where[1].strip())
+
+    def node(self, target: str, args: Mapping[str, Any]) -> Ref:
+        """Emit an operation with one result."""
+        return self.nodes(target, args, 1)[0]
+
+    def nodes(self, target: str, args: Mapping[str, Any], count: int) -> list[Ref]:
+        """Emit an operation with `count` results."""
+        name = self._next(target)
+        outputs = [name] if count == 1 else [self._fresh(f"{name}_{index}") for index in range(count)]
+        scope, trace = self.where
+        self._record(target, args, outputs)
+        self.importer.step(ProgramNode(name, target, dict(args), tuple(outputs), scope, trace))
+        return [Ref(output) for output in outputs]
+
+    def _record(self, target: str, args: Mapping[str, Any], outputs: Sequence[str]) -> None:
+        """Record the types of results whose sizes the data decide, with new names for these."""
+        shape = _decided_shape(self, target, args)
+        if shape is not None:
+            size: Dim = self.new_size()
+            dtype = self.kind(args["self"]).dtype if target in _SAME_TYPE else DType.INT64
+            for output in outputs:
+                self.program.types[output] = TensorType(dtype, tuple(size if dim is None else dim for dim in shape))
+
+    def new_size(self) -> Sym:
+        """A named size that the data decide."""
+        count = 0
+        while f"u{count}" in self.program.dims:
+            count += 1
+        self.program.dims[f"u{count}"] = DimRange(0)
+        return Sym(f"u{count}")
+
+    def number(self, target: str, operands: Sequence[Value], kind: type) -> Value:
+        """Emit arithmetic on numbers; the result is a Sym if it is an integer."""
+        name = self._next(target)
+        args = {str(index): _plain(operand) for index, operand in enumerate(operands)}
+        computed = Computed(name, f"{target}({', '.join(str(operand) for operand in args.values())})")
+        scope, trace = self.where
+        self.importer.step(ProgramNode(name, target, args, (), scope, trace, True, computed))
+        if kind is int:
+            return self.importer._number(computed)
+        return Number(kind, computed)
+
+    def item(self, tensor: Ref | SizeTensor, kind: type) -> Value:
+        """The only element of a tensor as a number of the kind; known if it depends on no input."""
+        if isinstance(tensor, SizeTensor):
+            return self.convert(tensor.dim, kind)
+        type_ = self.kind(tensor)
+        if any(size != 1 for size in type_.shape):
+            raise MalformedError(f"one element is taken out of a tensor of shape {list(type_.shape)}", at=self.where[1])
+        known = self.known(tensor)
+        if known is not None:
+            return kind(known.reshape(-1)[0].item())
+        own = bool if type_.dtype is DType.BOOL else float if type_.dtype.is_float else int
+        name = self._next("item")
+        result: Any = self.new_size() if own is int else Computed(name, name)
+        scope, trace = self.where
+        self.importer.step(ProgramNode(name, "aten.item.default", {"self": tensor}, (), scope, trace, True, result))
+        return self.convert(result if own is int else Number(own, result), kind)
+
+    def convert(self, number: Value, kind: type) -> Value:
+        """A number as int(), float() or bool() of it."""
+        if isinstance(number, Sym):
+            if kind is int:
+                return number
+            return (
+                self.number("_operator.ne", (number, 0), bool)
+                if kind is bool
+                else self.number("torch.sym_float", (number,), float)
+            )
+        if isinstance(number, Number):
+            if number.kind is kind:
+                return number
+            target = {int: "builtins.int", float: "builtins.float", bool: "_operator.ne"}[kind]
+            return self.number(target, (number, 0) if kind is bool else (number,), kind)
+        return kind(number)
+
+    def tensor(self, value: Value) -> Ref:
+        """A tensor of the program for a tensor of any kind."""
+        if isinstance(value, SizeTensor):
+            if value.dim not in self._sizes:
+                args = {"s": value.dim, "dtype": DType.INT64}
+                self._sizes[value.dim] = self.node("aten.scalar_tensor.default", args)
+            return self._sizes[value.dim]
+        if not isinstance(value, Ref):
+            raise MalformedError("a tensor is expected", at=self.where[1])
+        return value
+
+    def known(self, ref: Ref) -> np.ndarray | None:
+        """The elements of a tensor that depends on no input and on no weights, if it is small; else None."""
+        return _evaluated(self.value(ref), {}, 0)
+
+    def finish(self, outputs: Sequence[tuple[str, Value]]) -> Model:
+        """The model with these outputs."""
+        self.program.outputs = [(name, _plain(self.tensor(v) if is_tensor(v) else v)) for name, v in outputs]
+        return self.importer.finish()
+
+    def _argument(self, value: Value, kind: str) -> Any:
+        """A value as the rules take it: element types as DType, lists as tuples, tensors as Ref."""
+        plain = kind.rstrip("?")
+        if isinstance(value, list | tuple) and not isinstance(value, Ref):
+            element = plain.partition("[")[0] + ("?" if "?[" in plain else "")
+            return tuple(self._argument(item, element) for item in value)
+        if plain == "ScalarType" and isinstance(value, int):
+            if value not in SCALAR_TYPES:
+                self.note("ScalarType", f"the element type with code {value} is not expressed", self.where[1].strip())
+            return SCALAR_TYPES[value]
+        if plain in ("Layout", "MemoryFormat", "Device") and value is not None:
+            return {"Layout": "layout", "MemoryFormat": "memory_format"}.get(plain, "device")
+        if is_tensor(value):
+            number = {"int": int, "SymInt": int, "float": float, "bool": bool}.get(plain)
+            if plain == "Scalar":
+                number = float if self.kind(value).dtype.is_float else int
+            return self.tensor(value) if number is None else _plain(self.item(value, number))
+        if plain == "float" and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        return _plain(value)
+
+    def _next(self, target: str) -> str:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise MalformedError(f"the code unrolls to more than {MAX_NODES} operations", at=self.where[1].strip())
+        base = target.split(".")[1] if target.count(".") else target
+        return self._fresh(base.strip("_") or "op")
+
+    def _fresh(self, base: str) -> str:
+        """A name that no tensor has yet."""
+        name, count = base, self._counts.get(base, 0)
+        while name in self._names or self.importer.b.is_taken(name):
+            count += 1
+            name = f"{base}_{count}"
+        self._counts[base] = count
+        self._names.add(name)
+        return name
+
+
+def _plain(value: Value) -> Any:
+    if isinstance(value, Number):
+        return value.computed
+    if isinstance(value, Device):
+        return "device"
+    return value
+
+
+def _evaluated(value: IRValue, done: dict[IRValue, np.ndarray | None], depth: int) -> np.ndarray | None:
+    """The elements of a value that is computed from small constants."""
+    if value not in done:
+        done[value] = None
+        size = value.type.size
+        small = isinstance(size, int) and size <= _KNOWN_BUDGET
+        if value.parameter is not None and value.parameter.role == "constant" and small:
+            done[value] = np.asarray(value.parameter.data.numpy())
+        elif value.producer is not None and small and depth < _KNOWN_DEPTH and len(done) < 4 * _KNOWN_DEPTH:
+            node = value.producer
+            operands = [None if each is None else _evaluated(each, done, depth + 1) for each in node.inputs]
+            whole = all(each is None or got is not None for each, got in zip(node.inputs, operands, strict=True))
+            if whole and not node.regions and node.op.can_evaluate() and not node.op.has_side_state:
+                results = evaluate_op(node.op, *operands)
+                done.update(zip(node.outputs, results, strict=True))
+    return done[value]
+
+
+def _length(target: str, args: Mapping[str, Any], session: Session) -> int | None:
+    """How many tensors an operation returns as a list; None if that is not known."""
+    name = target.split(".")[1]
+    if name in ("meshgrid", "broadcast_tensors"):
+        return len(args["tensors"])
+    source = args.get("self", args.get("tensor"))
+    if not isinstance(source, Ref):
+        return None
+    shape = session.kind(source).shape
+    if name == "where":
+        return len(shape)
+    axis = args.get("dim", 0)
+    size = shape[axis] if isinstance(axis, int) and -len(shape) <= axis < len(shape) else None
+    if name == "unbind":
+        return size if isinstance(size, int) else None
+    if name == "split_with_sizes" or target == "aten.split.sizes":
+        return len(args.get("split_sizes", args.get("split_size", ())))
+    given = args.get("chunks", args.get("split_size", args.get("sections", args.get("indices"))))
+    if isinstance(given, tuple):
+        return len(given) + 1
+    if name == "tensor_split":
+        return given if isinstance(given, int) else None
+    if not isinstance(given, int) or not isinstance(size, int) or given <= 0:
+        return None
+    step = given if name == "split" else -(-size // given)
+    return max(-(-size // step), 1) if step > 0 else given if name == "chunk" else 1
+
+
+_SAME_TYPE = frozenset({"aten.masked_select.default", "aten.index.Tensor"})
+
+
+def _decided_shape(session: Session, target: str, args: Mapping[str, Any]) -> tuple[Dim | None, ...] | None:
+    """The shape of what an operation returns, None for the size that the data decide; None if they decide nothing."""
+    if target in ("torchvision.nms.default", "aten.masked_select.default", "aten.where.default"):
+        return (None,)
+    if target in ("aten.nonzero.default", "aten.argwhere.default"):
+        return (None, session.kind(args["self"]).rank)
+    if target == "aten.index.Tensor":
+        kinds = [None if each is None else session.kind(each) for each in args["indices"]]
+        masks = [at for at, kind in enumerate(kinds) if kind is not None and kind.dtype in (DType.BOOL, DType.UINT8)]
+        if len(masks) == 1 and sum(kind is not None for kind in kinds) == 1:
+            (at,), source = masks, session.kind(args["self"]).shape
+            return (*source[:at], None, *source[at + session.kind(args["indices"][at]).rank :])
+    return None
