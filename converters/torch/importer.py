@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,8 @@ from isomorph.converters.torch import (
     activation,
     attention,
     classification,
+    complex_linear,
+    complex_shape,
     conv,
     create,
     cumulative,
@@ -18,10 +21,13 @@ from isomorph.converters.torch import (
     distance,
     elementwise,
     index,
+    join,
     linear,
     loss,
     norm,
+    pad,
     pool,
+    rearrange,
     reduce,
     resize,
     scatter,
@@ -29,12 +35,15 @@ from isomorph.converters.torch import (
     shape,
     sort,
     special,
+    split,
 )
+from isomorph.converters.torch.complex import WHOLES, Complex, pairs_of
+from isomorph.converters.torch.custom import CallSite, ModuleCall, call_sites, rule_of
 from isomorph.converters.torch.lowering import Lowering, Refusal
 from isomorph.converters.torch.numbers import ITEMS
 from isomorph.converters.torch.numbers import RULES as NUMBER_RULES
 from isomorph.converters.torch.program import Computed, Opaque, Program, ProgramNode, Ref, user_frame
-from isomorph.converters.torch.rules import ImportRule, rules
+from isomorph.converters.torch.rules import ImportRule, complex_rules, rules
 from isomorph.converters.torch.storage import (
     IDENTITIES,
     MAYBE_VIEWS,
@@ -46,14 +55,15 @@ from isomorph.converters.torch.storage import (
     write,
 )
 from isomorph.errors import GraphError, MalformedError, Unsupported, UnsupportedError
-from isomorph.ir import DimRange, DType, Model, Origin, Scope, Sym, TensorType, Value, ops
+from isomorph.ir import DimRange, DType, Model, Origin, Parameter, Scope, Sym, TensorType, Value, ops
 from isomorph.ir.shapes import names_in
 
 __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
-    activation, attention, classification, conv, create, cumulative, diagonal, distance, elementwise, index, linear,
-    loss, norm, pool, reduce, resize, scatter, search, shape, sort, special,
+    activation, attention, classification, complex_linear, complex_shape, conv, create, cumulative, diagonal,
+    distance, elementwise, index, join, linear, loss, norm, pad, pool, rearrange, reduce, resize, scatter, search,
+    shape, sort, special, split,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 
@@ -80,7 +90,7 @@ def import_program(program: Program) -> Model:
 class Importer:
     """Imports a program, whole (`run`), or node by node where the next node depends on the types of the last ones:
 
-        importer.begin(); importer.step(node); importer.value(name).shape …; importer.finish()
+    importer.begin(); importer.step(node); importer.value(name).shape …; importer.finish()
     """
 
     def __init__(self, program: Program) -> None:
@@ -97,6 +107,9 @@ class Importer:
         self.own_dims: dict[str, DimRange] = {}
         self._sizes: dict[str, Sym] = {}
         self.depth = 0
+        self.pairs: dict[Parameter, Parameter] = {}
+        self.sites = call_sites(program)
+        self.covered: set[str] = set()
 
     def run(self) -> Model:
         self.begin()
@@ -107,6 +120,10 @@ class Importer:
     def begin(self) -> None:
         """Declare the inputs."""
         for name, kind in self.program.inputs:
+            if kind.dtype.is_complex:
+                self.items.append(Unsupported("input", _COMPLEX_INPUT, name))
+                self.cells[name] = Cell(None)
+                continue
             value = self.b.input(name, kind.dtype, kind.shape)
             self.b.claim(value, name)
             self.taken.add(name)
@@ -115,6 +132,12 @@ class Importer:
 
     def step(self, node: ProgramNode) -> None:
         """Import the next node."""
+        site = self.sites.get(node.name)
+        if site is not None:
+            self.covered.update(each.name for each in site.nodes)
+            self._call(site)
+        if node.name in self.covered:
+            return
         if node.symbolic:
             self._declare(node)
         elif base_name(node.target) not in _WITHOUT_EFFECT:
@@ -138,9 +161,10 @@ class Importer:
 
     def _import(self, node: ProgramNode) -> None:
         """Import one node; what cannot be expressed is noted, and its outputs are missing from then on."""
-        rule = rules.importer(node.target)
+        rule = self._rule(node)
         if rule is None:
-            self._note(node, "there is no rule for this operation")
+            of = " of complex numbers" if self._is_complex(node) else ""
+            self._note(node, f"there is no rule for this operation{of}")
             self._miss(node)
             return
         try:
@@ -150,6 +174,50 @@ class Importer:
             self._miss(node)
         except _Missing:
             self._miss(node)
+
+    def _call(self, site: CallSite) -> None:
+        """Import a call of a module by the rule of its class."""
+        first = site.nodes[0]
+        title = site.outputs[0] if site.outputs else first.name
+        try:
+            if changed := site.changes():
+                raise Refusal(f"it changes {changed} in place, for which the rule of a module does not stand")
+            types = tuple(self.program.types.get(name) for name in site.outputs)
+            parameters = {name: self._read(given) for name, given in site.parameters.items()}
+            call = ModuleCall(site.entry.path, tuple(map(self._read, site.inputs)), types, parameters)
+            self.b.current, self.b.recorded = title, list(types)
+            file, line, code = user_frame(first.trace)
+            scope = Scope(first.scope.entries[: first.scope.entries.index(site.entry) + 1])
+            with self.b.at(scope, Origin("torch", site.entry.cls, title, file, line, code)):
+                result = site.rule(self.b, call)
+            values = [result] if isinstance(result, Value) else list(result)
+            if len(values) != len(site.outputs):
+                raise Refusal(f"its rule gives {len(values)} values, the call has {', '.join(site.outputs)}")
+            for name, value in zip(site.outputs, values, strict=True):
+                self._settle(replace(first, name=title, target=site.entry.cls), name, value)
+                self.cells[name] = Cell(value)
+        except (Refusal, _Missing) as refusal:
+            if str(refusal):
+                self._note(replace(first, target=site.entry.cls), str(refusal))
+            self.cells.update((name, Cell(None)) for name in site.outputs)
+
+    def _rule(self, node: ProgramNode) -> ImportRule | None:
+        return complex_rules.importer(node.target) if self._is_complex(node) else rule_of(node.target)
+
+    def _is_complex(self, node: ProgramNode) -> bool:
+        """Whether an operand or a result is a tensor of complex numbers."""
+        recorded = (self.program.types.get(name or "") for name in node.outputs)
+        return any(kind is not None and kind.dtype.is_complex for kind in recorded) or self._has_complex(
+            tuple(node.args.values())
+        )
+
+    def _has_complex(self, argument: Any) -> bool:
+        if isinstance(argument, Ref):
+            known = self.cells.get(argument.name) or self.program.parameters.get(argument.name)
+            if isinstance(known, Parameter):
+                return known.data.dtype.is_complex
+            return known is not None and isinstance(known.value, Complex)
+        return isinstance(argument, tuple) and any(map(self._has_complex, argument))
 
     def _share(self, node: ProgramNode, rule: ImportRule) -> None:
         """Apply the rule, and keep track of the memory that the results share."""
@@ -181,12 +249,24 @@ class Importer:
             raise Refusal(f"it changes the {cell.root}; models with state are not expressed yet")
         if value is None or cell.value is None:
             raise _Missing
+        if isinstance(value, Complex) or isinstance(cell.value, Complex):
+            self._mutate_complex(node, cell, value)
+            return
         kept = self.b.cast(value, cell.value.dtype)
         if kept.shape != cell.value.shape:
             with self._at(node):
                 kept = self.b.emit(ops.Expand(cell.value.shape), kept)
         with self._at(node):
             write(self.b, cell, kept)
+        if node.outputs and node.outputs[0] is not None:
+            self.cells[node.outputs[0]] = cell
+
+    def _mutate_complex(self, node: ProgramNode, cell: Cell, value: Any) -> None:
+        before = cell.value
+        if type(value) is not type(before) or value.shape != before.shape or value.dtype is not before.dtype:
+            raise Refusal("it changes a tensor of complex numbers in place, to one of another type or shape")
+        with self._at(node):
+            write(self.b, cell, value)
         if node.outputs and node.outputs[0] is not None:
             self.cells[node.outputs[0]] = cell
 
@@ -208,7 +288,7 @@ class Importer:
                 if _computed(tuple(node.args.values())):
                     raise Refusal("an argument that is computed from data or sizes") from error
                 self._misfit(node, f"{type(error).__name__}: {error}", error)
-        values: list[Value | None] = [result] if isinstance(result, Value) else list(result)
+        values: list[Value | None] = [result] if isinstance(result, Value | Complex) else list(result)
         if len(values) != len(node.outputs):
             self._misfit(node, f"{len(node.outputs)} outputs are named, it has {len(values)}", None)
         for name, value in zip(node.outputs, values, strict=True):
@@ -224,9 +304,10 @@ class Importer:
 
     def _settle(self, node: ProgramNode, name: str, value: Value) -> None:
         """Name the value as the program does, and compare its type with the recorded one."""
-        made_here = value.producer is not None and value.producer.origin.name == node.name
-        if made_here and name not in self.taken and value.name not in self.taken:
-            self.b.claim(value, name)
+        tensor = value.value if isinstance(value, Complex) else value
+        made_here = tensor is not None and tensor.producer is not None and tensor.producer.origin.name == node.name
+        if tensor is not None and made_here and name not in self.taken and tensor.name not in self.taken:
+            self.b.claim(tensor, name)
             self.taken.add(name)
         recorded = self.program.types.get(name)
         if recorded is None:
@@ -237,7 +318,7 @@ class Importer:
                 at=self._where(node),
                 because=f"tensor {name}",
             )
-        if value.producer is not None and recorded.shape != value.shape:
+        if isinstance(value, Value) and value.producer is not None and recorded.shape != value.shape:
             dims = (
                 known if isinstance(known, int) else dim for known, dim in zip(recorded.shape, value.shape, strict=True)
             )
@@ -329,15 +410,23 @@ class Importer:
             if parameter is None:
                 raise MalformedError(f"the tensor {name} is read before it is made")
             title = f"{'weight' if parameter.role == 'weight' else 'buffer'} {parameter.name}"
-            cell = self.cells[name] = Cell(self.b.parameter(parameter), root=title)
+            held = parameter.data.dtype.is_complex
+            made = Complex(self.b.parameter(self._pairs(parameter))) if held else self.b.parameter(parameter)
+            cell = self.cells[name] = Cell(made, root=title)
         value = cell.read(self._remake)
         if value is None:
             raise _Missing
         return value
 
+    def _pairs(self, parameter: Parameter) -> Parameter:
+        """A complex parameter as pairs, the same for all its names."""
+        if parameter not in self.pairs:
+            self.pairs[parameter] = pairs_of(parameter)
+        return self.pairs[parameter]
+
     def _remake(self, node: ProgramNode, position: int) -> Value:
         """An output of a view, computed again from what its base is now."""
-        rule = rules.importer(node.target)
+        rule = self._rule(node)
         if rule is None:
             raise _Missing
         saved = self.b.current, self.b.recorded
@@ -355,6 +444,9 @@ class Importer:
                 if str(refusal) or not self.items:
                     reason = str(refusal) or "the rule of its operation does not compute it"
                     self.items.append(Unsupported("output", reason, name))
+                continue
+            if isinstance(value, Complex):
+                self.items.append(Unsupported("output", _COMPLEX_OUTPUT, name))
                 continue
             if not isinstance(value, Value):
                 origin = Origin("torch", "output", name)
@@ -392,6 +484,9 @@ class _Missing(Exception):
 
 
 _DEEPEST_NUMBER = 200
+
+_COMPLEX_INPUT = "models take no complex numbers; let it take pairs (…, 2) of real ones, and use torch.view_as_complex"
+_COMPLEX_OUTPUT = "models return no complex numbers; return torch.view_as_real of it"
 
 
 def _computed(argument: Any) -> bool:

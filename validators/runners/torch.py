@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, treespec_dumps
 
+from isomorph.converters.torch.custom import load_extensions
 from isomorph.converters.torch.program import output_names
 from isomorph.errors import RunnerError, UsageError
 from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
@@ -41,7 +43,19 @@ def open_model(model: Mapping[str, Any], *, role: str) -> ProgramRunner | Callab
     if model["kind"] == "capture":
         module, arguments = resolve(model["reference"])
         return CallableRunner(module, arguments)
-    return ProgramRunner(torch.export.load(model["path"]))
+    return ProgramRunner(_load_program(model["path"]))
+
+
+def _load_program(path: str) -> Any:
+    """The program in a file; libraries that register its operators are imported first, torchvision where it lacks."""
+    load_extensions()
+    try:
+        return torch.export.load(path)
+    except Exception:
+        if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
+            raise
+        importlib.import_module("torchvision")
+        return torch.export.load(path)
 
 
 def resolve(reference: str) -> tuple[torch.nn.Module, tuple[Any, ...] | None]:
@@ -156,10 +170,13 @@ def _interpret(module: Any, arguments: Sequence[torch.Tensor], taps: Sequence[st
 
 
 def flat(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """The same graph with plain positional arguments and without its run-time checks (they pin dtypes and sizes)."""
+    """The same graph with plain positional arguments, in the order of its placeholders, and without its run-time checks
+    (they pin dtypes and sizes)."""
     for node in list(module.graph.nodes):
         if any(check in str(node.target) for check in _CHECKS) and not node.users:
             module.graph.erase_node(node)
+    module._forward_pre_hooks.clear()  # checks that the arguments are nested, and named, as the program's are
+    module._forward_pre_hooks_with_kwargs.clear()
     module.graph.set_codegen(torch.fx.graph.CodeGen())
     module.recompile()
     return module
