@@ -3,7 +3,7 @@
     python benchmarks/torch_sweep.py --results FILE [--only PATTERN]... [--family PATTERN] [--sample N] [--peer]
 
 Each model runs in a forked child of one warm parent, static and with symbolic sizes; each run appends one line of JSON
-to FILE. Lines that are there are not run again, unless `--again` names what (all, failed). `sweep_table.py` renders FILE.
+to FILE. What FILE has is not run again, unless `--again` says so. `sweep_table.py` renders FILE.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from processes import ONE_THREAD
 
-os.environ.update(ONE_THREAD)
+os.environ.update(ONE_THREAD, HF_HUB_OFFLINE="1")
 COLLECTIONS = ("torchvision", "transformers", "timm")
 
 
@@ -79,16 +80,13 @@ def _redirect(log: Path) -> None:
 
 
 def _entries(options: argparse.Namespace) -> Iterator[Any]:
-    from importlib import import_module
-
-    import onnxscript  # noqa: F401 (a warm import for the children)
-    import torch.onnx
+    import_module("onnxscript")
 
     for collection in COLLECTIONS:
         if collection not in options.collection:
             continue
         for entry in sorted(import_module(f"models.{collection}").ENTRIES, key=lambda each: each.millions):
-            wanted = not options.only or any(fnmatch(entry.name, f"*{pattern}*") for pattern in options.only)
+            wanted = not options.only or any(fnmatch(entry.name, pattern) for pattern in options.only)
             if wanted and fnmatch(entry.family, f"*{options.family}*"):
                 yield entry
 
@@ -115,7 +113,7 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="JSON lines, appended to")
     parser.add_argument("--collection", action="append", choices=COLLECTIONS, help="only this one (repeatable)")
-    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="only names with this in them")
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="only names that match")
     parser.add_argument("--family", default="", metavar="PATTERN", help="only families with this in their name")
     parser.add_argument("--shapes", action="append", choices=["static", "symbolic"], help="by default both")
     parser.add_argument("--sample", type=int, metavar="N", help="only N runs, spread over all")

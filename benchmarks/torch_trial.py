@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
-
 from isolation import forked, peak_megabytes, reset_peak, resident_megabytes
+from models.entry import Entry, Example
+
 from isomorph.converters.convert import convert
 from isomorph.converters.torch.capture import capture
 from isomorph.errors import IsomorphError, UnsupportedError
@@ -25,7 +25,6 @@ from isomorph.validators.runner import ModelFile
 from isomorph.validators.runners.onnxruntime import OnnxRunner
 from isomorph.validators.runners.torch import ProgramRunner, as_numpy
 from isomorph.validators.trial import judge
-from models.entry import Entry, Example
 
 __all__ = ["Limits", "attempt"]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torchvision import models
+from torchvision.ops import boxes as box_operations
+from torchvision.ops import nms
 
 from models.entry import Entry, Example, batched, calibrate
 
@@ -50,8 +52,15 @@ class _OneImage(torch.nn.Module):
         return dict(found)
 
 
+def _batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any:
+    """torchvision's coordinate trick without its branches on the number of boxes, which torch.export cannot take."""
+    beyond = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max() + 1
+    return nms(boxes + (idxs.to(boxes) * beyond)[:, None], scores, iou_threshold)
+
+
 def _detector(name: str, symbolic: bool) -> Example:
     """One image of 128 x 160; the symbolic one has any height and width."""
+    box_operations.batched_nms = _batched_nms
     options: dict[str, Any] = {"weights": None, "weights_backbone": None}
     if not name.startswith("ssd"):
         options |= {"min_size": 128, "max_size": 192}
