@@ -16,6 +16,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn
@@ -24,7 +25,7 @@ import numpy as np
 
 from isomorph.errors import MalformedError, UnsafeError, UsageError
 
-__all__ = ["Archive", "parse_json"]
+__all__ = ["Archive", "Window", "parse_json"]
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _END_RECORD = struct.Struct("<4s4H2IH")
@@ -43,15 +44,19 @@ class Archive:
             offset, size = archive.span("data/weights/weight_0")
 
     path    the file; `budget` bounds the bytes that all `read`s together may return
+    within  (offset, size) of the archive in the file, where it is a member of another archive: `outer.span(name)`
     Raises  UsageError (no such file), MalformedError, UnsafeError; see the module's docstring.
     """
 
-    def __init__(self, path: Path, *, budget: int = _BUDGET) -> None:
+    def __init__(self, path: Path, *, budget: int = _BUDGET, within: tuple[int, int] | None = None) -> None:
         self.path = Path(path)
         self._left = budget
+        self._offset = within[0] if within else 0
         if not self.path.is_file():
             raise UsageError(f"no such file: {path}")
         self._file: BinaryIO = self.path.open("rb")
+        if within:
+            self._file = BufferedReader(Window(self._file, *within))
         try:
             self._zip = zipfile.ZipFile(self._file)
             self._members = self._index()
@@ -113,7 +118,7 @@ class Archive:
         member = self._member(name)
         if member.compress_type != zipfile.ZIP_STORED:
             self._fail(f"{name} is compressed, and has to be stored")
-        return self._data[name], member.file_size
+        return self._offset + self._data[name], member.file_size
 
     def _member(self, name: str) -> zipfile.ZipInfo:
         member = self._members.get(name)
@@ -214,6 +219,36 @@ class Archive:
                 return int(large[0]), int(large[1])
             extra = extra[4 + length :]
         return self._fail("a member's zip64 sizes are missing")
+
+
+class Window(RawIOBase):
+    """A part of a file as a file of its own, which it closes."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file, self._offset, self._size, self._at = file, offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        self._at = offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: self._size}[whence]
+        if self._at < 0:
+            raise ValueError(f"a seek to {self._at}")
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = memoryview(buffer)[: max(0, self._size - self._at)]
+        self._file.seek(self._offset + self._at)
+        count = self._file.readinto(wanted) if len(wanted) else 0  # type: ignore[attr-defined]
+        self._at += count
+        return int(count)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)

@@ -10,7 +10,7 @@ short file can ask for much. What bounds it: the number of opcodes, the bytes th
 the bytes read), the open marks, the length of integers, the kinds of keys, and (`tree=True`) the size of the
 result with every shared part counted as often as it is reached, so that who walks it needs no care.
 
-Python 2's 8-bit strings are str where they are UTF-8, else bytes. Attributes of dicts and tensors (BUILD) are dropped.
+Python 2's 8-bit strings are str where they are UTF-8, else bytes. Attributes of tensors (BUILD) are dropped.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from isomorph.converters.torch.rebuild import (
     ArrayRecord,
+    Attributed,
     Called,
     DTypeRecord,
     Global,
@@ -248,7 +249,7 @@ class _Machine:
         self.above(2)
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, Called):
+        if isinstance(target, Called | Attributed):
             target.state = state
         elif isinstance(target, ArrayRecord):
             _build_array(target, state)
@@ -513,6 +514,8 @@ def _parts(value: Any) -> Iterator[Any]:
     elif isinstance(value, dict):
         yield from value
         yield from value.values()
+        if isinstance(value, Attributed):
+            yield value.state
     elif isinstance(value, Called):
         yield from (value.callable, value.args, value.kwargs, value.state, value.items)
         for pair in value.pairs:

@@ -21,6 +21,7 @@ from isomorph.ir import DType
 
 __all__ = [
     "ArrayRecord",
+    "Attributed",
     "Called",
     "DTypeRecord",
     "Global",
@@ -71,6 +72,16 @@ class Called:
         return f"Called({self.callable if isinstance(self.callable, Global) else '…'})"
 
 
+class Attributed(dict[Any, Any]):
+    """An OrderedDict or defaultdict; `state` is what BUILD sets, such as {"_metadata": versions} of a state dict."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
     """A block of elements that lies outside of the pickle, named by `key`.
@@ -88,7 +99,13 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
-        return self.numel * itemsize(self.dtype)
+        """Bytes of the block, or of the view."""
+        return (self.view[2] if self.view else self.numel) * itemsize(self.dtype)
+
+    @property
+    def start(self) -> int:
+        """Bytes of the block before the view."""
+        return self.view[1] * itemsize(self.dtype) if self.view else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,6 +248,8 @@ def storage_of(identity: Any) -> Any:
         if not isinstance(view, tuple) or len(view) != 3:
             raise NotInert("the view of a storage is not (key, offset, size)")
         view = (_key(view[0]), _natural(view[1]), _natural(view[2]))
+        if view[1] + view[2] > _natural(identity[4]):
+            raise NotInert("the view of a storage reaches beyond it")
     location = identity[3] if isinstance(identity[3], str) else "cpu"
     return Storage(_key(identity[2]), _STORAGES[name], _natural(identity[4]), location, name == "UntypedStorage", view)
 
@@ -348,13 +367,13 @@ def _from_type(function: Any, kind: Any, args: Any, state: Any = None) -> Any:
     return replace(made, parameter=True) if plain and isinstance(made, TensorRecord) else made
 
 
-def _mapping(*args: Any) -> dict[Any, Any]:
+def _mapping(*args: Any) -> Attributed:
     """OrderedDict([[key, value], …]); a defaultdict's first argument is its factory."""
     if args and not isinstance(args[0], list | tuple | dict):
         args = args[1:]
+    made = Attributed()
     if not args:
-        return {}
-    made: dict[Any, Any] = {}
+        return made
     for pair in args[0].items() if isinstance(args[0], dict) else args[0]:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise NotInert("a mapping is given by something else than pairs of a key and a value")
