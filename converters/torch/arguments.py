@@ -152,6 +152,7 @@ _ARGUMENTS: dict[str, Any] = {
     "as_bools": lambda reader, value: tuple(bool(each) for each in value),
     "as_float": lambda reader, value: _number(value),
     "as_floats": lambda reader, value: tuple(_number(each) for each in value),
+    "as_complex": lambda reader, value: complex(_number(value["real"]), _number(value["imag"])),
     "as_string": lambda reader, value: text_of(value),
     "as_strings": lambda reader, value: tuple(text_of(each) for each in value),
     "as_sym_int": GraphReader.sym_int,

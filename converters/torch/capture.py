@@ -271,7 +271,7 @@ class _ProgramWalker:
             items = tuple(self._value(each, prefix, bound) for each in value)
             sizes = next((each for each in items if isinstance(each, Opaque)), None)
             return items if sizes is None else sizes
-        if value is None or isinstance(value, bool | int | float | str):
+        if value is None or isinstance(value, bool | int | float | complex | str):
             return value
         if isinstance(value, torch.dtype):
             return _dtype(value) or Opaque(f"the element type {value} is not expressed")

@@ -12,6 +12,8 @@ from isomorph.converters.torch import (
     activation,
     attention,
     classification,
+    complex_create,
+    complex_elementwise,
     complex_linear,
     complex_shape,
     conv,
@@ -37,13 +39,13 @@ from isomorph.converters.torch import (
     special,
     split,
 )
-from isomorph.converters.torch.complex import WHOLES, Complex, pairs_of
+from isomorph.converters.torch.complex import Complex, pairs_of
 from isomorph.converters.torch.custom import CallSite, ModuleCall, call_sites, rule_of
 from isomorph.converters.torch.lowering import Lowering, Refusal
 from isomorph.converters.torch.numbers import ITEMS
 from isomorph.converters.torch.numbers import RULES as NUMBER_RULES
 from isomorph.converters.torch.program import Computed, Opaque, Program, ProgramNode, Ref, user_frame
-from isomorph.converters.torch.rules import ImportRule, complex_rules, rules
+from isomorph.converters.torch.rules import ImportRule, complex_rules
 from isomorph.converters.torch.storage import (
     IDENTITIES,
     MAYBE_VIEWS,
@@ -61,7 +63,8 @@ from isomorph.ir.shapes import names_in
 __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
-    activation, attention, classification, complex_linear, complex_shape, conv, create, cumulative, diagonal,
+    activation, attention, classification, complex_create, complex_elementwise, complex_linear, complex_shape,
+    conv, create, cumulative, diagonal,
     distance, elementwise, index, join, linear, loss, norm, pad, pool, rearrange, reduce, resize, scatter, search,
     shape, sort, special, split,
 )  # fmt: skip

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from isomorph.converters.torch.complex import Complex
+from isomorph.converters.torch.diagonal import diagonal_scatter
 from isomorph.converters.torch.lowering import Lowering, Refusal, axis_of
 from isomorph.converters.torch.program import ProgramNode
 from isomorph.ir import Value, ops
@@ -52,6 +54,20 @@ VIEWS = _DROPOUTS | frozenset(
         "aten.movedim",
         "aten.moveaxis",
         "aten.broadcast_to",
+        "aten.diagonal",
+        "aten.linalg_diagonal",
+        "aten.unfold",
+        "aten.as_strided",
+        "aten.hsplit",
+        "aten.vsplit",
+        "aten.dsplit",
+        "aten.swapdims",
+        "aten.mH",
+        "aten.adjoint",
+        "aten.real",
+        "aten.imag",
+        "aten.view_as_real",
+        "aten.view_as_complex",
     }
 )
 """Always return a view of `self` (dropout: the tensor itself, outside of training)."""
@@ -67,6 +83,10 @@ MAYBE_VIEWS = frozenset(
         "aten.reshape_as",
         "aten.pad",
         "aten.tensor_split",
+        "aten.ravel",
+        "aten.atleast_1d",
+        "aten.atleast_2d",
+        "aten.atleast_3d",
     }
 )
 """Return a view of `self` or a copy, depending on strides or types."""
@@ -159,6 +179,8 @@ def write(b: Lowering, cell: Cell, value: Value) -> None:
 def _write_back(b: Lowering, node: ProgramNode, base: Value, view: Value) -> Value | None:
     """The base with the elements of its changed view, or None where the view cannot be undone."""
     name = base_name(node.target)
+    if isinstance(base, Complex) or isinstance(view, Complex):
+        return None
     if name in _DROPOUTS:
         return view
     if name in ("aten.view", "aten.unsqueeze", "aten.squeeze", "aten.unflatten", "aten.view_as"):
@@ -168,6 +190,8 @@ def _write_back(b: Lowering, node: ProgramNode, base: Value, view: Value) -> Val
         return b.emit(ops.Transpose(inverse(perm)), view)
     if name in ("aten.select", "aten.slice"):
         return _write_slice(b, name, node.args, base, view)
+    if name == "aten.diagonal":
+        return diagonal_scatter(b, base, view, **{key: each for key, each in node.args.items() if key != "self"})
     return None
 
 
