@@ -3,7 +3,7 @@
 from isomorph.ir import ops
 from isomorph.ir.builder import Builder, Rewriter, rewrite
 from isomorph.ir.dtypes import DType
-from isomorph.ir.graph import Graph, Model, Node, Region, Value
+from isomorph.ir.graph import Graph, Model, Node, Region, State, Value
 from isomorph.ir.layout import Layout, LayoutRule
 from isomorph.ir.op import OPS, OPSET, Op, TensorType
 from isomorph.ir.origin import Origin, Scope, ScopeEntry
@@ -34,6 +34,7 @@ __all__ = [
     "Scope",
     "ScopeEntry",
     "Shape",
+    "State",
     "Sym",
     "TensorSource",
     "TensorType",

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy.typing as npt
 
 from isomorph.errors import GraphError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.graph import Graph, Model, Node, Region, Value
+from isomorph.ir.graph import Graph, Model, Node, Region, State, Value
 from isomorph.ir.op import Op, TensorType
 from isomorph.ir.origin import Origin, Scope
 from isomorph.ir.params import Parameter
@@ -26,6 +27,9 @@ from isomorph.ir.shapes import DimRange, Shape
 from isomorph.ir.tensors import ArrayTensor, TensorSource
 
 __all__ = ["Builder", "Rewriter", "rewrite"]
+
+
+GraphT = TypeVar("GraphT", bound=Graph)
 
 
 class Builder:
@@ -115,7 +119,9 @@ class Builder:
         """Append a node and return all its outputs. Trailing absent operands may be left out."""
         if self._origin is None or self._scope is None:
             raise GraphError(f"{op.name} is emitted outside of `with builder.at(scope, origin)`")
-        types = op.infer(*(None if value is None else value.type for value in operands))
+        given = [None if value is None else value.type for value in operands]
+        types = op.infer(*given)
+        op.check_regions(given, regions)
         base = _snake(op.name)
         chosen = list(names) if names is not None else [self._default_name(op) for _ in types]
         if len(chosen) != len(types):
@@ -140,6 +146,12 @@ class Builder:
             name = f"{base}_{count}"
         return name
 
+    def region(self, name: str) -> Builder:
+        """A builder of a region of the node to come (its `graph`), in the scope and from the origin at hand."""
+        inner = Builder(name, graph=Region(name))
+        inner._scope, inner._origin = self._scope, self._origin
+        return inner
+
     def output(self, name: str, value: Value) -> None:
         """Declare the next output."""
         if name in self.graph.outputs:
@@ -152,9 +164,10 @@ class Builder:
         dims: Mapping[str, DimRange] | None = None,
         metadata: Mapping[str, str] | None = None,
         source: tuple[str, str] = ("", ""),
+        state: Mapping[str, State] | None = None,
     ) -> Model:
         """The finished model."""
-        return Model(self.graph, dict(dims or {}), dict(metadata or {}), source)
+        return Model(self.graph, dict(dims or {}), dict(metadata or {}), source, dict(state or {}))
 
 
 def _snake(name: str) -> str:
@@ -174,7 +187,7 @@ class Rewriter(Builder):
     """
 
     def __init__(self, source: Graph) -> None:
-        super().__init__(source.name)
+        super().__init__(source.name, graph=Region(source.name) if isinstance(source, Region) else None)
         self.source = source
         self.mapping: dict[Value, Value] = {}
         self.reserve(value.name for value in source.values())
@@ -198,13 +211,19 @@ class Rewriter(Builder):
     def new_inputs(self, node: Node) -> tuple[Value | None, ...]:
         return tuple(None if value is None else self.new(value) for value in node.inputs)
 
-    def copy(self, node: Node, op: Op | None = None, inputs: Sequence[Value | None] | None = None) -> tuple[Value, ...]:
-        """Copy a node, with another op or other (new) inputs if given; the outputs keep their names."""
+    def copy(
+        self,
+        node: Node,
+        op: Op | None = None,
+        inputs: Sequence[Value | None] | None = None,
+        regions: Sequence[Region] | None = None,
+    ) -> tuple[Value, ...]:
+        """Copy a node, with another op, (new) inputs or regions if given; the outputs keep their names."""
         with self.at(node.scope, node.origin):
             outputs = self.emit_many(
                 op or node.op,
                 *(self.new_inputs(node) if inputs is None else inputs),
-                regions=node.regions,
+                regions=node.regions if regions is None else regions,
                 node_name=node.name,
             )
         self.replace(node, outputs)
@@ -228,16 +247,22 @@ def rewrite(model: Model, pass_name: str, change: Callable[[Rewriter, Node], Seq
     """A copy of the model in which `change` may replace nodes.
 
     `change(rewriter, node)` returns the new values for the node's outputs, or None to copy the node as it is. It runs
-    with the node's scope and with its origin marked as changed by `pass_name`.
+    with the node's scope and with its origin marked as changed by `pass_name`. Nodes in regions are rewritten before
+    the node that has the regions, by a rewriter of their own (`rewriter.source` is the region).
     """
-    rewriter = Rewriter(model.graph)
+    return model.with_graph(_rewrite_graph(model.graph, pass_name, change))
+
+
+def _rewrite_graph(graph: GraphT, pass_name: str, change: Callable[[Rewriter, Node], Sequence[Value] | None]) -> GraphT:
+    rewriter = Rewriter(graph)
     rewriter.copy_inputs()
-    for node in model.graph.nodes:
+    for node in graph.nodes:
+        regions = [_rewrite_graph(region, pass_name, change) for region in node.regions]
         with rewriter.at(node.scope, node.origin.changed_by(pass_name)):
             values = change(rewriter, node)
         if values is None:
-            rewriter.copy(node)
+            rewriter.copy(node, regions=regions)
         else:
             rewriter.replace(node, values)
     rewriter.copy_outputs()
-    return rewriter.finish(dims=model.dims, metadata=model.metadata, source=model.source)
+    return rewriter.graph  # type: ignore[return-value]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from isomorph.errors import DTypeError, GraphError, ShapeError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.graph import Graph, Model, Node, Value
-from isomorph.ir.op import Op
+from isomorph.ir.graph import Graph, Model, Node, Region, Value
+from isomorph.ir.op import Op, TensorType
 from isomorph.ir.ops.shape import BindDim
 from isomorph.ir.shapes import Dim, Sym, format_shape, substitute
 
@@ -29,11 +29,22 @@ def evaluate(
     """The outputs of the model by name, for arrays by input name.
 
     precision  compute every floating-point value in this type (FLOAT64 for a reference run), casts included
-    observe    is called with each node and its outputs, in order
+    observe    is called with each node and its outputs, in order; not with those in regions
     Raises ShapeError or DTypeError for inputs that do not fit, GraphError for an op without an evaluation.
     """
     graph = model.graph
-    sizes = bind_dims(graph, inputs)
+    results = _run(graph, inputs, bind_dims(graph, inputs), precision, observe)
+    return dict(zip(graph.outputs, results, strict=True))
+
+
+def _run(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    sizes: dict[str, int],
+    precision: DType | None,
+    observe: Observer | None = None,
+) -> tuple[Array, ...]:
+    """The outputs of a graph in order; `sizes` has the dimensions known so far, and gets those found on the way."""
     values: dict[Value, Array] = {
         value: _source(value, inputs, precision) for value in (*graph.inputs, *graph.parameters)
     }
@@ -43,7 +54,12 @@ def evaluate(
         operands = [None if value is None else values[value] for value in node.inputs]
         if isinstance(node.op, BindDim) and operands[0] is not None:
             sizes.update(dict.fromkeys(node.op.defines(), int(operands[0])))
-        results = evaluate_op(bind(node.op, sizes, precision), *operands)
+        op = bind(node.op, sizes, precision)
+        if node.regions:
+            bodies = [_body(region, sizes, precision) for region in node.regions]
+            results = tuple(np.asarray(result) for result in op.run(bodies, *operands))  # type: ignore[arg-type]
+        else:
+            results = evaluate_op(op, *operands)
         for value, array in zip(node.outputs, results, strict=True):
             _check_shape(node, value, array, sizes)
             values[value] = array
@@ -52,7 +68,24 @@ def evaluate(
         for value in (*node.operands(), *node.outputs):
             if last.get(value, node) is node and value not in kept:
                 values.pop(value, None)
-    return {name: values[value] for name, value in graph.outputs.items()}
+    return tuple(values[value] for value in graph.outputs.values())
+
+
+def _body(region: Region, sizes: Mapping[str, int], precision: DType | None) -> Callable[..., tuple[Array, ...]]:
+    """A region as a function of its inputs. What sizes it finds on the way are forgotten when it returns."""
+    names = [value.name for value in region.inputs]
+
+    def call(*arrays: Array) -> tuple[Array, ...]:
+        inputs = dict(zip(names, arrays, strict=True))
+        return _run(region, inputs, bind_dims(region, inputs, sizes), precision)
+
+    return call
+
+
+def _bound_type(kind: TensorType, sizes: Mapping[str, int], precision: DType | None) -> TensorType:
+    """A type with the sizes that are known, and in the precision asked for."""
+    dtype = precision if precision is not None and kind.dtype.is_float else kind.dtype
+    return TensorType(dtype, tuple(substitute(dim, sizes) for dim in kind.shape))
 
 
 def evaluate_op(op: Op, *operands: Array | None) -> tuple[Array, ...]:
@@ -83,6 +116,8 @@ def bind(op: OpT, sizes: Mapping[str, int], precision: DType | None = None) -> O
 def _bound(value: Any, sizes: Mapping[str, int], precision: DType | None) -> Any:
     if isinstance(value, Sym):
         return _known(value, sizes)
+    if isinstance(value, TensorType):
+        return _bound_type(value, sizes, precision)
     if isinstance(value, DType) and precision is not None and value.is_float:
         return precision
     if isinstance(value, tuple):
@@ -100,12 +135,15 @@ def _known(dim: Dim, sizes: Mapping[str, int]) -> int:
     return result
 
 
-def bind_dims(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """The sizes of the named dimensions, from the shapes of the inputs. Raises ShapeError where shapes do not fit."""
+def bind_dims(graph: Graph, inputs: Mapping[str, Array], known: Mapping[str, int] | None = None) -> dict[str, int]:
+    """The sizes of the named dimensions, from the shapes of the inputs and, of a region, those known around it.
+
+    Raises ShapeError where shapes do not fit.
+    """
     missing = {value.name for value in graph.inputs} ^ set(inputs)
     if missing:
         raise GraphError(f"inputs do not match the model's: {', '.join(sorted(missing))} is missing or too much")
-    sizes: dict[str, int] = {}
+    sizes: dict[str, int] = dict(known or {})
     for value in graph.inputs:
         shape = np.shape(inputs[value.name])
         if len(shape) != value.rank:

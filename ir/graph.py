@@ -15,7 +15,7 @@ from isomorph.ir.origin import Origin, Scope
 from isomorph.ir.params import Parameter
 from isomorph.ir.shapes import DimRange, Shape
 
-__all__ = ["Graph", "Model", "Node", "Region", "Value"]
+__all__ = ["Graph", "Model", "Node", "Region", "State", "Value"]
 
 
 @dataclass(eq=False, slots=True)
@@ -103,10 +103,34 @@ class Graph:
         for node in self.nodes:
             yield from node.outputs
 
+    def graphs(self) -> Iterator[Graph]:
+        """This graph, and the regions of its nodes at any depth: each before those in it."""
+        yield self
+        for node in self.nodes:
+            for region in node.regions:
+                yield from region.graphs()
+
 
 @dataclass(eq=False, slots=True)
 class Region(Graph):
-    """The body of a control-flow op. It reads nothing from outside: captured values are explicit operands."""
+    """The body of a control-flow op. It reads no value from outside: captured ones are explicit operands.
+
+    Weights are identities, not values: a region lists the parameters that it reads, as every graph does, and one
+    `Parameter` in several graphs is one weight. Names of values are unique within a region. The named dimensions of
+    the graph around it are known in it; those that only the shapes of its own inputs have belong to it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the model keeps from one run to the next under the name of an input (see `Model.state`).
+
+    output   name of the output that is the next run's input
+    initial  the tensor of the first run, None where the caller has to give it
+    """
+
+    output: str
+    initial: Parameter | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -114,6 +138,7 @@ class Model:
     """A graph and what is true of it as a whole.
 
     dims       the named dimensions and their ranges
+    state      the inputs, by name, that carry what an earlier run left: buffers that the source changes in place
     metadata   key-value pairs that the source carried and the target may keep
     source     format and version that the model was read from ("onnx", "opset 17"), for reports
     """
@@ -122,6 +147,7 @@ class Model:
     dims: dict[str, DimRange] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     source: tuple[str, str] = ("", "")
+    state: dict[str, State] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -138,8 +164,18 @@ class Model:
         return {name: value.type for name, value in self.graph.outputs.items()}
 
     def parameters(self) -> Mapping[str, Parameter]:
-        """Parameters by name, constants included."""
-        return {value.parameter.name: value.parameter for value in self.graph.parameters if value.parameter}
+        """Parameters by name, constants and those of regions included."""
+        listed = (value.parameter for graph in self.graph.graphs() for value in graph.parameters)
+        return {parameter.name: parameter for parameter in listed if parameter}
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes, those in regions included, right behind the node that the regions belong to."""
+        return (node for graph in self.graph.graphs() for node in graph.nodes)
+
+    def with_graph(self, graph: Graph, metadata: Mapping[str, str] | None = None) -> Model:
+        """The same model as another graph (and under other metadata, if given)."""
+        kept = self.metadata if metadata is None else metadata
+        return Model(graph, dict(self.dims), dict(kept), self.source, dict(self.state))
 
     def __str__(self) -> str:
         from isomorph.ir.text import print_model

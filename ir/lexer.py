@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from isomorph.errors import MalformedError
+from isomorph.errors import DTypeError, MalformedError
+from isomorph.ir.dtypes import DType
+from isomorph.ir.op import TensorType
 from isomorph.ir.shapes import Sym, dim_max, dim_min
 
 __all__ = ["RESERVED", "Cursor", "Token", "literal"]
@@ -196,8 +198,21 @@ def _atom(cursor: Cursor, depth: int) -> Any:
             cursor.fail(f"{word} takes two dimensions", token)
         _require_dims(cursor, *pair)
         return (dim_min if word == "min" else dim_max)(*pair)
+    if cursor.accept("["):
+        return _type(cursor, word, token, depth)
     constants = {"None": None, "True": True, "False": False, "inf": float("inf"), "nan": float("nan")}
     return constants[word] if word in constants else Sym(word)
+
+
+def _type(cursor: Cursor, word: str, token: Token, depth: int) -> TensorType:
+    """`float32[N, 8]`, behind the bracket."""
+    sizes = cursor.separated("]", lambda: literal(cursor, depth + 1))
+    if any(isinstance(size, bool) or not isinstance(size, int | Sym) for size in sizes):
+        cursor.fail("sizes expected", token)
+    try:
+        return TensorType(DType.of(word), tuple(sizes))
+    except DTypeError as error:
+        cursor.fail(error.what, token, because=error.advice)
 
 
 def _parenthesized(cursor: Cursor, depth: int) -> Any:

@@ -5,7 +5,7 @@ An op that bears an ONNX name means what ONNX says at opset `OPSET`, except wher
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from isomorph.ir.builder import Builder
-    from isomorph.ir.graph import Value
+    from isomorph.ir.graph import Region, Value
 
 __all__ = ["OPS", "OPSET", "Op", "TensorType", "broadcast", "normalize_axes", "normalize_axis"]
 
@@ -102,6 +102,15 @@ class Op:
         """The same computation in NumPy: an array, or a tuple of arrays where there are several outputs."""
         raise GraphError(f"{self.name} has no evaluation in NumPy")
 
+    def check_regions(self, operands: Sequence[TensorType | None], regions: Sequence[Region]) -> None:
+        """Raise GraphError unless the regions fit the op and its operands. Only control flow has regions."""
+        if regions:
+            raise GraphError(f"{self.name} takes no regions, {len(regions)} were given")
+
+    def run(self, bodies: Sequence[Callable[..., Any]], *arrays: npt.NDArray[np.generic]) -> Any:
+        """As `evaluate`, of an op with regions: each body is a function from arrays to a tuple of arrays."""
+        raise GraphError(f"{self.name} has no regions")
+
     def permuted(self, perm: Perm) -> Op | None:
         """The op that does the same on data whose axes are in the order `perm` (numpy.transpose), or None.
 
@@ -121,6 +130,11 @@ class Op:
     @classmethod
     def can_evaluate(cls) -> bool:
         return cls.evaluate is not Op.evaluate
+
+    @classmethod
+    def has_regions(cls) -> bool:
+        """Whether this is control flow: its nodes have regions, and `run` stands for `evaluate`."""
+        return cls.run is not Op.run
 
     def require(self, condition: bool, message: str) -> None:
         """Raise ShapeError with the op's name unless the condition holds."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from isomorph.errors import DTypeError, GraphError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.graph import Graph, Model, Node, Value
+from isomorph.ir.graph import Graph, Model, Node, Region, State, Value
 from isomorph.ir.layout import Layout
 from isomorph.ir.lexer import Cursor, Token, literal
 from isomorph.ir.op import OPS, Op, TensorType
@@ -31,11 +31,14 @@ def parse_model(text: str) -> Model:
     Raises MalformedError for text that is no model, GraphError for a model that `verify` refuses.
     """
     reader = _Reader()
+    cursor = Cursor("", 1)
     for number, line in enumerate(text.split("\n"), start=1):
         cursor = Cursor(line, number)
         if not cursor.done:
             reader.statement(cursor)
             cursor.expect_end()
+    if reader.open:
+        cursor.fail("'}' expected before the end of the text")
     verify(reader.model)
     return reader.model
 
@@ -45,10 +48,16 @@ class _Reader:
 
     def __init__(self) -> None:
         self.model = Model(Graph(""))
+        self.graph = self.model.graph
         self.values: dict[str, Value] = {}
+        self.shared: dict[int, Parameter] = {}
+        self.open: list[tuple[Node, Graph, dict[str, Value]]] = []
         self.scopes: dict[str, Scope] = {"": Scope()}
 
     def statement(self, cursor: Cursor) -> None:
+        if cursor.accept("}"):
+            self._close(cursor)
+            return
         if cursor.next.kind == "value":
             self._node(cursor)
             return
@@ -57,7 +66,7 @@ class _Reader:
             self._parameter(cursor, keyword)
             return
         handler = getattr(self, f"_{keyword}", None) if keyword in _STATEMENTS else None
-        if handler is None:
+        if handler is None or (self.open and keyword not in ("region", "input", "output", "scope")):
             cursor.fail(
                 f"unknown statement {keyword!r}", cursor.tokens[0], because=f"known are {', '.join(_STATEMENTS)}"
             )
@@ -82,6 +91,32 @@ class _Reader:
         low = cursor.integer()
         cursor.expect("to")
         self.model.dims[name] = DimRange(low, None if cursor.accept("any") else cursor.integer())
+
+    def _state(self, cursor: Cursor) -> None:
+        name = cursor.name()
+        cursor.expect("=")
+        output, initial = cursor.name(), None
+        if cursor.accept("initial"):
+            kind = self._type(cursor)
+            if not kind.is_static:
+                cursor.fail(f"an initial value of symbolic shape: {kind}")
+            cursor.expect("named")
+            initial = Parameter(cursor.string(), _zeros(kind), False, "buffer")
+        self.model.state[name] = State(output, initial)
+
+    def _region(self, cursor: Cursor) -> None:
+        """The next region of the node that is open."""
+        if not self.open:
+            cursor.fail("a region stands behind its node's '{'", cursor.tokens[0])
+        region = Region(cursor.name())
+        node = self.open[-1][0]
+        node.regions = (*node.regions, region)
+        self.graph, self.values = region, {}
+
+    def _close(self, cursor: Cursor) -> None:
+        if not self.open:
+            cursor.fail("no '{' is open", cursor.tokens[0])
+        _, self.graph, self.values = self.open.pop()
 
     def _scope(self, cursor: Cursor) -> None:
         token = cursor.next
@@ -142,15 +177,15 @@ class _Reader:
         return self.values[name]
 
     def _input(self, cursor: Cursor) -> None:
-        self.model.graph.inputs.append(self._value(cursor))
+        self.graph.inputs.append(self._value(cursor))
 
     def _output(self, cursor: Cursor) -> None:
         token = cursor.next
         name = cursor.name()
-        if name in self.model.graph.outputs:
+        if name in self.graph.outputs:
             cursor.fail(f"two outputs are named {name!r}", token)
         cursor.expect("=")
-        self.model.graph.outputs[name] = self._known_value(cursor)
+        self.graph.outputs[name] = self._known_value(cursor)
 
     def _parameter(self, cursor: Cursor, role: str) -> None:
         token = cursor.next
@@ -159,9 +194,12 @@ class _Reader:
             cursor.fail(f"a parameter of symbolic shape: {value}", token)
         name = cursor.string() if cursor.accept("named") else value.name
         trainable = cursor.accept("trainable") or (role == "weight" and not cursor.accept("frozen"))
+        number = cursor.integer() if cursor.accept("shared") else None
         data = _literal_data(cursor, value.type) if cursor.accept("=") else _zeros(value.type)
         value.parameter = Parameter(name, data, trainable, role)
-        self.model.graph.parameters.append(value)
+        if number is not None:
+            value.parameter = self.shared.setdefault(number, value.parameter)
+        self.graph.parameters.append(value)
 
     def _node(self, cursor: Cursor) -> None:
         outputs = [self._value(cursor)]
@@ -179,7 +217,12 @@ class _Reader:
         _check_types(cursor, token, node)
         for value in outputs:
             value.producer = node
-        self.model.graph.nodes.append(node)
+        self.graph.nodes.append(node)
+        if cursor.accept("{"):
+            if len(self.open) >= _DEEPEST:
+                cursor.fail(f"regions are nested deeper than {_DEEPEST}", token)
+            self.open.append((node, self.graph, self.values))
+            self.graph, self.values = Graph(""), {}  # until the first region begins
 
     def _application(self, cursor: Cursor) -> tuple[Op, tuple[Value | None, ...]]:
         """`Conv(%x, %w, strides=(1, 1))`."""
@@ -214,7 +257,10 @@ class _Reader:
         return kind(**attributes), tuple(operands)
 
 
-_STATEMENTS = ("model", "source", "metadata", "dim", "input", "weight", "buffer", "constant", "scope", "output")
+_DEEPEST = 64
+_STATEMENTS = (
+    "model", "source", "metadata", "dim", "input", "weight", "buffer", "constant", "scope", "output", "region", "state",
+)  # fmt: skip
 
 
 def _attribute(cursor: Cursor, declared: str) -> Any:
@@ -265,7 +311,7 @@ def _origin(cursor: Cursor) -> Origin:
     framework, op = cursor.name(), cursor.string()
     kinds: dict[str, type] = {"name": str, "file": str, "line": int, "code": str, "passes": tuple}
     found: dict[str, Any] = {}
-    while not cursor.done:
+    while not cursor.done and cursor.next.text != "{":
         token = cursor.next
         key = cursor.take("word", "a part of an origin")
         cursor.expect("=")

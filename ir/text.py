@@ -10,6 +10,19 @@
     %y: float32[N, 8, 24, 24] = Conv(%x, %conv1.weight, strides=(1, 1), pads=((0, 0), (0, 0)), dilations=(1, 1)) @conv1
     output y = %y
 
+Regions follow their node in braces, one after the other, each opened by its name; a parameter that several graphs list
+carries a number that is the same in all of them:
+
+    %z: float32[N] = If(%c, %x, types=(float32[N],)) {
+    region then
+    input %a: float32[N]
+    weight %w: float32[1] shared 0
+    %b: float32[N] = Mul(%a, %w)
+    output b = %b
+    region else
+    ...
+    }
+
 Attributes that have their default are left out. A parameter's data is not in the text, except for constants of at most
 16 elements. `#` starts a comment. Names that are not plain are quoted as in JSON.
 """
@@ -19,16 +32,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from isomorph.errors import GraphError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.graph import Model, Node, Value
+from isomorph.ir.graph import Graph, Model, Node, State, Value
 from isomorph.ir.layout import Layout
 from isomorph.ir.lexer import RESERVED
-from isomorph.ir.op import Op
+from isomorph.ir.op import Op, TensorType
 from isomorph.ir.origin import Origin, Scope
+from isomorph.ir.params import Parameter
 from isomorph.ir.parser import parse_model
 from isomorph.ir.shapes import DimRange, Shape, Sym
 
@@ -43,18 +58,44 @@ def print_model(model: Model, *, origins: bool = False) -> str:
     """The model as text. With `origins`, each node says where it comes from, after a `!`."""
     graph = model.graph
     scopes = _Scopes()
-    nodes = [_node(node, scopes, origins) for node in graph.nodes]
+    shared = _shared(graph)
+    nodes = [line for node in graph.nodes for line in _node(node, scopes, origins, shared)]
     lines = [f"model {_name(graph.name)}"]
     if model.source != ("", ""):
         lines.append(f"source {_quoted(model.source[0])} {_quoted(model.source[1])}")
     lines += [f"metadata {_quoted(key)} = {_quoted(text)}" for key, text in model.metadata.items()]
     lines += [_dim_range(name, limits) for name, limits in model.dims.items()]
-    lines += [f"input {_value(value)}" for value in graph.inputs]
-    lines += [_parameter(value) for value in graph.parameters]
+    lines += _sources(graph, shared)
     lines += scopes.lines
     lines += nodes
-    lines += [f"output {_name(name)} = %{_name(value.name)}" for name, value in graph.outputs.items()]
+    lines += _results(graph)
+    lines += [_state(name, state) for name, state in model.state.items()]
     return "\n".join(lines) + "\n"
+
+
+def _sources(graph: Graph, shared: Mapping[Parameter, int]) -> list[str]:
+    return [f"input {_value(value)}" for value in graph.inputs] + [
+        _parameter(value, shared) for value in graph.parameters
+    ]
+
+
+def _state(name: str, state: State) -> str:
+    """The initial value without its data, as of every buffer."""
+    parts = [f"state {_name(name)} = {_name(state.output)}"]
+    if state.initial is not None:
+        data = state.initial.data
+        parts.append(f"initial {data.dtype}{_shape(data.shape)} named {_quoted(state.initial.name)}")
+    return " ".join(parts)
+
+
+def _results(graph: Graph) -> list[str]:
+    return [f"output {_name(name)} = %{_name(value.name)}" for name, value in graph.outputs.items()]
+
+
+def _shared(graph: Graph) -> dict[Parameter, int]:
+    """The parameters that several graphs list, numbered."""
+    counts = Counter(value.parameter for each in graph.graphs() for value in each.parameters if value.parameter)
+    return {parameter: number for number, parameter in enumerate(each for each, count in counts.items() if count > 1)}
 
 
 class _Scopes:
@@ -79,9 +120,7 @@ class _Scopes:
         return self._labels[scope]
 
 
-def _node(node: Node, scopes: _Scopes, origins: bool) -> str:
-    if node.regions:
-        raise GraphError(f"`{node.op.name}` has regions, which have no text form", at=node.describe())
+def _node(node: Node, scopes: _Scopes, origins: bool, shared: Mapping[Parameter, int]) -> Iterator[str]:
     results = ", ".join(map(_value, node.outputs))
     operands = ["None" if value is None else f"%{_name(value.name)}" for value in node.inputs]
     parts = [f"{results} = {node.op.name}({', '.join((*operands, *_attributes(node.op)))})"]
@@ -91,7 +130,15 @@ def _node(node: Node, scopes: _Scopes, origins: bool) -> str:
         parts.append(f"as {_name(node.name)}")
     if origins:
         parts.append(_origin(node.origin))
-    return " ".join(parts)
+    yield " ".join([*parts, "{"] if node.regions else parts)
+    for region in node.regions:
+        yield f"region {_name(region.name)}"
+        yield from _sources(region, shared)
+        for inner in region.nodes:
+            yield from _node(inner, scopes, origins, shared)
+        yield from _results(region)
+    if node.regions:
+        yield "}"
 
 
 def _attributes(op: Op) -> Iterable[str]:
@@ -114,12 +161,14 @@ def _literal(value: Any) -> str:
         return _dim(value)
     if isinstance(value, DType | Layout):
         return str(value)
+    if isinstance(value, TensorType):
+        return f"{value.dtype}{_shape(value.shape)}"
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_literal, value)) + (",)" if len(value) == 1 else ")")
     raise GraphError(f"the attribute value {value!r} has no text form")
 
 
-def _parameter(value: Value) -> str:
+def _parameter(value: Value, shared: Mapping[Parameter, int]) -> str:
     parameter = value.parameter
     if parameter is None or parameter.role not in ("weight", "buffer", "constant"):
         raise GraphError(f"%{value.name} is listed as a parameter and has no role", because=f"it is {parameter}")
@@ -128,6 +177,8 @@ def _parameter(value: Value) -> str:
         parts.append(f"named {_quoted(parameter.name)}")
     if parameter.trainable != (parameter.role == "weight"):
         parts.append("trainable" if parameter.trainable else "frozen")
+    if parameter in shared:
+        parts.append(f"shared {shared[parameter]}")
     inline = value.dtype is DType.BOOL or value.dtype.is_integer or value.dtype.is_float
     if parameter.role == "constant" and inline and parameter.data.size <= _MOST_INLINE:
         items = parameter.data.numpy().reshape(-1)

@@ -19,9 +19,16 @@ def verify(model: Model) -> None:
     - Every node has a registered op, a Scope, an Origin, and as many operands as its op names.
     - Types equal those that `infer` gives; a recorded size may be an int where a symbol is inferred.
     - Outputs are values of this graph.
-    - Named dimensions occur in an input's shape or in `model.dims`.
+    - Regions are graphs of this kind, too, and fit the op and the operands of their node.
+    - Named dimensions occur in an input's shape or in `model.dims`, or an op before decides them.
+    - States are inputs, of the types of their initial values and of the outputs that they come from.
     """
-    graph = model.graph
+    _check_graph(model.graph)
+    _check_dims(model.graph, frozenset(model.dims))
+    _check_states(model)
+
+
+def _check_graph(graph: Graph) -> None:
     defined = _check_sources(graph)
     for node in graph.nodes:
         _check_node(node, defined)
@@ -35,7 +42,6 @@ def verify(model: Model) -> None:
     for name, value in graph.outputs.items():
         if value not in defined:
             raise GraphError(f"output {name!r} is %{value.name}, which is no value of this graph")
-    _check_dims(model)
 
 
 def _check_sources(graph: Graph) -> set[Value]:
@@ -71,6 +77,9 @@ def _check_node(node: Node, defined: set[Value]) -> None:
             reason = "a parameter that the graph does not list" if value.parameter else "not defined before"
             raise GraphError(f"`{node.op.name}` reads %{value.name}, which is {reason}", at=node.describe())
     _check_operands(node)
+    for region in node.regions:
+        _check_graph(region)
+    node.op.check_regions([None if value is None else value.type for value in node.inputs], node.regions)
     inferred = node.op.infer(*_padded(node.op, [None if value is None else value.type for value in node.inputs]))
     recorded = tuple(value.type for value in node.outputs)
     if len(inferred) != len(recorded) or not all(map(_refines, recorded, inferred)):
@@ -120,9 +129,10 @@ def _check_names(graph: Graph) -> None:
         names.add(value.name)
 
 
-def _check_dims(model: Model) -> None:
-    known = set(model.dims) | set(names_in(value.shape for value in model.graph.inputs))
-    for node in model.graph.nodes:
+def _check_dims(graph: Graph, declared: frozenset[str]) -> None:
+    known = set(declared) | set(names_in(value.shape for value in graph.inputs))
+    for node in graph.nodes:
+        known |= node.op.defines()
         used = {*names_in(value.shape for value in node.outputs), *names_in(node.op.attributes().values())}
         if not used <= known:
             names = ", ".join(sorted(used - known))
@@ -131,3 +141,17 @@ def _check_dims(model: Model) -> None:
                 at=node.describe(),
                 because="it is in no input's shape and not declared in the model's dims",
             )
+        for region in node.regions:
+            _check_dims(region, frozenset(known))
+
+
+def _check_states(model: Model) -> None:
+    inputs, outputs = model.inputs, model.outputs
+    for name, state in model.state.items():
+        if name not in inputs or state.output not in outputs:
+            raise GraphError(f"the state {name!r} is no input, or its output {state.output!r} is none of the model's")
+        data = None if state.initial is None else state.initial.data
+        kinds = [outputs[state.output], *([] if data is None else [TensorType(data.dtype, data.shape)])]
+        for kind in kinds:
+            if not (_refines(kind, inputs[name]) or _refines(inputs[name], kind)):
+                raise GraphError(f"the state {name!r} is {inputs[name]}, its output or initial value is {kind}")

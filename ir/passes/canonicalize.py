@@ -17,7 +17,8 @@ Every rule is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from isomorph.ir.builder import Rewriter, rewrite
 from isomorph.ir.graph import Graph, Model, Node, Value
@@ -30,6 +31,7 @@ from isomorph.ir.shapes import names_in
 
 __all__ = ["canonicalize", "prune"]
 
+GraphT = TypeVar("GraphT", bound=Graph)
 Rule = Callable[[Rewriter, Node], Value | None]
 
 
@@ -38,13 +40,15 @@ def canonicalize(model: Model, *, raise_layers: bool = True) -> Model:
 
     raise_layers   False after a model was legalized: then products stay as the target has them
     """
-    single = _read_once(model.graph)
+    single: dict[Graph, set[str]] = {}
 
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
         if isinstance(node.op, Add | MatMul) and not raise_layers:
             return None
         if isinstance(node.op, Add):
-            value = _add_bias(b, node, single)
+            if b.source not in single:
+                single[b.source] = _read_once(b.source)
+            value = _add_bias(b, node, single[b.source])
         else:
             rule = _RULES.get(type(node.op))
             value = rule(b, node) if rule else None
@@ -54,25 +58,41 @@ def canonicalize(model: Model, *, raise_layers: bool = True) -> Model:
 
 
 def prune(model: Model) -> Model:
-    """The model without nodes and parameters that no output needs."""
-    graph = model.graph
+    """The model without nodes and parameters that no output needs, in regions too."""
+    return model.with_graph(_pruned(model.graph))
+
+
+def _pruned(graph: GraphT) -> GraphT:
     needed = set(graph.outputs.values())
-    sizes: set[str] = set()
+    sizes = set(names_in(value.shape for value in graph.outputs.values()))
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         if (
-            node.op.has_side_state
+            _has_effect(node)
             or any(value in needed for value in node.outputs)
             or not sizes.isdisjoint(node.op.defines())
         ):
+            node.regions = tuple(map(_pruned, node.regions))
             kept.append(node)
             needed.update(node.operands())
-            sizes.update(names_in(node.op.attributes().values()))
-            sizes.update(names_in(value.shape for value in node.outputs))
+            sizes.update(_dims_of(node))
     kept.reverse()
     parameters = [value for value in graph.parameters if value in needed]
-    pruned = Graph(graph.name, graph.inputs, graph.outputs, kept, parameters)
-    return Model(pruned, model.dims, model.metadata, model.source)
+    return type(graph)(graph.name, graph.inputs, graph.outputs, kept, parameters)
+
+
+def _has_effect(node: Node) -> bool:
+    return node.op.has_side_state or any(_has_effect(inner) for region in node.regions for inner in region.nodes)
+
+
+def _dims_of(node: Node) -> Iterator[str]:
+    """Names of the dimensions that a node and its regions speak of."""
+    yield from names_in(node.op.attributes().values())
+    yield from names_in(value.shape for value in node.outputs)
+    for region in node.regions:
+        yield from names_in(value.shape for value in region.inputs)
+        for inner in region.nodes:
+            yield from _dims_of(inner)
 
 
 def _read_once(graph: Graph) -> set[str]:

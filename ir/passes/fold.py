@@ -8,7 +8,7 @@ Gather(Dims((N, 768)), 1)        ->  as it is: N is not known
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from isomorph.ir.shapes import Sym
 __all__ = ["BUDGET", "fold"]
 
 Array = npt.NDArray[Any]
+GraphT = TypeVar("GraphT", bound=Graph)
 
 BUDGET = 2**20
 """The most elements of a folded tensor, unless the caller says otherwise: 4 MiB of float32."""
@@ -35,22 +36,27 @@ def fold(model: Model, budget: int = BUDGET, roles: Collection[str] = ("constant
     with an output of more than `budget` elements, known from its type before anything is computed, stays. So does a
     node whose evaluation fails (an index out of range, say): that is for the runtime to report.
     """
-    folded = _folded(model.graph, budget, roles)
-    if not folded:
-        return model
-    rewriter = Rewriter(model.graph)
+    graph = _fold_graph(model.graph, budget, roles)
+    return model if graph is model.graph else model.with_graph(graph)
+
+
+def _fold_graph(graph: GraphT, budget: int, roles: Collection[str]) -> GraphT:
+    folded = _folded(graph, budget, roles)
+    if not folded and not any(node.regions for node in graph.nodes):
+        return graph
+    rewriter = Rewriter(graph)
     rewriter.copy_inputs()
-    needed = set(model.graph.outputs.values())
-    needed.update(value for node in model.graph.nodes if node not in folded for value in node.operands())
-    for node in model.graph.nodes:
+    needed = set(graph.outputs.values())
+    needed.update(value for node in graph.nodes if node not in folded for value in node.operands())
+    for node in graph.nodes:
         if node not in folded:
-            rewriter.copy(node)
+            rewriter.copy(node, regions=[_fold_graph(region, budget, roles) for region in node.regions])
             continue
         for value, array in zip(node.outputs, folded[node], strict=True):
             if value in needed:
                 rewriter.mapping[value] = rewriter.keep(rewriter.constant(array, value.name), value.name)
     rewriter.copy_outputs()
-    return rewriter.finish(dims=model.dims, metadata=model.metadata, source=model.source)
+    return rewriter.graph  # type: ignore[return-value]
 
 
 def _folded(graph: Graph, budget: int, roles: Collection[str]) -> dict[Node, tuple[Array, ...]]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from isomorph.ir.builder import Rewriter
-from isomorph.ir.graph import Model, Node, Value
+from isomorph.ir.graph import Model, Node, Region, Value
 from isomorph.ir.layout import Layout, LayoutRule, Perm, inverse
 from isomorph.ir.ops.linear import Gemm, Linear
 from isomorph.ir.ops.shape import Flatten, Reshape, Transpose
@@ -40,12 +40,12 @@ def assign_layout(model: Model, layout: Layout, refuse: Refuse, *, native: bool 
 class _Apply:
     """Rebuilds the graph after a plan."""
 
-    def __init__(self, model: Model, plan: Plan) -> None:
+    def __init__(self, model: Model, plan: Plan, derived: dict[tuple[Parameter, str], Parameter] | None = None) -> None:
         self.model = model
         self.plan = plan
         self.b = Rewriter(model.graph)
         self._turned: dict[Value, Value] = {}  # old value -> the new value in permuted order
-        self._derived: dict[tuple[Parameter, str], Parameter] = {}
+        self._derived = {} if derived is None else derived
         self._absorbed: dict[Node, Perm] = {}
         self._flat: dict[Node, tuple[int, ...]] = {}
 
@@ -59,7 +59,7 @@ class _Apply:
             self.b.output(name, self._turned[value] if turned else self._kept(value))
             outputs.append(_pair(name, self.plan.perm(value.rank) if turned else None))
         metadata = {**self.model.metadata, "isomorph.pairing": json.dumps({"inputs": inputs, "outputs": outputs})}
-        return self.b.finish(dims=self.model.dims, metadata=metadata, source=self.model.source)
+        return self.model.with_graph(self.b.graph, metadata)
 
     def _input(self, value: Value) -> dict[str, object]:
         if value not in self.plan.permuted or value.rank < 3:
@@ -79,7 +79,13 @@ class _Apply:
         elif permuted:
             self._permuted(node)
         else:
-            self.b.copy(node, inputs=[None if value is None else self._read(node, value) for value in node.inputs])
+            inputs = [None if value is None else self._read(node, value) for value in node.inputs]
+            self.b.copy(node, inputs=inputs, regions=list(map(self._region, node.regions)))
+
+    def _region(self, region: Region) -> Region:
+        """A body laid out for itself: its inputs and results keep the source's order."""
+        plan = Plan(region, self.plan.layout, self.plan.refuse, native=False)
+        return _Apply(self.model.with_graph(region), plan, self._derived).run().graph  # type: ignore[return-value]
 
     def _permuted(self, node: Node) -> None:
         rank = data_rank(node)

@@ -19,7 +19,7 @@ def legalize(model: Model, refuse: Callable[[Node], str | None], target: str) ->
     Raises UnsupportedError with all nodes that are refused and have no decomposition, each with its layer and line.
     """
     for _ in range(_DEEPEST):
-        reasons = {node: reason for node in model.graph.nodes if (reason := refuse(node)) is not None}
+        reasons = {node: reason for node in model.nodes() if (reason := refuse(node)) is not None}
         if not reasons:
             return model
         failures: list[Unsupported] = []
