@@ -14,6 +14,7 @@ from isomorph.converters.torch.importer import Importer
 from isomorph.converters.torch.program import Computed, Program, ProgramNode, Ref
 from isomorph.converters.torch.script.schemas import Schema
 from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, SizeTensor, Value, is_tensor
+from isomorph.converters.torch.storage import mutates
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError
 from isomorph.ir import Dim, DimRange, DType, Model, Parameter, Scope, Sym, TensorType
 from isomorph.ir import Value as IRValue
@@ -43,6 +44,7 @@ class Session:
         self._constants: dict[bytes, Ref] = {}
         self._sizes: dict[Dim, Ref] = {}
         self._titles: dict[Parameter, Ref] = {}
+        self._idle: set[int] = set()
 
     @property
     def dims(self) -> dict[str, DimRange]:
@@ -118,7 +120,10 @@ class Session:
         outputs = [name] if count == 1 else [self._fresh(f"{name}_{index}") for index in range(count)]
         scope, trace = self.where
         self._record(target, args, outputs)
+        noted = len(self.importer.items)
         self.importer.step(ProgramNode(name, target, dict(args), tuple(outputs), scope, trace))
+        if not mutates(target):
+            self._idle.update(range(noted, len(self.importer.items)))
         return [Ref(output) for output in outputs]
 
     def _record(self, target: str, args: Mapping[str, Any], outputs: Sequence[str]) -> None:
@@ -201,6 +206,10 @@ class Session:
     def finish(self, outputs: Sequence[tuple[str, Value]]) -> Model:
         """The model with these outputs."""
         self.program.outputs = [(name, _plain(self.tensor(v) if is_tensor(v) else v)) for name, v in outputs]
+        given = [value for _, value in self.program.outputs if isinstance(value, Ref)]
+        if all(self.importer.value(ref.name) is not None for ref in given):
+            # what no result depends on need not be expressed
+            self.importer.items[:] = [item for at, item in enumerate(self.importer.items) if at not in self._idle]
         return self.importer.finish()
 
     def _argument(self, value: Value, kind: str) -> Any:
