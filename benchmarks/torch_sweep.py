@@ -105,8 +105,10 @@ def _known(path: Path, again: str | None, peer: bool) -> set[tuple[str, str]]:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    """The revision of this file's tree; SWEEP_COMMIT names it for a copy without history."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return os.environ.get("SWEEP_COMMIT") or done.stdout.strip()
 
 
 def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:

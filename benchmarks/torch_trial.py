@@ -58,12 +58,10 @@ def attempt(entry: Entry, *, symbolic: bool, folder: Path, limits: Limits, peer:
     result: dict[str, Any] = {"build": {"seconds": time.perf_counter() - began, "parameters": parameters}}
     began = time.perf_counter()
     try:
-        exported = torch.export.export(
-            example.module, example.args, dict(example.kwargs), dynamic_shapes=example.dynamic
-        )
+        exported, relaxed = _export(example)
     except Exception as error:
         return result | {"export": {"error": _sentence(error), "seconds": time.perf_counter() - began}}
-    result["export"] = {"seconds": time.perf_counter() - began, "nodes": len(exported.graph.nodes)}
+    result["export"] = {"seconds": time.perf_counter() - began, "nodes": len(exported.graph.nodes), "relaxed": relaxed}
     ours, theirs = folder / "ours.onnx", folder / "theirs.onnx"
     result["ours"] = limits.run(lambda: _convert(exported, example, ours))
     if ours.exists():
@@ -74,6 +72,28 @@ def attempt(entry: Entry, *, symbolic: bool, folder: Path, limits: Limits, peer:
     if paths:
         result["latency"] = limits.run(lambda: _latency(example, paths))
     return result
+
+
+def _export(example: Example) -> tuple[Any, str]:
+    """The exported program; where the module fixes or bounds a size that should be symbolic, with `Dim.AUTO` for all of
+    them, and torch's message."""
+    module, kwargs = example.module, dict(example.kwargs)
+    try:
+        return torch.export.export(module, example.args, kwargs, dynamic_shapes=example.dynamic), ""
+    except torch._dynamo.exc.UserError as error:
+        if example.dynamic is None or "Constraints violated" not in str(error):
+            raise
+        free = _relaxed(example.dynamic)
+        return torch.export.export(module, example.args, kwargs, dynamic_shapes=free), _sentence(error)
+
+
+def _relaxed(shapes: Any) -> Any:
+    """The same dynamic shapes with `Dim.AUTO` in place of each dimension."""
+    if isinstance(shapes, Mapping):
+        return {key: _relaxed(each) for key, each in shapes.items()}
+    if isinstance(shapes, list | tuple):
+        return type(shapes)(_relaxed(each) for each in shapes)
+    return None if shapes is None else torch.export.Dim.AUTO
 
 
 def _convert(exported: Any, example: Example, path: Path) -> dict[str, Any]:
@@ -177,4 +197,5 @@ def _sentence(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+    text = " ".join(lines[:3])
+    return f"{type(error).__name__}: {text}"[:400]

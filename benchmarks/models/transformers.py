@@ -119,6 +119,9 @@ def make(row: Row, symbolic: bool) -> Example:
     holder = getattr(transformers, row.model)
     module = holder.from_config(config) if row.model.startswith("Auto") else holder(config)
     module.eval()
+    for part in module.modules():
+        if row.feed not in ("cache", "static cache") and hasattr(getattr(part, "config", None), "use_cache"):
+            part.config.use_cache = False
     example: Example = FEEDS[row.feed](module, config, symbolic)
     if row.feed not in ("static cache",):
         calibrate(example.module, *example.args, **example.kwargs)
@@ -143,7 +146,6 @@ def _tokens(config: Any, batch: int, length: int) -> torch.Tensor:
 
 def _text(module: Any, config: Any, symbolic: bool, length: int = LENGTH) -> Example:
     """Tokens and their mask: encoders, and decoders without a cache."""
-    config.use_cache = False
     batch = 2 if symbolic else 1
     n, s = _dims()
     tokens = _tokens(config, batch, length)
@@ -153,21 +155,20 @@ def _text(module: Any, config: Any, symbolic: bool, length: int = LENGTH) -> Exa
 
 
 def _cached(module: Any, config: Any, symbolic: bool) -> Example:
-    """The next tokens after a past of keys and values, a `DynamicCache` that comes and goes as a pytree."""
-    batch, step = (2, 3) if symbolic else (1, 1)
-    n, s = _dims()
+    """The next token after a past of keys and values, a `DynamicCache` that comes and goes as a pytree."""
+    batch = 2 if symbolic else 1
+    n, _ = _dims()
     p = torch.export.Dim("P", min=1, max=40)
     cache = transformers.DynamicCache(config=config.get_text_config())
     with torch.no_grad():
         module(input_ids=_tokens(config, batch, PAST), past_key_values=cache, use_cache=True)
-    total = torch.export.Dim.AUTO
     layers = [{0: n, 2: p} for _ in cache.layers]
     tensors = {
-        "input_ids": _tokens(config, batch, step),
-        "attention_mask": torch.ones(batch, PAST + step, dtype=torch.int64),
+        "input_ids": _tokens(config, batch, 1),
+        "attention_mask": torch.ones(batch, PAST + 1, dtype=torch.int64),
         "past_key_values": cache,
     }
-    axes = {"input_ids": {0: n, 1: s}, "attention_mask": {0: n, 1: total}, "past_key_values": [layers, layers]}
+    axes = {"input_ids": {0: n}, "attention_mask": {0: n, 1: p + 1}, "past_key_values": [layers, layers]}
     return _kwargs(module, tensors, axes, symbolic)
 
 
@@ -202,7 +203,6 @@ def _static_cache(module: Any, config: Any, symbolic: bool) -> Example:
 
 def _pair(module: Any, config: Any, symbolic: bool) -> Example:
     """An encoder's and a decoder's tokens."""
-    config.use_cache = False
     batch = 2 if symbolic else 1
     n, s = _dims()
     t = torch.export.Dim("T", min=2, max=40)
