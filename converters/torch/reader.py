@@ -1,6 +1,7 @@
-"""`.pt2` -> Program -> Model, without torch: the archive is a zip of JSON and raw tensors. See docs/formats/pt2.md.
+"""`.pt2` -> Program -> Model, without torch: the archive is a zip of JSON and tensors. See docs/formats/pt2.md.
 
-Nothing of the file runs. Weights are not read but mapped, when they are asked for.
+All schemas from torch 2.5 on are read here: 7.x and 8.x differ in fields that are absent, and in how the archive keeps
+its tensors (payload.py). Nothing of the file runs. Weights are not read but mapped, when they are asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from isomorph.converters.archive import Archive, parse_json
 from isomorph.converters.torch.arguments import DTYPES, GraphReader, integer, module_stack, only, text_of
 from isomorph.converters.torch.importer import import_program
+from isomorph.converters.torch.payload import Payload, RawPayload, SavedPayload
 from isomorph.converters.torch.program import (
     Program,
     ProgramNode,
@@ -21,21 +23,21 @@ from isomorph.converters.torch.program import (
     read_scope,
 )
 from isomorph.converters.torch.symbols import Inexpressible, Symbols, name_symbols, unify
-from isomorph.errors import MalformedError, UnsafeError, Unsupported, UnsupportedError, UsageError
-from isomorph.ir import Dim, DimRange, DType, MappedTensor, Model, Parameter, Shape, Sym, TensorType
+from isomorph.errors import MalformedError, Unsupported, UnsupportedError, UsageError
+from isomorph.ir import Dim, DimRange, DType, Model, Parameter, Shape, Sym, TensorType
 
 __all__ = ["read", "read_program"]
 
 Inputs = Mapping[str, tuple[Shape, DType | None]]
 Json = Any
 
-_MAJOR = 8
+_MAJORS = (7, 8)
 _MODEL_LIMIT = 1 << 30
 _STRIDED = 7
 
 
 def read(path: Path, *, inputs: Inputs | None = None) -> Model:
-    """The model of a `.pt2` file that `torch.export.save` wrote.
+    """The model of a `.pt2` file that `torch.export.save` of torch 2.5 or later wrote.
 
     inputs  shapes (and dtypes) by input name that replace symbolic sizes; see `symbols.unify`
     Raises  MalformedError, UnsafeError, UnsupportedError (all operations that have no rule, at once), UsageError.
@@ -46,51 +48,70 @@ def read(path: Path, *, inputs: Inputs | None = None) -> Model:
 def read_program(path: Path, *, inputs: Inputs | None = None) -> Program:
     """The exported program in a `.pt2` file, as plain data."""
     with Archive(path) as archive:
-        root, name = _find_model(archive)
         try:
-            return _ProgramReader(archive, root, name, inputs or {}).read()
+            return _ProgramReader(archive, inputs or {}).read()
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
             raise MalformedError(
-                f"{root}/models/{name}.json does not follow the schema of exported programs",
+                f"{path.name} does not follow the schema of exported programs",
                 at=str(path),
                 because=f"{type(error).__name__}: {error}",
             ) from error
 
 
-def _find_model(archive: Archive) -> tuple[str, str]:
-    """(root folder, model name) of the program in the archive."""
+_LEGACY = "serialized_exported_program.json"
+"""The program in archives of torch 2.5 to 2.7, at their top."""
+
+
+def _open_program(archive: Archive) -> tuple[str, str, Payload]:
+    """(name, member with the program, tensors) of the archive."""
+    if _LEGACY in archive:
+        return archive.path.stem, _LEGACY, SavedPayload(archive)
     found = []
     for name in archive:
         head, _, tail = name.rpartition("/models/")
         if head and "/" not in head and "/" not in tail and tail.endswith(".json"):
             found.append((head, tail.removesuffix(".json")))
+    names = [model for _, model in found]
     if not found:
+        raise _unsupported_archive(archive)
+    if len(found) > 1 and "model" not in names:
         raise UnsupportedError(
             f"read {archive.path.name}",
-            [Unsupported("archive", "it holds no exported program of torch 2.8 or later")],
-            advice="save it again with torch.export.save of a current torch",
+            [Unsupported("archive", f"it holds {len(found)} programs ({', '.join(names[:6])}), none of them `model`")],
+            advice="save the one that is meant in a file of its own",
         )
-    return next((pair for pair in found if pair[1] == "model"), found[0])
+    root, model = next((pair for pair in found if pair[1] == "model"), found[0])
+    return root, f"{root}/models/{model}.json", RawPayload(archive, root, model)
+
+
+def _unsupported_archive(archive: Archive) -> UnsupportedError:
+    compiled = any("/data/aotinductor/" in name for name in archive)
+    reason = (
+        "it holds code that AOTInductor compiled, without the program it was made of"
+        if compiled
+        else "it holds no exported program"
+    )
+    return UnsupportedError(
+        f"read {archive.path.name}",
+        [Unsupported("archive", reason)],
+        advice="save the program itself with torch.export.save",
+    )
 
 
 class _ProgramReader:
-    def __init__(self, archive: Archive, root: str, name: str, inputs: Inputs) -> None:
+    def __init__(self, archive: Archive, inputs: Inputs) -> None:
         self.archive = archive
-        self.root = root
-        self.name = name
         self.overrides = inputs
-        order = f"{root}/byteorder"
-        if order in archive and archive.read(order, limit=64).strip() != b"little":
-            raise UnsupportedError(
-                f"read {archive.path.name}", [Unsupported("byteorder", "the weights are big-endian")]
-            )
-        self.document = self._json(f"{root}/models/{name}.json")
+        self.root, self.member, self.payload = _open_program(archive)
+        legacy = self.member == _LEGACY
+        content = archive.read(self.member, limit=_MODEL_LIMIT)
+        self.document = parse_json(content, self.member, allow_nan=legacy)
         version = self.document["schema_version"]
-        if version["major"] != _MAJOR:
-            stated = f"{version['major']}.{version['minor']}"
+        self.version = f"{integer(version['major'])}.{integer(version['minor'])}"
+        if version["major"] not in _MAJORS:
             raise UnsupportedError(
                 f"read {archive.path.name}",
-                [Unsupported("schema_version", f"it is {stated}, {_MAJOR}.x is read")],
+                [Unsupported("schema_version", f"it is {self.version}; 7.x (torch 2.5) and 8.x are read")],
                 advice="save it again with torch.export.save of a current torch",
             )
         self.module = self.document["graph_module"]
@@ -98,12 +119,10 @@ class _ProgramReader:
         self.symbols = Symbols()
         self.refusals: list[Unsupported] = []
 
-    def _json(self, member: str) -> Json:
-        return parse_json(self.archive.read(member, limit=_MODEL_LIMIT), member)
-
     def read(self) -> Program:
         ranges = ranges_of(
-            (symbol, span["min_val"], span["max_val"]) for symbol, span in self.document["range_constraints"].items()
+            (symbol, _bound(span["min_val"]), _bound(span["max_val"]))
+            for symbol, span in self.document["range_constraints"].items()
         )
         specs = [only(spec) for spec in self.module["signature"]["input_specs"]]
         users = [
@@ -125,7 +144,7 @@ class _ProgramReader:
             self.types,
             dims,
             self.refusals,
-            ("torch", f"pt2 schema {_MAJOR}.{self.document['schema_version']['minor']}"),
+            ("torch", f"pt2 schema {self.version}"),
         )
 
     def _title(self) -> str:
@@ -175,8 +194,6 @@ class _ProgramReader:
 
     def _parameters(self, specs: Sequence[tuple[str, Json]]) -> dict[str, Parameter]:
         """Parameters by tensor name; those with the same bytes under the same strides are one."""
-        weights = self._configuration("weights", "weights_config")
-        constants = self._configuration("constants", "constants_config")
         shared: dict[Any, Parameter] = {}
         found: dict[str, Parameter] = {}
         for kind, spec in specs:
@@ -194,62 +211,14 @@ class _ProgramReader:
                     else "tensor_constant_name"
                 ]
             )
-            folder, entry = ("weights", weights.get(title)) if title in weights else ("constants", constants.get(title))
-            if entry is None:
-                raise MalformedError(f"the archive has no data for {title}", at=str(self.archive.path))
-            data, key = self._tensor(title, folder, entry)
+            stored = self.payload.find(title)
             role = {"parameter": "weight", "buffer": "buffer"}.get(kind, "constant")
-            trainable = kind == "parameter" and bool(entry["tensor_meta"]["requires_grad"])
+            trainable = kind == "parameter" and stored.trainable
+            key = stored.identity
             if key not in shared:
-                shared[key] = Parameter(title, data, trainable, role)
+                shared[key] = Parameter(title, stored.data, trainable, role)
             found[spec["arg"]["name"]] = shared[key]
         return found
-
-    def _configuration(self, folder: str, suffix: str) -> Mapping[str, Json]:
-        member = f"{self.root}/data/{folder}/{self.name}_{suffix}.json"
-        configuration = self._json(member)["config"] if member in self.archive else {}
-        if not isinstance(configuration, dict):
-            raise MalformedError(f"{member} has no table of tensors", at=str(self.archive.path))
-        return configuration
-
-    def _tensor(self, title: str, folder: str, entry: Json) -> tuple[MappedTensor, Any]:
-        """The mapped tensor of a configuration's entry, bounds checked, and what makes it the same as another."""
-        if entry["use_pickle"]:
-            raise UnsafeError(f"{title} is stored as a pickle, which is never loaded", at=str(self.archive.path))
-        meta = entry["tensor_meta"]
-        dtype = DTYPES.get(meta["dtype"])
-        if dtype is None or meta["layout"] != _STRIDED:
-            item = Unsupported(
-                title, f"its element type (code {meta['dtype']}) or layout (code {meta['layout']}) has no counterpart"
-            )
-            raise UnsupportedError(f"read {self.archive.path.name}", [item])
-        shape = [integer(size["as_int"]) for size in meta["sizes"]]
-        strides = [integer(stride["as_int"]) for stride in meta["strides"]]
-        start = integer(meta["storage_offset"]["as_int"])
-        member = f"{self.root}/data/{folder}/{text_of(entry['path_name'])}"
-        offset, available = self.archive.span(member)
-        if len(strides) != len(shape) or min([*shape, *strides, start], default=0) < 0:
-            raise MalformedError(f"{title} has sizes {shape} and strides {strides}", at=member)
-        count = math.prod(shape)
-        extent = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) if count else 0
-        if max(count, start + extent) * dtype.itemsize > available:
-            raise MalformedError(
-                f"{title} reaches beyond its data",
-                at=member,
-                because=f"{dtype}{shape}, strides {strides}, from element {start}: the member has {available} bytes",
-            )
-        plain = (
-            count == 0
-            or strides == _c_order(shape)
-            or all(
-                size == 1 or stride == wanted
-                for size, stride, wanted in zip(shape, strides, _c_order(shape), strict=True)
-            )
-        )
-        data = MappedTensor(
-            self.archive.path, offset + start * dtype.itemsize, dtype, shape, None if plain else strides
-        )
-        return data, (member, start, dtype, tuple(shape), tuple(strides)) if count else (title,)
 
     def _nodes(self, graph: Json, prefix: str, bound: Mapping[str, Any]) -> list[ProgramNode]:
         """The nodes of a graph, inner graphs in line; `bound` maps an inner graph's inputs to outer tensors."""
@@ -273,13 +242,14 @@ class _ProgramReader:
         given = [each["arg"] for each in node["inputs"] if "as_tensor" in each["arg"] or "as_sym_int" in each["arg"]]
         names = [only(each)[1].get("name") or only(each)[1].get("as_name") for each in graph["inputs"]]
         bound = {name: reader.value(value) for name, value in zip(names, given, strict=True)}
-        prefix = f"{reader.prefix}{node['name']}."
+        outside = reader.outputs(node)
+        label = node.get("name") or next((name for name in outside if name), "block")  # before schema 8.9: no name
+        prefix = f"{reader.prefix}{label}."
         if prefix.count(".") > 8:
             raise MalformedError("graphs are nested deeper than 8")
         nodes = self._nodes(graph, prefix, bound)
         inside = GraphReader(graph, prefix, bound, self.symbols)
         results = [inside.value(each) for each in graph["outputs"]]
-        outside = reader.outputs(node)
         scope = read_scope(module_stack(node["metadata"].get("nn_module_stack", "")))
         for name, value in zip(outside, results, strict=True):
             if name is not None:
@@ -320,8 +290,8 @@ def _bound_ranges(spans: Mapping[str, DimRange], bindings: Mapping[str, Dim]) ->
     return left
 
 
-def _c_order(shape: Sequence[int]) -> list[int]:
-    strides = [1] * len(shape)
-    for axis in range(len(shape) - 2, -1, -1):
-        strides[axis] = strides[axis + 1] * shape[axis + 1]
-    return strides
+def _bound(value: Json) -> int | None:
+    """A bound of a range; infinity is None, in all the ways that versions of torch write it."""
+    if value is None or value in ("Infinity", "-Infinity") or (isinstance(value, float) and math.isinf(value)):
+        return None
+    return integer(value)
