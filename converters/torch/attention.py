@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 
 from isomorph.converters.torch.lowering import Lowering, axis_of
+from isomorph.converters.torch.rearrange import repeat_interleave
 from isomorph.converters.torch.rules import rules
-from isomorph.converters.torch.shape import repeat_interleave
 from isomorph.ir import DType, Value, ops
 
 
@@ -66,11 +66,11 @@ def _log_of_sums(
     if causal or (mask is not None and mask.dtype is DType.BOOL):
         return None
     factor = 1 / math.sqrt(b.static(q.shape[-1], "the width of a head")) if scale is None else scale
-    swapped = b.emit(ops.Transpose((*range(k.rank - 2), k.rank - 1, k.rank - 2)), k)
-    scores = b.emit(ops.Mul(), b.emit(ops.MatMul(), q, swapped), b.number(factor, q.dtype))
-    scores = scores if mask is None else b.emit(ops.Add(), scores, b.cast(mask, scores.dtype))
-    wide = scores if scores.dtype.itemsize >= 4 else b.cast(scores, DType.FLOAT32)
-    return b.emit(ops.ReduceLogSumExp((scores.rank - 1,), keepdims=False), wide)
+    wide = DType.FLOAT64 if q.dtype is DType.FLOAT64 else DType.FLOAT32
+    swapped = b.emit(ops.Transpose((*range(k.rank - 2), k.rank - 1, k.rank - 2)), b.cast(k, wide))
+    scores = b.emit(ops.Mul(), b.emit(ops.MatMul(), b.cast(q, wide), swapped), b.number(factor, wide))
+    scores = scores if mask is None else b.emit(ops.Add(), scores, b.cast(mask, wide))
+    return b.emit(ops.ReduceLogSumExp((scores.rank - 1,), keepdims=False), scores)
 
 
 @rules.imports("aten._scaled_dot_product_attention_math.default")

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from isomorph.converters.torch.lowering import Lowering
+from isomorph.converters.torch.lowering import Lowering, axis_of
+from isomorph.converters.torch.reduce import vector_norm
 from isomorph.converters.torch.rules import rules
-from isomorph.ir import Value, ops
+from isomorph.ir import Dim, Value, ops
 
 _TRAINING = "it is in training mode; call model.eval() before torch.export.export"
 
@@ -48,6 +49,14 @@ def _by_its_own_statistics(b: Lowering, x: Value, weight: Value | None, bias: Va
     return made
 
 
+def _statistics(b: Lowering, x: Value, axes: tuple[int, ...], eps: float, *, keepdims: bool) -> tuple[Value, Value]:
+    """(mean, 1 / sqrt(var + eps)) over the axes: what decomposed layers return besides; pruned where nothing asks."""
+    deviation = b.emit(ops.Sub(), x, b.emit(ops.ReduceMean(axes), x))
+    variance = b.emit(ops.ReduceMean(axes, keepdims), b.emit(ops.Mul(), deviation, deviation))
+    spread = b.emit(ops.Sqrt(), b.emit(ops.Add(), variance, b.number(eps, x.dtype)))
+    return b.emit(ops.ReduceMean(axes, keepdims), x), b.emit(ops.Reciprocal(), spread)
+
+
 @rules.imports("aten._weight_norm.default")
 def weight_norm(b: Lowering, v: Value, g: Value, dim: int = 0) -> Value:
     """_weight_norm(Tensor v, Tensor g, int dim=0): g v / |v|, the norm over all axes but `dim` (over all for -1)"""
@@ -55,19 +64,34 @@ def weight_norm(b: Lowering, v: Value, g: Value, dim: int = 0) -> Value:
     return b.emit(ops.Mul(), v, b.emit(ops.Div(), g, b.emit(ops.ReduceL2(axes, keepdims=dim != -1), v)))
 
 
-@rules.imports("aten._native_batch_norm_legit_no_training.default")
+@rules.imports(
+    "aten._native_batch_norm_legit_no_training.default",
+    "aten._native_batch_norm_legit.default",
+    "aten._native_batch_norm_legit.no_stats",
+    "aten.native_batch_norm.default",
+    "aten._batch_norm_no_update.default",
+)
 def native_batch_norm(
     b: Lowering,
     input: Value,
     weight: Value | None,
     bias: Value | None,
-    running_mean: Value,
-    running_var: Value,
-    momentum: float,
-    eps: float,
+    running_mean: Value | None = None,
+    running_var: Value | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> tuple[Value | None, ...]:
-    """_native_batch_norm_legit_no_training(…) -> (Tensor, empty, empty), as decomposed"""
-    return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var), None, None
+    """native_batch_norm(…) -> (Tensor, mean, rstd), as decomposed; the statistics are empty outside of training"""
+    made = batch_norm(b, input, weight, bias, running_mean, running_var, training, momentum, eps)
+    rest: tuple[Value | None, ...]
+    if running_mean is None:
+        axes = tuple(axis for axis in range(input.rank) if axis != 1)
+        rest = _statistics(b, input, axes, eps, keepdims=False)
+    else:
+        rest = (b.emit(ops.ConstantOfShape((0,), 0, input.dtype)),) * 2
+    reserved = (None,) * (len(b.recorded) - 3)  # of _batch_norm_no_update
+    return made, *rest, *reserved
 
 
 @rules.imports("aten.layer_norm.default")
@@ -88,8 +112,10 @@ def layer_norm(
 def native_layer_norm(
     b: Lowering, input: Value, normalized_shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
 ) -> tuple[Value | None, ...]:
-    """native_layer_norm(…) -> (Tensor, mean, rstd), as decomposed; the statistics are not expressed"""
-    return layer_norm(b, input, normalized_shape, weight, bias, eps), None, None
+    """native_layer_norm(…) -> (Tensor, mean, rstd), as decomposed"""
+    axes = tuple(range(input.rank - len(normalized_shape), input.rank))
+    made = layer_norm(b, input, normalized_shape, weight, bias, eps)
+    return made, *_statistics(b, input, axes, eps, keepdims=True)
 
 
 @rules.imports("aten.group_norm.default")
@@ -104,6 +130,24 @@ def group_norm(
 ) -> Value:
     """group_norm(input, int num_groups, Tensor? weight, Tensor? bias, float eps=1e-05, bool cudnn_enabled=True)"""
     return b.emit(ops.GroupNormalization(epsilon=eps, axis=1, num_groups=num_groups), input, weight, bias)
+
+
+@rules.imports("aten.native_group_norm.default")
+def native_group_norm(
+    b: Lowering,
+    input: Value,
+    weight: Value | None,
+    bias: Value | None,
+    N: Dim,  # noqa: N803
+    C: Dim,  # noqa: N803
+    HxW: Dim,  # noqa: N803
+    group: int,
+    eps: float,
+) -> tuple[Value | None, ...]:
+    """native_group_norm(input, weight?, bias?, N, C, HxW, group, eps) -> (Tensor, mean (N, G), rstd (N, G))"""
+    groups = b.reshape(input, (N, group, (C // group) * HxW))
+    made = group_norm(b, input, group, weight, bias, eps)
+    return made, *_statistics(b, groups, (2,), eps, keepdims=False)
 
 
 @rules.imports("aten.instance_norm.default")
@@ -125,11 +169,36 @@ def instance_norm(
     return b.emit(ops.InstanceNormalization(eps, 1), input, weight, bias)
 
 
+def _epsilon(x: Value) -> float:
+    return float(np.finfo(np.float64 if x.dtype.itemsize == 8 else np.float32).eps)
+
+
 @rules.imports("aten.rms_norm.default")
 def rms_norm(
     b: Lowering, input: Value, normalized_shape: Sequence[int], weight: Value | None = None, eps: float | None = None
 ) -> Value:
     """rms_norm(input, SymInt[] normalized_shape, weight?, float? eps=None); by default the type's epsilon"""
-    wide = np.finfo(np.float64 if input.dtype.itemsize == 8 else np.float32)
-    chosen = float(wide.eps) if eps is None else eps
+    chosen = _epsilon(input) if eps is None else eps
     return b.emit(ops.RMSNormalization(chosen, input.rank - len(normalized_shape)), input, weight)
+
+
+@rules.imports("aten._fused_rms_norm.default")
+def fused_rms_norm(
+    b: Lowering, input: Value, normalized_shape: Sequence[int], weight: Value | None, eps: float | None
+) -> tuple[Value | None, ...]:
+    """_fused_rms_norm(…) -> (Tensor, rstd), as decomposed"""
+    axes = tuple(range(input.rank - len(normalized_shape), input.rank))
+    chosen = _epsilon(input) if eps is None else eps
+    square = b.emit(ops.ReduceMean(axes), b.emit(ops.Mul(), input, input))
+    spread = b.emit(ops.Sqrt(), b.emit(ops.Add(), square, b.number(chosen, input.dtype)))
+    return rms_norm(b, input, normalized_shape, weight, eps), b.emit(ops.Reciprocal(), spread)
+
+
+@rules.imports("aten.renorm.default", "aten.renorm_.default")
+def renorm(b: Lowering, self: Value, p: float, dim: int, maxnorm: float) -> Value:
+    """renorm(Tensor self, Scalar p, int dim, Scalar maxnorm): slices along `dim` of at most this p-norm"""
+    axis = axis_of(dim, self)
+    length = vector_norm(b, self, p, tuple(each for each in range(self.rank) if each != axis), keepdim=True)
+    scaled = b.emit(ops.Div(), b.number(maxnorm, self.dtype), b.emit(ops.Add(), length, b.number(1e-7, self.dtype)))
+    long = b.emit(ops.Greater(), length, b.number(maxnorm, self.dtype))
+    return b.emit(ops.Mul(), self, b.emit(ops.Where(), long, scaled, b.number(1, self.dtype)))
