@@ -108,6 +108,7 @@ def validate(
     target: str | Path,
     *,
     data: str | Path | Mapping[str, np.ndarray] | None = None,
+    inputs: Mapping[str, InputShape] | None = None,
     seed: int = 0,
     source_format: str | None = None,
     target_format: str | None = None,
@@ -115,12 +116,13 @@ def validate(
     """Run both models, each in a process of its own, and say whether they compute the same.
 
     data    real inputs by name, or an .npz file of them; judged beside the generated ones
+    inputs  shapes of inputs that the source itself does not describe (TorchScript), as for `convert`
     Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
     """
     from isomorph.validators import validate as judge
 
     return judge(
-        subject_of(source, format=source_format),
+        subject_of(source, format=source_format, inputs=read_inputs(inputs)),
         subject_of(target, format=target_format),
         data=read_data(Path(data)) if isinstance(data, str | Path) else data,
         seed=seed,

@@ -43,14 +43,22 @@ class Source:
         refuse_dynamic(self.given, dynamic)
         return load(self.path, format=self.format, inputs=inputs)
 
-    def subject(self) -> Subject:
+    def subject(self, inputs: Inputs | None = None) -> Subject:
         """The same for the judge. Raises MissingExtraError if what runs it is not installed."""
         if self.path is None:
             require_runtime(by_name("pt2"))
             return Capture(self.reference)
         kind = by_name(self.format) if self.format else identify(self.path)
         require_runtime(kind)
-        return ModelFile(self.path, kind.name)
+        return ModelFile(self.path, kind.name, _described(inputs or {}))
+
+
+def _described(inputs: Inputs) -> tuple[tuple[str, tuple[int | str, ...], str | None], ...]:
+    """Input shapes as the judge passes them on."""
+    return tuple(
+        (name, tuple(dim if isinstance(dim, int) else str(dim) for dim in shape), None if dtype is None else str(dtype))
+        for name, (shape, dtype) in inputs.items()
+    )
 
 
 def locate(given: str | Path, *, format: str | None = None, progress: Callable[[str], None] | None = None) -> Source:
@@ -79,9 +87,9 @@ def locate_file(given: str | Path, *, format: str | None = None) -> Source:
     return source
 
 
-def subject_of(given: str | Path, *, format: str | None = None) -> Subject:
+def subject_of(given: str | Path, *, format: str | None = None, inputs: Inputs | None = None) -> Subject:
     """What the judge is to run."""
-    return locate(given, format=format).subject()
+    return locate(given, format=format).subject(inputs)
 
 
 def _reference(text: str) -> str:

@@ -38,10 +38,14 @@ LINEAR = "/linear"
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model in a file; `format` is its name in the table of formats ("onnx", "pt2", "keras", "h5")."""
+    """A model in a file; `format` is its name in the table of formats ("onnx", "pt2", "keras", "h5").
+
+    inputs  (name, sizes, element type or None) of inputs that the file itself does not describe (TorchScript)
+    """
 
     path: Path
     format: str
+    inputs: tuple[tuple[str, tuple[int | str, ...], str | None], ...] = ()
 
     def __str__(self) -> str:
         return str(self.path)
@@ -199,7 +203,12 @@ class Worker:
         described = (
             {"kind": "capture", "reference": self.subject.reference}
             if isinstance(self.subject, Capture)
-            else {"kind": "file", "path": str(Path(self.subject.path).absolute()), "format": self.subject.format}
+            else {
+                "kind": "file",
+                "path": str(Path(self.subject.path).absolute()),
+                "format": self.subject.format,
+                "inputs": [[name, list(shape), dtype] for name, shape, dtype in self.subject.inputs],
+            }
         )
         try:
             self._channel.send(Message("open", {"model": described, "role": role}), timeout=self._timeout)

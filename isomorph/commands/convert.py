@@ -80,7 +80,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     began = time.perf_counter()
     with screen.progress(quiet=as_json) as progress:
         located = locate(source, format=source_format, progress=progress)
-        subject = _subject(located, target, target_format) if judged else None
+        subject = _subject(located, target, target_format, shapes) if judged else None
         done = _convert(located, target, shapes, axes, progress=progress, options=options)
         seconds = time.perf_counter() - began
         report = _judge(subject, target, done, arrays, progress) if subject else None
@@ -126,7 +126,7 @@ def _convert(
     return done
 
 
-def _subject(located: Source, target: Path, target_format: str | None) -> Subject:
+def _subject(located: Source, target: Path, target_format: str | None, shapes: Inputs | None) -> Subject:
     """What the judge will run, known before anything is written; a missing runtime of either side is reported here."""
     from isomorph.converters.formats import by_name, by_suffix
     from isomorph.runtimes import require_runtime
@@ -134,7 +134,7 @@ def _subject(located: Source, target: Path, target_format: str | None) -> Subjec
     kind = by_name(target_format) if target_format else by_suffix(target)
     if kind is not None:
         require_runtime(kind)
-    return located.subject()
+    return located.subject(shapes)
 
 
 def _judge(subject: Subject, target: Path, done: Conversion, arrays: Any, progress: Progress) -> Report:

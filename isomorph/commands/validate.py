@@ -27,6 +27,13 @@ def _report_path(_context: click.Context, _option: click.Parameter, value: str |
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Real inputs by name (.npz), beside the generated ones.",
 )
+@click.option(
+    "--input",
+    "inputs",
+    metavar="NAME=SHAPE[:DTYPE]",
+    multiple=True,
+    help="Shape of an input that SOURCE itself does not describe (TorchScript), e.g. x=N,3,224,224.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the generated inputs (default 0).")
 @click.option(
     "--json",
@@ -37,14 +44,16 @@ def _report_path(_context: click.Context, _option: click.Parameter, value: str |
     callback=_report_path,
     help="Print the report as JSON; with FILE, write it there and print it for people.",
 )
-def command(source: str, target: str, data: Path | None, seed: int, json_path: str | None) -> int:
+def command(  # noqa: PLR0917 (click passes by name)
+    source: str, target: str, data: Path | None, inputs: tuple[str, ...], seed: int, json_path: str | None
+) -> int:
     """Judge whether TARGET computes what SOURCE computes. Both models are run.
 
     SOURCE and TARGET are paths, zoo:NAME or python:MODULE:CALLABLE. The reference is SOURCE in float64, in its own
     framework. Exit code 0 is EQUIVALENT, 1 DIFFERENT, 3 INCONCLUSIVE.
     """
     from isomorph import screen
-    from isomorph.inputs import read_data
+    from isomorph.inputs import parse_inputs, read_data
     from isomorph.sources import locate
     from isomorph.validators import validate
 
@@ -55,7 +64,10 @@ def command(source: str, target: str, data: Path | None, seed: int, json_path: s
         for located in subjects:
             if located.path is None:
                 screen.note(f"calling your code: {located.reference}")
-        report = validate(subjects[0].subject(), subjects[1].subject(), data=arrays, seed=seed, progress=progress)
+        shapes = parse_inputs(inputs)
+        report = validate(
+            subjects[0].subject(shapes), subjects[1].subject(shapes), data=arrays, seed=seed, progress=progress
+        )
     content = {"command": "validate", **report.as_dict(), "exit_code": report.exit_code}
     if to_stdout:
         screen.print_json(content)

@@ -31,7 +31,7 @@ _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _CHECKS = ("_guards_fn", "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 
 
-def open_model(model: Mapping[str, Any], *, role: str) -> ProgramRunner | CallableRunner:
+def open_model(model: Mapping[str, Any], *, role: str) -> Any:
     """The runner for a worker."""
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
@@ -43,6 +43,10 @@ def open_model(model: Mapping[str, Any], *, role: str) -> ProgramRunner | Callab
     if model["kind"] == "capture":
         module, arguments = resolve(model["reference"])
         return CallableRunner(module, arguments)
+    if model["format"] == "torchscript":
+        from isomorph.validators.runners.torchscript import ScriptRunner
+
+        return ScriptRunner(model, in_double, as_numpy)
     return ProgramRunner(_load_program(model["path"]))
 
 
