@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -12,12 +13,21 @@ from onnx import helper
 
 from isomorph.converters.onnx.codec import element_type
 from isomorph.errors import Unsupported, UnsupportedError
-from isomorph.ir import ArrayTensor, Dim, DType, Model, Node, Sym, Value
+from isomorph.ir import ArrayTensor, Dim, DType, Graph, Model, Node, Parameter, Sym, TensorSource, Value
 from isomorph.ir.layout import Perm
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.shapes import Atom
 
-__all__ = ["Export"]
+__all__ = ["Export", "PackedTensor"]
+
+
+class PackedTensor(NamedTuple):
+    """An initializer that is put together of several parameters."""
+
+    name: str
+    data: TensorSource
+    notes: dict[str, str]
+    parts: tuple[Value, ...]
 
 
 class Export:
@@ -39,6 +49,42 @@ class Export:
         self._where: dict[str, tuple[Value, int, int, int]] = {}
         self._bound: dict[str, Value] = {}
         self._locate(model.graph.inputs)
+        graphs = list(model.graph.graphs())
+        self.users = {value: users for graph in graphs for value, users in graph.users().items()}
+        self.outputs = {value for graph in graphs for value in graph.outputs.values()}
+        self.weights = self._name_weights(graphs)
+        self.packed: dict[Any, PackedTensor] = {}
+        self.time_major: dict[Value, str] = {}
+
+    def _name_weights(self, graphs: Sequence[Graph]) -> list[Value]:
+        """The parameters, one value for each, and one name for all values of it: a region may have some of its own."""
+        weights: dict[Parameter, Value] = {}
+        for graph in graphs:
+            for value in graph.parameters:
+                if value.parameter is None:
+                    continue
+                known = weights.setdefault(value.parameter, value)
+                if known is not value:
+                    self.names[value] = self.name(known)
+                elif graph is not self.model.graph:
+                    self.names[value] = self.fresh(value.name)
+        return list(weights.values())
+
+    @contextmanager
+    def inside(self, inputs: Iterable[Value]) -> Iterator[None]:
+        """Nodes go to a subgraph with these inputs while this holds: it sees what is around it, and keeps its own."""
+        saved = self.nodes, self._sizes, self._where, self._bound, self._node
+        self.nodes, self._sizes, self._where = [], dict(self._sizes), dict(self._where)
+        self._bound, self._node = dict(self._bound), None
+        self._locate(inputs)
+        try:
+            yield
+        finally:
+            self.nodes, self._sizes, self._where, self._bound, self._node = saved
+
+    def is_read(self, value: Value) -> bool:
+        """Whether a node or an output of the graph needs the value."""
+        return value in self.outputs or bool(self.users.get(value))
 
     def _locate(self, values: Iterable[Value]) -> None:
         """Note where the sizes of named dimensions can be read: `factor * name + offset` is the size of an axis."""
@@ -118,6 +164,26 @@ class Export:
             self._shared[key] = name
             self.constants[name] = ArrayTensor(array)
         return self._shared[key]
+
+    def pack(self, key: Any, parts: Sequence[Value], data: TensorSource, notes: dict[str, str]) -> str:
+        """The name of a weight that is put together of several, the same for the same key.
+
+        It bears the name of the first part if nothing needs that name; `notes` go to its metadata. Parts that no node
+        reads otherwise are not written.
+        """
+        if key not in self.packed:
+            name = self.name(parts[0])
+            if self._needed_alone(parts[0]) or any(name == packed.name for packed in self.packed.values()):
+                name = self.fresh(f"{name}.packed")
+            self.packed[key] = PackedTensor(name, data, notes, tuple(parts))
+        return self.packed[key].name
+
+    def _needed_alone(self, part: Value) -> bool:
+        """Whether something else may read the parameter than the node at hand and nodes with the same weights."""
+        weights = [None if value is None else value.parameter for value in self._node.inputs] if self._node else []
+        users = self.users.get(part, [])
+        same = all([None if value is None else value.parameter for value in user.inputs] == weights for user in users)
+        return not same or part in self.outputs
 
     def ints(self, values: Iterable[int], hint: str = "ints") -> str:
         """A 1-d int64 initializer."""
@@ -234,7 +300,10 @@ def _stored_perms(model: Model) -> dict[Value, Perm]:
     users = model.graph.users()
     shown = set(model.graph.outputs.values())
     perms: dict[Value, Perm] = {}
+    inner = {value.parameter for graph in model.graph.graphs() for value in graph.parameters if graph is not model.graph}
     for value in model.graph.parameters:
+        if value.parameter in inner:
+            continue
         found = {user.op.perm if isinstance(user.op, Transpose) else None for user in users.get(value, [])}
         results = [user.output for user in users.get(value, []) if isinstance(user.op, Transpose)]
         if len(found) == 1 and None not in found and value not in shown and not shown.intersection(results):

@@ -153,6 +153,8 @@ class _Reading:
             raise MalformedError(f"two initializers are named {name!r}", at=str(self.path))
         notes = {entry.key: entry.value for entry in tensor.metadata_props}
         source = tensor_source(tensor, self.path.parent, mapped)
+        if "isomorph.parts" in notes:
+            self.graph.notes[name] = notes
         stored = parse_json(notes.get("isomorph.perm", ""))
         if isinstance(stored, list) and sorted(map(str, stored)) == sorted(map(str, range(len(source.shape)))):
             perm = tuple(int(axis) for axis in stored)

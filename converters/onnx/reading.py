@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -14,12 +14,12 @@ from onnx import AttributeProto
 
 from isomorph.converters.onnx.codec import tensor_source
 from isomorph.errors import MalformedError, ModelError, Unsupported, UnsupportedError
-from isomorph.ir import Builder, Dim, DType, Op, Parameter, Sym, TensorSource, Value, ops
+from isomorph.ir import Builder, Dim, DType, Op, Parameter, Region, Sym, TensorSource, TensorType, Value, ops
 from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.op import normalize_axis
-from isomorph.ir.shapes import as_dim
+from isomorph.ir.shapes import DimRange, as_dim, names_in
 
-__all__ = ["Attributes", "Graph", "OnnxNode"]
+__all__ = ["Attributes", "Body", "Graph", "OnnxNode"]
 
 Sizes = npt.NDArray[np.object_]
 """An array of ints and Syms: the value of an integer tensor as far as it is known when reading."""
@@ -105,9 +105,24 @@ class Graph:
     sizes: dict[str, Sizes] = field(default_factory=dict)
     size_dtypes: dict[str, DType] = field(default_factory=dict)
     perms: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    notes: dict[str, dict[str, str]] = field(default_factory=dict)
+    parts: dict[Any, Parameter | None] = field(default_factory=dict)
     fresh_dims: int = 0
     effort: int = 0
     _folds: dict[Value, npt.NDArray[Any] | None] = field(default_factory=dict)
+
+    around: Graph | None = None
+    own_dims: dict[str, DimRange] = field(default_factory=dict)
+
+    def dims(self) -> frozenset[str]:
+        """Names of the dimensions that are known in this graph, of its inputs or decided in it or around it."""
+        own = {
+            name
+            for values in (self.builder.graph.inputs, *(node.outputs for node in self.builder.graph.nodes))
+            for value in values
+            for name in names_in(value.shape)
+        }
+        return frozenset(own) | (frozenset() if self.around is None else self.around.dims())
 
     def knows(self, name: str) -> bool:
         return name in self.values or name in self.constants or name in self.sizes
@@ -205,8 +220,39 @@ class Graph:
 
     def new_dim(self, hint: str) -> Sym:
         """A named dimension for a size that only the data tells."""
+        if self.around is not None:
+            return self.around.new_dim(hint)
         self.fresh_dims += 1
+        self.own_dims[f"{hint}{self.fresh_dims}"] = DimRange(0)
         return Sym(f"{hint}{self.fresh_dims}")
+
+
+@dataclass(eq=False, slots=True)
+class Body:
+    """A subgraph that was read: its region, how many of its inputs the file states, and what it reads from around it.
+
+    captured  the input that stands for each value outside
+    forget    takes back what reading it has noted, so that it can be read again
+    """
+
+    region: Region
+    builder: Builder
+    formal: int
+    captured: dict[Value, Value]
+    forget: Callable[[], None]
+
+    def capture(self, outer: Value) -> Value:
+        """The input that stands for a value outside."""
+        if outer not in self.captured:
+            self.captured[outer] = self.builder.input(outer.name, outer.dtype, outer.shape)
+        return self.captured[outer]
+
+    def drop_unread(self) -> None:
+        """Remove inputs for values outside that nothing reads."""
+        read = {value for node in self.region.nodes for value in node.operands()} | set(self.region.outputs.values())
+        self.captured = {outer: inner for outer, inner in self.captured.items() if inner in read}
+        kept = set(self.captured.values())
+        self.region.inputs[self.formal :] = [value for value in self.region.inputs[self.formal :] if value in kept]
 
 
 @dataclass(eq=False, slots=True)
@@ -221,6 +267,13 @@ class OnnxNode:
     attributes: Attributes
     opset: int
     where: str
+    read_body: Callable[[OnnxNode, str, Sequence[TensorType]], Body] | None = None
+
+    def body(self, attribute: str, types: Sequence[TensorType]) -> Body:
+        """The subgraph in this attribute as a region, with inputs of these types."""
+        if self.read_body is None:
+            self.refuse("a subgraph is not read here")
+        return self.read_body(self, attribute, types)
 
     def emit(self, op: Op, *operands: Value | None) -> Value:
         return self.graph.builder.emit(op, *operands)
