@@ -119,6 +119,7 @@ def slice_axis(
     """slice.Tensor(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1)"""
     axis = axis_of(dim, self)
     size = self.shape[axis]
+    start, end = (None if bound is None else _from_front(bound, size) for bound in (start, end))
     stop = None if end is None or end in (_LAST, size) else end
     begin = 0 if start is None else start
     if isinstance(stop, int) and isinstance(size, int) and stop >= size:
@@ -128,11 +129,20 @@ def slice_axis(
     return b.emit(ops.Slice((axis,), (begin,), (stop,), (step,)), self)
 
 
+def _from_front(bound: Dim, size: Dim) -> Dim:
+    """A symbolic bound that is negative whatever the sizes are (x[:, -n:]), counted from the front."""
+    if isinstance(bound, Sym) and all(
+        factor < 0 and all(atom.op == "dim" for atom in product) for product, factor in bound.terms
+    ):
+        return bound + size
+    return bound
+
+
 @rules.imports("aten.narrow.default")
 def narrow(b: Lowering, self: Value, dim: int, start: Dim, length: Dim) -> Value:
     """narrow(Tensor self, int dim, SymInt start, SymInt length)"""
     axis = axis_of(dim, self)
-    begin = start + self.shape[axis] if isinstance(start, int) and start < 0 else start
+    begin = start + self.shape[axis] if isinstance(start, int) and start < 0 else _from_front(start, self.shape[axis])
     return b.emit(ops.Slice((axis,), (begin,), (begin + length,), (1,)), self)
 
 
