@@ -11,6 +11,7 @@ from typing import Any
 from isomorph.converters.torch import (
     activation,
     attention,
+    bits,
     classification,
     complex_create,
     complex_elementwise,
@@ -22,6 +23,8 @@ from isomorph.converters.torch import (
     diagonal,
     distance,
     elementwise,
+    fold,
+    fourier,
     index,
     join,
     linear,
@@ -29,15 +32,21 @@ from isomorph.converters.torch import (
     norm,
     pad,
     pool,
+    product,
     rearrange,
     reduce,
     resize,
+    sample,
     scatter,
     search,
     shape,
+    signal,
     sort,
     special,
     split,
+    transcendental,
+    unpool,
+    vision,
 )
 from isomorph.converters.torch.complex import Complex, pairs_of
 from isomorph.converters.torch.custom import CallSite, ModuleCall, call_sites, rule_of
@@ -63,10 +72,10 @@ from isomorph.ir.shapes import names_in
 __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
-    activation, attention, classification, complex_create, complex_elementwise, complex_linear, complex_shape,
-    conv, create, cumulative, diagonal,
-    distance, elementwise, index, join, linear, loss, norm, pad, pool, rearrange, reduce, resize, scatter, search,
-    shape, sort, special, split,
+    activation, attention, bits, classification, complex_create, complex_elementwise, complex_linear, complex_shape,
+    conv, create, cumulative, diagonal, distance, elementwise, fold, fourier, index, join, linear, loss, norm, pad,
+    pool, product, rearrange, reduce, resize, sample, scatter, search, shape, signal, sort, special, split,
+    transcendental, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 
@@ -247,7 +256,7 @@ class Importer:
         operand = mutated_argument(node)
         return self.cells.get(operand.name) if isinstance(operand, Ref) else None
 
-    def _mutate(self, node: ProgramNode, cell: Cell, value: Value | None) -> None:
+    def _mutate(self, node: ProgramNode, cell: Cell, value: Any) -> None:
         if cell.root.startswith("buffer") or cell.root.startswith("weight"):
             raise Refusal(f"it changes the {cell.root}; models with state are not expressed yet")
         if value is None or cell.value is None:
