@@ -17,18 +17,21 @@ from onnx import TensorProto, helper
 
 import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
 from isomorph.converters.files import atomic_path
-from isomorph.converters.onnx.codec import ELEMENT_TYPES, element_type, tensor_proto
+from isomorph.converters.onnx.attention import refuse_attention
+from isomorph.converters.onnx.codec import ELEMENT_TYPES, element_type, tensor_proto, value_info
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.functions import names_read
 from isomorph.converters.onnx.norm import smallest_epsilon
 from isomorph.converters.onnx.pool import window_attributes
 from isomorph.converters.onnx.resize import scales_give_sizes
 from isomorph.converters.onnx.rules import rules
+from isomorph.converters.onnx.signal import refuse_dft, refuse_stft
 from isomorph.converters.onnx.stream import Weight, elements, write_model
 from isomorph.converters.rules import Target
 from isomorph.errors import TargetExistsError, UsageError
-from isomorph.ir import Dim, DType, Layout, Model, Node, Op, Shape, Sym, TensorSource, ops
+from isomorph.ir import DType, Layout, Model, Node, Op, TensorSource, Value, ops
 
-__all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "target", "write"]
+__all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "opset_for", "target", "write"]
 
 OLDEST_OPSET = 13
 NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
@@ -55,12 +58,34 @@ _SINCE: dict[type[Op], int] = {
     ops.Mish: 18,
     ops.Swish: 24,
     ops.Trilu: 14,
+    ops.GridSample: 16,
+    ops.AffineGrid: 20,
+    ops.Col2Im: 18,
+    ops.DeformConv: 19,
     ops.BitwiseAnd: 18,
     ops.BitwiseOr: 18,
     ops.BitwiseXor: 18,
     ops.BitwiseNot: 18,
 }
 """The opset that introduced an op in the form that the IR follows. See: the operator changelog of ONNX."""
+
+
+_RUNS_UNTIL: dict[type[Op], int] = {ops.RoiAlign: 21, ops.MaxRoiPool: 21}
+"""The newest opset for whose definition of an operator onnxruntime 1.32 has a kernel, where that is not the default."""
+
+
+def opset_for(model: Model) -> int:
+    """The opset to write a model in where none is asked for: the default, or what onnxruntime runs all of it in."""
+    return min(
+        (_RUNS_UNTIL.get(type(node.op), DEFAULT_OPSET) for node in _all_nodes(model.graph)), default=DEFAULT_OPSET
+    )
+
+
+def _all_nodes(graph: Graph) -> Iterator[Node]:
+    for node in graph.nodes:
+        yield node
+        for region in node.regions:
+            yield from _all_nodes(region)
 
 
 def target(opset: int | None = None) -> Target:
@@ -78,9 +103,10 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
         assert rule is not None, node.op
         export.begin(node)
         rule(export, node)
-    sources: dict[str, TensorSource] = {}
-    for value in model.graph.parameters:
-        if value.parameter is not None:
+    sources: dict[str, TensorSource] = {packed.name: packed.data for packed in export.packed.values()}
+    absent = _only_packed(export)
+    for value in export.weights:
+        if value.parameter is not None and value not in absent:
             perm = export.stored_perms.get(value)
             data = value.parameter.data
             sources[export.name(value)] = data if perm is None else data.permuted(perm)
@@ -101,6 +127,14 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
         write_model(file, proto, weights)
 
 
+def _only_packed(export: Export) -> set[Value]:
+    """The parameters that are in the file as parts of packed ones alone."""
+    read = names_read(export.nodes)
+    merged = {packed.name for packed in export.packed.values()}
+    parts = {part for packed in export.packed.values() for part in packed.parts} - export.outputs
+    return {part for part in parts if export.name(part) in merged or export.name(part) not in read}
+
+
 def _weight(name: str, source: TensorSource) -> Weight:
     if source.dtype in _PACKED:
         return Weight(tensor_proto(name, source), None)
@@ -109,8 +143,13 @@ def _weight(name: str, source: TensorSource) -> Weight:
 
 def _annotate_weights(weights: Sequence[Weight], export: Export) -> None:
     """Say of each weight what a reader cannot see: the order it is stored in, whether it is a buffer or frozen."""
-    known = {export.name(value): value for value in export.model.graph.parameters}
+    known = {export.name(value): value for value in export.weights}
+    packed = {each.name: each.notes for each in export.packed.values()}
     for tensor in (weight.proto for weight in weights):
+        if tensor.name in packed:
+            for key, text in packed[tensor.name].items():
+                tensor.metadata_props.add(key=key, value=text)
+            continue
         value = known.get(tensor.name)
         if value is None or value.parameter is None:
             continue
@@ -155,7 +194,7 @@ def _refuse(node: Node, opset: int) -> str | None:
 
 def _refuse_types(node: Node, opset: int) -> str | None:
     """The element types of operands and results against the operator's schema, where the IR's operands are ONNX's."""
-    if isinstance(node.op, ops.OneHot | ops.Embedding):
+    if isinstance(node.op, ops.OneHot | ops.Embedding | ops.Recurrent) or node.regions:
         return None
     name = _ONNX_NAMES.get(type(node.op), node.op.name)
     for values, outputs in ((node.inputs, False), (node.outputs, True)):
@@ -176,7 +215,11 @@ def _takes(name: str, opset: int, dtype: DType, position: int, outputs: bool) ->
     return not formal or _TYPE_NAMES[dtype] in formal[min(position, len(formal) - 1)].types
 
 
-_ONNX_NAMES: dict[type[Op], str] = {ops.Linear: "Gemm", ops.LocalResponseNormalization: "LRN"}
+_ONNX_NAMES: dict[type[Op], str] = {
+    ops.Linear: "Gemm",
+    ops.LocalResponseNormalization: "LRN",
+    ops.MaxPoolWithIndices: "MaxPool",
+}
 _TYPE_NAMES = {dtype: f"tensor({TensorProto.DataType.Name(code).lower()})" for dtype, code in ELEMENT_TYPES.items()}
 
 
@@ -258,6 +301,47 @@ def _refuse_ceil(node: Node, opset: int) -> str | None:
     return None
 
 
+def _refuse_recurrent(node: Node, opset: int) -> str | None:
+    named = node.op.operands(node.inputs)  # type: ignore[attr-defined]
+    x = node.inputs[0]
+    if named.get("proj") is not None:
+        return "ONNX has no projection of the state"
+    if x is not None and not _takes(node.op.name, opset, x.dtype, 0, False):
+        return f"opset {opset} has it not for {x.dtype}"
+    return None
+
+
+def _refuse_indices(node: Node, opset: int) -> str | None:
+    op, x = node.op, node.inputs[0]
+    assert isinstance(op, ops.MaxPoolWithIndices) and x is not None
+    if window_attributes(op.plain(), x.shape[2:], opset) is None:
+        return f"opset {opset} keeps a last window that lies in the padding"
+    return None
+
+
+def _refuse_sampling(node: Node, opset: int) -> str | None:
+    x = node.inputs[0]
+    volume = x is not None and x.rank != 4 and opset < 20
+    return f"opset {opset} samples images only" if volume else None
+
+
+def _refuse_grid(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.AffineGrid)
+    alone = node.op.align_corners and 1 in node.op.size
+    return "the corners of a single cell are at -1 there, not at 0" if alone else None
+
+
+def _refuse_regions(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.RoiAlign)
+    older = opset < 16 and node.op.coordinates == "half_pixel"
+    return f"opset {opset} has half_pixel only from 16 on" if older else None
+
+
+def _refuse_dropout(node: Node, opset: int) -> str | None:
+    """A file of ONNX is for inference; one that has Dropout keeps it."""
+    return None if node.origin.framework == "onnx" else "it does nothing at inference"
+
+
 def _refuse_mod(node: Node, opset: int) -> str | None:
     assert isinstance(node.op, ops.Mod)
     x = node.inputs[0]
@@ -273,7 +357,14 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.GlobalMaxPool: _refuse_global,
     ops.AveragePool: _refuse_average,
     ops.MaxPool: _refuse_ceil,
+    ops.MaxPoolWithIndices: _refuse_indices,
+    ops.GridSample: _refuse_sampling,
+    ops.RoiAlign: _refuse_regions,
+    ops.AffineGrid: _refuse_grid,
     ops.Mod: _refuse_mod,
+    ops.RNN: _refuse_recurrent,
+    ops.GRU: _refuse_recurrent,
+    ops.LSTM: _refuse_recurrent,
     ops.LocalResponseNormalization: _refuse_lrn,
     ops.LayerNormalization: _refuse_double,
     ops.GroupNormalization: _refuse_double,
@@ -284,36 +375,34 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.Pad: _refuse_pad,
     ops.Reshape: _refuse_reshape,
     ops.Swish: _refuse_swish,
+    ops.DFT: refuse_dft,
+    ops.STFT: refuse_stft,
     ops.Cast: _refuse_cast,
+    ops.MultiHeadAttention: refuse_attention,
+    ops.ScaledDotProductAttention: refuse_attention,
+    ops.Dropout: _refuse_dropout,
 }
 
 
 def _graph(export: Export) -> onnx.GraphProto:
     model = export.model
-    inputs = [_value_info(value.name, value.dtype, value.shape) for value in model.graph.inputs]
+    inputs = [value_info(value.name, value.dtype, value.shape) for value in model.graph.inputs]
     outputs, seen = [], set()
     for name, value in model.graph.outputs.items():
         if export.name(value) != name:
             export.nodes.append(
                 helper.make_node("Identity", [export.name(value)], [name], name=export.fresh(f"{name}.identity"))
             )
-        outputs.append(_value_info(name, value.dtype, value.shape))
+        outputs.append(value_info(name, value.dtype, value.shape))
         seen.add(name)
+    made = {name for node in export.nodes for name in node.output}
     infos = [
-        _value_info(export.name(value), value.dtype, value.shape)
+        value_info(export.name(value), value.dtype, value.shape)
         for node in model.graph.nodes
         for value in node.outputs
-        if export.name(value) not in seen and not (node.inputs and node.inputs[0] in export.stored_perms)
+        if export.name(value) in made and export.name(value) not in seen
     ]
     return helper.make_graph(export.nodes, model.name or "model", inputs, outputs, value_info=infos)
-
-
-def _value_info(name: str, dtype: DType, shape: Shape) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, element_type(dtype), [_dim(dim) for dim in shape])
-
-
-def _dim(dim: Dim) -> int | str:
-    return str(dim) if isinstance(dim, Sym) else dim
 
 
 def _write_with_data(proto: onnx.ModelProto, sources: dict[str, TensorSource], export: Export, path: Path) -> None:

@@ -115,7 +115,7 @@ def _scaled(b: Lowering, x: AnyOperand, alpha: AnyNumber, part: DType) -> AnyOpe
         return x
     if isinstance(x, Value) and is_real(alpha):
         return b.emit(ops.Mul(), b.cast(x, part), b.number(alpha, part))  # type: ignore[arg-type]
-    return multiplied(b, x, alpha, part) if isinstance(x, Complex | Value) else as_complex(b, x * alpha, part)
+    return multiplied(b, as_complex(b, x, part), alpha, part)
 
 
 @complex_rules.imports("aten.div.Tensor", "aten.div.Scalar", "aten.div_.Tensor", "aten.div_.Scalar")

@@ -26,7 +26,7 @@ from isomorph.ir.op import broadcast
 __all__ = ["expanded"]
 
 Arguments = Mapping[str, Any]
-Adapt = Callable[[Complex, Arguments], Arguments]
+Adapt = Callable[[Complex, Arguments], Arguments | None]
 
 
 def _axes(z: Complex, given: Any) -> Any:
@@ -88,7 +88,7 @@ def _of_parts(z: Complex, arguments: Arguments) -> None:
 
 _SAME: Adapt = lambda z, arguments: arguments  # noqa: E731
 
-_MOVES: dict[str, Adapt | Callable[..., None]] = {
+_MOVES: dict[str, Adapt] = {
     "aten.view.default": _viewed,
     "aten.reshape.default": _viewed,
     "aten._unsafe_view.default": _viewed,
@@ -142,7 +142,7 @@ _MOVES: dict[str, Adapt | Callable[..., None]] = {
 """How the arguments of a move read for pairs (…, 2). If they cannot, or there are no pairs, the parts are moved."""
 
 
-def _register_move(target: str, adapt: Callable[..., Arguments | None]) -> None:
+def _register_move(target: str, adapt: Adapt) -> None:
     rule = rules.importer(target)
     if rule is None:
         return
@@ -160,7 +160,7 @@ def _register_move(target: str, adapt: Callable[..., Arguments | None]) -> None:
         with recorded_parts(b):
             both = [rule(b, part, **arguments) for part in parts]
         if isinstance(both[0], Value):
-            return Complex(None, tuple(both))  # type: ignore[arg-type]
+            return Complex(None, tuple(both))
         return [Complex(None, pair) for pair in zip(*both, strict=True)]  # type: ignore[arg-type]
 
 

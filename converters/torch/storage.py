@@ -96,14 +96,14 @@ MAYBE_VIEWS = frozenset(
 class Cell:
     """One tensor of the program.
 
-    value   what it holds; None where an operation could not be imported
+    value   what it holds, a Value or a Complex; None where an operation could not be imported
     base    the cell that this one is a view of; `node` and `index` say which output of which operation
     root    "" for memory of the program's own, "input x" or "buffer running_mean" for memory from outside
     stale   why the value is out of date, "" if it is not
     family  all cells of the same memory
     """
 
-    value: Value | None
+    value: Any
     base: Cell | None = None
     node: ProgramNode | None = None
     index: int = 0
@@ -118,7 +118,7 @@ class Cell:
             self.root = self.base.root
         self.family.append(self)
 
-    def read(self, remake: Callable[[ProgramNode, int], Value]) -> Value | None:
+    def read(self, remake: Callable[[ProgramNode, int], Any]) -> Any:
         """The current value; `remake` computes an output of a view again."""
         if (
             self.stale
@@ -176,7 +176,7 @@ def write(b: Lowering, cell: Cell, value: Value) -> None:
             other.stale = reason
 
 
-def _write_back(b: Lowering, node: ProgramNode, base: Value, view: Value) -> Value | None:
+def _write_back(b: Lowering, node: ProgramNode, base: Any, view: Any) -> Value | None:
     """The base with the elements of its changed view, or None where the view cannot be undone."""
     name = base_name(node.target)
     if isinstance(base, Complex) or isinstance(view, Complex):

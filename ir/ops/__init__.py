@@ -17,4 +17,5 @@ from isomorph.ir.ops.resize import *  # noqa: F403
 from isomorph.ir.ops.sample import *  # noqa: F403
 from isomorph.ir.ops.select import *  # noqa: F403
 from isomorph.ir.ops.shape import *  # noqa: F403
+from isomorph.ir.ops.signal import *  # noqa: F403
 from isomorph.ir.ops.vision import *  # noqa: F403

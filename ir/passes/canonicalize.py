@@ -5,7 +5,9 @@
     Reshape(Reshape(x))                    ->  Reshape(x)
     Transpose(x) that moves nothing        ->  x
     Transpose(Transpose(x))                ->  Transpose(x), or x
+    Squeeze(Unsqueeze(x)), the same axes   ->  x
     Cast(x) to the type of x               ->  x
+    MaxPoolWithIndices(x), indices unread  ->  MaxPool(x)
 
 and nodes and parameters that no output needs; and, when layers are to be raised,
 
@@ -25,8 +27,9 @@ from isomorph.ir.graph import Graph, Model, Node, Value
 from isomorph.ir.layout import compose
 from isomorph.ir.op import Op
 from isomorph.ir.ops.elementwise import Add, Cast, Identity
+from isomorph.ir.ops.indexed_pool import MaxPoolWithIndices
 from isomorph.ir.ops.linear import Linear, MatMul
-from isomorph.ir.ops.shape import Reshape, Transpose
+from isomorph.ir.ops.shape import Reshape, Squeeze, Transpose, Unsqueeze
 from isomorph.ir.shapes import names_in
 
 __all__ = ["canonicalize", "prune"]
@@ -45,6 +48,8 @@ def canonicalize(model: Model, *, raise_layers: bool = True) -> Model:
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
         if isinstance(node.op, Add | MatMul) and not raise_layers:
             return None
+        if isinstance(node.op, MaxPoolWithIndices):
+            return _without_indices(b, node)
         if isinstance(node.op, Add):
             if b.source not in single:
                 single[b.source] = _read_once(b.source)
@@ -54,6 +59,8 @@ def canonicalize(model: Model, *, raise_layers: bool = True) -> Model:
             value = rule(b, node) if rule else None
         return None if value is None else (value,)
 
+    if any(isinstance(node.op, MaxPoolWithIndices) for node in model.graph.nodes):
+        model = prune(model)  # what reads indices, and is itself not read
     return prune(rewrite(model, "canonicalize", change))
 
 
@@ -147,6 +154,23 @@ def _transpose(b: Rewriter, node: Node) -> Value | None:
     return None if inner is None else b.emit(Transpose(perm), x)
 
 
+def _squeeze(b: Rewriter, node: Node) -> Value | None:
+    assert isinstance(node.op, Squeeze)
+    inner = _producer(_operand(b, node), Unsqueeze)
+    if inner is None or inner.inputs[0] is None or inner.op.attributes()["axes"] != node.op.axes:
+        return None
+    return inner.inputs[0]
+
+
+def _without_indices(b: Rewriter, node: Node) -> Sequence[Value] | None:
+    assert isinstance(node.op, MaxPoolWithIndices)
+    indices = node.outputs[1]
+    if b.source.users().get(indices) or indices in b.source.outputs.values():
+        return None
+    value = b.emit(node.op.plain(), _operand(b, node))
+    return value, value
+
+
 def _matmul(b: Rewriter, node: Node) -> Value | None:
     transpose = _producer(_operand(b, node, 1), Transpose)
     if transpose is None:
@@ -175,5 +199,6 @@ _RULES: dict[type[Op], Rule] = {
     Cast: _cast,
     Reshape: _reshape,
     Transpose: _transpose,
+    Squeeze: _squeeze,
     MatMul: _matmul,
 }
