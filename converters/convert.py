@@ -19,6 +19,8 @@ from isomorph.ir.passes.canonicalize import canonicalize
 from isomorph.ir.passes.fold import fold
 from isomorph.ir.passes.layout import assign_layout
 from isomorph.ir.passes.legalize import legalize
+from isomorph.ir.passes.movement import join_slices, shorten_moves, sink_moves
+from isomorph.ir.passes.raising.attention import raise_attention
 from isomorph.ir.verify import verify
 
 __all__ = ["Conversion", "Inputs", "LayoutChoice", "Progress", "convert", "load", "prepare", "save"]
@@ -108,6 +110,7 @@ def save(
     chosen = _target_format(path, format)
     check_target(path, force=force)
     writer = chosen.load_writer()
+    opset = _opset(writer, model, opset)
     prepared = prepare(model, writer.target(opset), layout=layout)
     writer.write(prepared, path, opset=opset)
     return prepared
@@ -119,7 +122,8 @@ def prepare(model: Model, target: Target, *, layout: LayoutChoice = "keep") -> M
     Raises UnsupportedError that lists every node that the target cannot have.
     """
     verify(model)
-    simple = fold(canonicalize(model))
+    simple = sink_moves(fold(canonicalize(model)))
+    simple = shorten_moves(sink_moves(join_slices(raise_attention(simple))))
     laid_out = assign_layout(simple, target.layout, target.refuse, native=layout == "native")
     prepared = canonicalize(legalize(laid_out, target.refuse, target.name), raise_layers=False)
     verify(prepared)
@@ -157,6 +161,7 @@ def convert(
         with clock("read"):
             model = source_kind.load_reader()(path, inputs=inputs)
     writer = chosen.load_writer()
+    opset = _opset(writer, model, opset)
     wanted: Target = writer.target(opset)
     with clock("prepare"):
         prepared = prepare(model, wanted, layout=layout)
@@ -164,6 +169,12 @@ def convert(
         writer.write(prepared, target, opset=opset)
     notes = _notes(prepared, wanted.layout)
     return Conversion(name, str(target), origin, chosen.name, model, prepared, clock.steps, notes)
+
+
+def _opset(writer: Any, model: Model, opset: int | None) -> int | None:
+    """The opset that is asked for, else the one that the writer chooses for the model, where its format has opsets."""
+    choose = getattr(writer, "opset_for", None)
+    return choose(model) if opset is None and choose is not None else opset
 
 
 def _target_format(path: Path, name: str | None) -> Format:

@@ -289,6 +289,13 @@ def _pool() -> list[OpCase]:
             _case(f"{name}_1d", pool((3,), (2,), ((1, 1),), (1,)), Data((2, 4, 11))),
             _case(f"{name}_3d", pool((2, 2, 2), (2, 1, 2), ((0, 0), (1, 1), (0, 0)), (1, 1, 1)), Data((1, 2, 4, 5, 6))),
         ]
+    index = ops.MaxPoolWithIndices
+    rows += [
+        _case("max_pool_with_indices", index((2, 3), (2, 3), none, ones), _IMAGE),
+        _case("max_pool_with_indices_padded", index((3, 3), (2, 2), some, ones), _IMAGE),
+        _case("max_pool_with_indices_ceil", index((3, 2), (2, 2), ((1, 1), (0, 0)), (1, 2), ceil_mode=True), _IMAGE),
+        _case("max_pool_with_indices_1d", index((3,), (2,), ((1, 1),), (1,)), Data((2, 4, 11))),
+    ]
     for name, pool in (("global_average_pool", ops.GlobalAveragePool), ("global_max_pool", ops.GlobalMaxPool)):
         rows += [_case(name, pool(), _IMAGE), _case(f"{name}_flat", pool(keepdims=False, layout=LAST), _IMAGE_LAST)]
     for name, pool in (("adaptive_average_pool", ops.AdaptiveAveragePool), ("adaptive_max_pool", ops.AdaptiveMaxPool)):
@@ -488,8 +495,68 @@ def _resize() -> list[OpCase]:
     ]
 
 
+def _sample() -> list[OpCase]:
+    x, grid = Data((2, 3, 5, 6)), Data((2, 4, 3, 2), low=-1.4, high=1.4)
+    volume, places = Data((2, 3, 4, 5, 6)), Data((2, 3, 4, 2, 3), low=-1.4, high=1.4)
+    rows = []
+    for padding in ("zeros", "border", "reflection"):
+        for mode in ("linear", "nearest", "cubic"):
+            rows.append(_case(f"grid_sample_{mode}_{padding}", ops.GridSample(mode, padding), x, grid))
+            aligned = ops.GridSample(mode, padding, align_corners=True)
+            rows.append(_case(f"grid_sample_{mode}_{padding}_aligned", aligned, x, grid))
+        rows.append(_case(f"grid_sample_3d_{padding}", ops.GridSample("linear", padding), volume, places))
+    for aligned in (False, True):
+        suffix = "_aligned" if aligned else ""
+        rows.append(_case(f"affine_grid{suffix}", ops.AffineGrid((4, 5), aligned), Data((2, 2, 3))))
+        rows.append(_case(f"affine_grid_3d{suffix}", ops.AffineGrid((4, 5, 3), aligned), Data((2, 3, 4))))
+        rows.append(_case(f"affine_grid_line{suffix}", ops.AffineGrid((1, 5), aligned), Data((2, 2, 3))))
+    none, ones = ((0, 0), (0, 0)), (1, 1)
+    return [
+        *rows,
+        _case("col2im", ops.Col2Im((5, 6), (2, 3), ones, none, ones), Data((2, 18, 16))),
+        _case("col2im_all", ops.Col2Im((5, 6), (2, 3), (2, 1), ((1, 1), (0, 2)), (2, 1)), Data((2, 12, 18))),
+    ]
+
+
+def _vision() -> list[OpCase]:
+    boxes, scores = (
+        np.array([[[0, 0, 4, 4], [0, 0, 4, 5], [1, 1, 3, 9], [6, 6, 8, 8], [8, 8, 6, 6.5]]]),
+        Data((1, 2, 5)),
+    )
+    x, places = Data((2, 4, 9, 8)), Literal([0, 1, 1], I64)
+    rois = np.array([[0.5, 1, 6, 5], [2, 2, 2.5, 9], [-3, -2, 12, 7]])
+    size = Sym("count")
+    offset, w = Data((2, 12, 8, 7), low=-1, high=1), Weight((6, 4, 2, 3))
+    return [
+        _case("non_max_suppression", ops.NonMaxSuppression(size, 9, 0.4), Literal(boxes), scores),
+        _case("non_max_suppression_bounds", ops.NonMaxSuppression(size, 2, 0.7, 0.1), Literal(boxes), scores),
+        _case(
+            "non_max_suppression_center",
+            ops.NonMaxSuppression(size, 9, 0.3, None, center_point_box=True),
+            Literal(np.abs(boxes)),
+            scores,
+        ),
+        _case("roi_align", ops.RoiAlign((3, 2), 2, 0.5), x, Literal(rois), places),
+        _case("roi_align_adaptive", ops.RoiAlign((3, 2)), x, Literal(rois), places),
+        _case("roi_align_output", ops.RoiAlign((3, 2), 2, 1.0, "avg", "output_half_pixel"), x, Literal(rois), places),
+        _case("roi_align_max", ops.RoiAlign((3, 2), 2, 1.0, "max"), x, Literal(rois), places),
+        _case("max_roi_pool", ops.MaxRoiPool((3, 2), 0.5), x, Literal(np.insert(rois * 2, 0, [0, 1, 1], 1))),
+        _case("deform_conv", ops.DeformConv((1, 1), ((0, 0), (0, 1)), (1, 1)), x, w, offset),
+        _case(
+            "deform_conv_groups",
+            ops.DeformConv((2, 1), ((1, 0), (0, 0)), (1, 2), 2, 2),
+            x,
+            Weight((6, 2, 2, 3)),
+            Data((2, 24, 5, 4), low=-1, high=1),
+            Weight((6,)),
+            Data((2, 12, 5, 4)),
+        ),
+    ]
+
+
 def _attention() -> list[OpCase]:
     q, k, v = Data((2, 3, 5, 8)), Data((2, 3, 6, 8)), Data((2, 3, 6, 4))
+    packed, keys, one = Data((2, 5, 12)), Data((2, 6, 12)), Data((2, 6, 4))
     partly = np.tri(5, 6, 2, dtype=bool)
     nothing = np.array([[True] * 6] * 3 + [[False] * 6] * 2)
     later = np.arange(6) > 1
@@ -501,11 +568,21 @@ def _attention() -> list[OpCase]:
         _case("attention_bool_mask", ops.ScaledDotProductAttention(), q, k, v, Literal(partly, BOOL)),
         _case("attention_dynamic_mask", ops.ScaledDotProductAttention(), q, k, v, Data((2, 1, 5, 6), BOOL)),
         _case("attention_all_masked", ops.ScaledDotProductAttention(), q, k, v, Literal(nothing, BOOL)),
+        _case("heads", ops.MultiHeadAttention(3, 3), packed, keys, keys),
+        _case(
+            "heads_shared",
+            ops.MultiHeadAttention(6, 3, causal=True, scale=0.3),
+            packed,
+            Data((2, 6, 6)),
+            Data((2, 6, 6)),
+        ),
+        _case("heads_mask", ops.MultiHeadAttention(3, 3), packed, keys, keys, Literal(partly, BOOL)),
+        _case("heads_dynamic_mask", ops.MultiHeadAttention(3, 1), packed, one, one, Data((2, 1, 5, 6), BOOL)),
         _case("attention_causal_mask", ops.ScaledDotProductAttention(causal=True), q, k, v, Literal(later, BOOL)),
     ]
 
 
 CASES: list[OpCase] = [
     *_unary(), *_binary(), *_conv(), *_pool(), *_norm(), *_linear(), *_reduce(), *_shape(), *_index(), *_resize(),
-    *_attention(),
+    *_attention(), *_sample(), *_vision(),
 ]  # fmt: skip

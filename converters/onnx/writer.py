@@ -6,7 +6,7 @@ the model keeps what the source carried. See: onnx.proto (NodeProto.metadata_pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ from isomorph.converters.onnx.signal import refuse_dft, refuse_stft
 from isomorph.converters.onnx.stream import Weight, elements, write_model
 from isomorph.converters.rules import Target
 from isomorph.errors import TargetExistsError, UsageError
-from isomorph.ir import DType, Layout, Model, Node, Op, TensorSource, Value, ops
+from isomorph.ir import DType, Graph, Layout, Model, Node, Op, TensorSource, Value, ops
 
 __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "opset_for", "target", "write"]
 

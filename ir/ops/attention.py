@@ -16,17 +16,17 @@ from isomorph.ir.ops.elementwise import Add, Equal, GreaterOrEqual, Mul, Where, 
 from isomorph.ir.ops.linear import MatMul
 from isomorph.ir.ops.numerics import Array, in_single
 from isomorph.ir.ops.reduce import ReduceMax
-from isomorph.ir.ops.shape import Range, Transpose, Unsqueeze
+from isomorph.ir.ops.shape import Expand, Range, Reshape, Transpose, Unsqueeze
 from isomorph.ir.shapes import Sym
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Value
 
-__all__ = ["ScaledDotProductAttention"]
+__all__ = ["MultiHeadAttention", "ScaledDotProductAttention", "leaves_a_key"]
 
 
-def _leaves_a_key(mask: Value) -> bool:
+def leaves_a_key(mask: Value) -> bool:
     """Whether the mask is a literal in which every query may attend to some key."""
     if mask.parameter is None or mask.parameter.role != "constant" or mask.rank == 0:
         return False
@@ -88,7 +88,7 @@ class ScaledDotProductAttention(Op):
         elif mask is not None:
             scores = b.emit(Add(), scores, mask)
         weights = b.emit(Softmax(axis=scores.rank - 1), scores)
-        if mask is not None and (self.causal or not _leaves_a_key(mask)):
+        if mask is not None and (self.causal or not leaves_a_key(mask)):
             top = b.emit(ReduceMax((scores.rank - 1,)), scores)
             none = b.emit(Equal(), top, b.constant(low, "minus_infinity"))
             weights = b.emit(Where(), none, scalar(b, 0.0, weights), weights)
@@ -107,3 +107,68 @@ class ScaledDotProductAttention(Op):
             scores = scores + mask
         none = np.max(scores, -1, keepdims=True) == -np.inf
         return np.where(none, 0, Softmax(axis=-1).formula(scores)) @ v
+
+
+@dataclass(frozen=True, slots=True)
+class MultiHeadAttention(Op):
+    """ScaledDotProductAttention of heads that stand side by side in the last axis; queries share heads of keys.
+
+    Shapes: q (N, L, heads * E); k (N, S, kv_heads * E); v (N, S, kv_heads * V); mask broadcasts to (N, heads, L, S);
+    y (N, L, heads * V). Heads h * heads / kv_heads and up read head h of the keys. `scale` None means 1 / sqrt(E).
+    See: ONNX Attention-24 with operands of rank 3, which leaves a query without any key undefined; here it gives 0.
+    """
+
+    heads: int
+    kv_heads: int
+    causal: bool = False
+    scale: float | None = None
+
+    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "mask?")
+
+    def infer(  # type: ignore[override]
+        self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None
+    ) -> tuple[TensorType, ...]:
+        dtype = self.require_same_dtype(q, k, v)
+        self.require(q.rank == k.rank == v.rank == 3, f"operands of rank 3 are needed, not {q}, {k}, {v}")
+        self.require(self.heads % self.kv_heads == 0, f"{self.heads} heads do not share {self.kv_heads} evenly")
+        width = _width(self, q, self.heads)
+        self.require(width == _width(self, k, self.kv_heads), f"the heads of queries {q} and keys {k} differ in width")
+        if mask is not None:
+            if mask.dtype not in (DType.BOOL, dtype):
+                raise DTypeError(f"{self.name}: a mask of bool or {dtype} is needed, not {mask.dtype}")
+            broadcast(mask.shape, (q.shape[0], self.heads, q.shape[1], k.shape[1]))
+        return (TensorType(dtype, (*q.shape[:2], self.heads * _width(self, v, self.kv_heads))),)
+
+    def decompose(self, b: Builder, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:  # type: ignore[override]
+        def split(x: Value, heads: int) -> Value:
+            apart = b.emit(Reshape((*x.shape[:2], heads, _width(self, x.type, heads))), x)
+            return b.emit(Transpose((0, 2, 1, 3)), apart)
+
+        def repeat(x: Value) -> Value:
+            if self.heads == self.kv_heads:
+                return x
+            batch, heads, length, width = x.shape
+            copies = (batch, heads, self.heads // heads, length, width)  # type: ignore[operator]
+            return b.emit(
+                Reshape((batch, self.heads, length, width)), b.emit(Expand(copies), b.emit(Unsqueeze((2,)), x))
+            )
+
+        keys, values = (repeat(split(x, self.kv_heads)) for x in (k, v))
+        y = b.emit(ScaledDotProductAttention(self.causal, self.scale), split(q, self.heads), keys, values, mask)
+        joined = b.emit(Transpose((0, 2, 1, 3)), y)
+        return b.emit(Reshape((*q.shape[:2], self.heads * _width(self, v.type, self.kv_heads))), joined)
+
+    def evaluate(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:  # type: ignore[override]
+        def split(x: Array, heads: int) -> Array:
+            return np.swapaxes(x.reshape(*x.shape[:2], heads, -1), 1, 2)
+
+        keys, values = (np.repeat(split(x, self.kv_heads), self.heads // self.kv_heads, 1) for x in (k, v))
+        y = ScaledDotProductAttention(self.causal, self.scale).evaluate(split(q, self.heads), keys, values, mask)
+        return np.ascontiguousarray(np.swapaxes(y, 1, 2)).reshape(*q.shape[:2], -1)
+
+
+def _width(op: Op, x: TensorType, heads: int) -> int:
+    """The width of one head."""
+    width = x.shape[-1]
+    op.require(isinstance(width, int) and width % heads == 0, f"{x} does not hold {heads} heads")
+    return int(width) // heads  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Raises computations that a source spells out to the op that says them."""
