@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from isomorph.converters.onnx.conv import explicit_pads, flat_pads, pad_attributes
@@ -10,7 +11,7 @@ from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
 from isomorph.ir import Dim, Node, Shape, Sym, Value, ops
 from isomorph.ir.ops.conv import window_output
-from isomorph.ir.shapes import ceil_div
+from isomorph.ir.shapes import ceil_div, elements
 
 
 def _window(node: OnnxNode) -> dict[str, Any]:
@@ -26,10 +27,28 @@ def _window(node: OnnxNode) -> dict[str, Any]:
 
 
 @rules.imports("MaxPool")
-def read_max_pool(node: OnnxNode) -> Value:
+def read_max_pool(node: OnnxNode) -> Value | Sequence[Value]:
     if len(node.outputs) > 1 and node.outputs[1]:
-        node.refuse("the indices of the maxima")
+        if node.attribute("storage_order", 0):
+            node.refuse("indices that count columns first")
+        return node.graph.builder.emit_many(ops.MaxPoolWithIndices(**_window(node)), node.value(0))
     return node.emit(ops.MaxPool(**_window(node)), node.value(0))
+
+
+@rules.imports("MaxUnpool")
+def read_max_unpool(node: OnnxNode) -> Value:
+    """Each element put at its index, which counts those of the whole result; 0 elsewhere."""
+    x, indices, shape = node.value(0), node.value(1), node.sizes(2)
+    if shape is None:
+        window = _window(node)
+        if isinstance(window["pads"], str):
+            node.refuse("auto_pad")
+        sizes = zip(x.shape[2:], window["strides"], window["kernel_shape"], window["pads"], strict=True)
+        spatial = [(size - 1) * stride + extent - sum(pads) for size, stride, extent, pads in sizes]
+        shape = [*x.shape[:2], *spatial]
+    empty = node.emit(ops.ConstantOfShape((elements(shape),), 0, x.dtype))
+    flat = [node.emit(ops.Reshape((elements(x.shape),)), value) for value in (indices, x)]
+    return node.emit(ops.Reshape(tuple(shape)), node.emit(ops.ScatterElements(0), empty, *flat))
 
 
 @rules.imports("AveragePool")
@@ -81,6 +100,17 @@ def window_attributes(op: ops.MaxPool | ops.AveragePool, spatial: Shape, opset: 
 def _ceil_count(op: ops.MaxPool | ops.AveragePool, pads: tuple[tuple[int, int], ...], axis: int, size: Dim) -> Dim:
     extent = (op.kernel_shape[axis] - 1) * op.dilations[axis] + 1
     return ceil_div(size + (sum(pads[axis]) - extent), op.strides[axis]) + 1
+
+
+@rules.exports(ops.MaxPoolWithIndices)
+def write_pool_with_indices(export: Export, node: Node) -> None:
+    assert isinstance(node.op, ops.MaxPoolWithIndices) and node.inputs[0] is not None
+    op = node.op.plain()
+    attributes = window_attributes(op, node.inputs[0].shape[2:], export.opset)
+    assert attributes is not None, "`target` refuses it"
+    if any(step != 1 for step in op.dilations):
+        attributes["dilations"] = op.dilations
+    export.replace("MaxPool", node, kernel_shape=op.kernel_shape, strides=op.strides, **attributes)
 
 
 @rules.exports(ops.MaxPool, ops.AveragePool)

@@ -106,7 +106,31 @@ def conv_transpose(
     return _conv_transpose(b, input, weight, bias, stride, padding, output_padding, dilation, groups)
 
 
-@rules.imports("aten.convolution.default")
+@rules.imports("aten._convolution_mode.default")
+def convolution_mode(
+    b: Lowering,
+    input: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Ints,
+    padding: str,
+    dilation: Ints,
+    groups: int,
+) -> Value:
+    """_convolution_mode(input, weight, bias?, stride, str padding, dilation, groups)"""
+    return _conv(b, input, weight, bias, stride, padding, dilation, groups)
+
+
+@rules.imports("aten.conv_tbc.default")
+def conv_tbc(b: Lowering, self: Value, weight: Value, bias: Value, pad: int = 0) -> Value:
+    """conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0): self (T, N, C), weight (K, C, O)"""
+    x = b.emit(ops.Transpose((1, 2, 0)), self)
+    w = b.emit(ops.Transpose((2, 1, 0)), weight)
+    y = b.emit(ops.Conv((1,), ((pad, pad),), (1,), 1), x, w, bias)
+    return b.emit(ops.Transpose((2, 0, 1)), y)
+
+
+@rules.imports("aten.convolution.default", "aten._convolution.default", "aten._convolution.deprecated")
 def convolution(
     b: Lowering,
     input: Value,
@@ -118,6 +142,10 @@ def convolution(
     transposed: bool,
     output_padding: Ints,
     groups: int,
+    benchmark: bool = False,
+    deterministic: bool = False,
+    cudnn_enabled: bool = False,
+    allow_tf32: bool = False,
 ) -> Value:
     """convolution(input, weight, bias?, stride, padding, dilation, transposed, output_padding, groups)"""
     if transposed:

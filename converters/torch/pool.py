@@ -3,13 +3,14 @@
 # ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from isomorph.converters.torch.conv import batched, per_axis
 from isomorph.converters.torch.lowering import Lowering
 from isomorph.converters.torch.rules import rules
-from isomorph.ir import Op, Value, ops
-from isomorph.ir.shapes import ceil_div
+from isomorph.converters.torch.unpool import adaptive_places
+from isomorph.ir import DType, Op, Sym, Value, ops
+from isomorph.ir.shapes import ceil_div, elements
 
 Ints = Sequence[int]
 
@@ -43,13 +44,33 @@ def _register_max(rank: int) -> None:
         padding: Ints = (0,),
         dilation: Ints = (1,),
         ceil_mode: bool = False,
-    ) -> tuple[Value | None, ...]:
-        return max_pool(b, self, kernel_size, stride, padding, dilation, ceil_mode), None
+    ) -> tuple[Value, Value | None]:
+        kernel = per_axis(kernel_size, rank)
+        strides = per_axis(stride, rank) if stride else kernel
+        op = ops.MaxPoolWithIndices(kernel, strides, _pairs(padding, rank), per_axis(dilation, rank), ceil_mode)
+        return indexed(b, self, rank, lambda x: _within_channels(b, x, *b.emit_many(op, x)))
 
     max_pool.__doc__ = (
         f"max_pool{rank}d(Tensor self, int[] kernel_size, stride=[], padding=0, dilation=1, bool ceil_mode=False)"
     )
-    with_indices.__doc__ = f"max_pool{rank}d_with_indices(…) -> (Tensor, Tensor indices); the indices are not expressed"
+    with_indices.__doc__ = f"max_pool{rank}d_with_indices(…) -> (Tensor, Tensor indices)"
+
+
+def indexed(
+    b: Lowering, x: Value, rank: int, compute: Callable[[Value], tuple[Value, Value | None]]
+) -> tuple[Value, Value | None]:
+    """`batched` for what gives values and indices."""
+    if x.rank == rank + 2:
+        return compute(x)
+    values, indices = compute(b.emit(ops.Unsqueeze((0,)), x))
+    return b.emit(ops.Squeeze((0,)), values), None if indices is None else b.emit(ops.Squeeze((0,)), indices)
+
+
+def _within_channels(b: Lowering, x: Value, values: Value, places: Value) -> tuple[Value, Value | None]:
+    """ONNX counts the elements of all data, torch those of a channel."""
+    if x.shape[:2] == (1, 1):
+        return values, places
+    return values, b.emit(ops.Mod(), places, b.number(elements(x.shape[2:]), DType.INT64))
 
 
 def _register_average(rank: int) -> None:
@@ -108,13 +129,11 @@ def _register_adaptive(rank: int) -> None:
         return batched(b, self, rank, lambda x: _adaptive(b, x, per_axis(output_size, rank), average=True))
 
     @rules.imports(f"aten.adaptive_max_pool{rank}d.default")
-    def maximum(b: Lowering, self: Value, output_size: Sequence[int | None]) -> tuple[Value | None, ...]:
-        return batched(b, self, rank, lambda x: _adaptive(b, x, per_axis(output_size, rank), average=False)), None
+    def maximum(b: Lowering, self: Value, output_size: Sequence[int | None]) -> tuple[Value, Value | None]:
+        return indexed(b, self, rank, lambda x: _adaptive_maxima(b, x, per_axis(output_size, rank)))
 
     average.__doc__ = f"adaptive_avg_pool{rank}d(Tensor self, SymInt[] output_size)"
-    maximum.__doc__ = (
-        f"adaptive_max_pool{rank}d(Tensor self, int[] output_size) -> (Tensor, Tensor indices); no indices"
-    )
+    maximum.__doc__ = f"adaptive_max_pool{rank}d(Tensor self, int[] output_size) -> (Tensor, Tensor indices)"
 
 
 for _rank in (1, 2, 3):
@@ -148,3 +167,13 @@ def _adaptive(b: Lowering, x: Value, wanted: Sequence[int | None], *, average: b
     else:
         op = (ops.AdaptiveAveragePool if average else ops.AdaptiveMaxPool)(tuple(wanted))
     return b.emit(op, x)
+
+
+def _adaptive_maxima(b: Lowering, x: Value, wanted: Sequence[int | None]) -> tuple[Value, Value | None]:
+    """Maxima and where they lie: two computations, as mostly the first alone is asked for."""
+    values = _adaptive(b, x, wanted, average=False)
+    sizes = x.shape[2:]
+    if any(isinstance(size, Sym) for size in sizes):
+        return values, None
+    targets = [int(size if target is None else target) for size, target in zip(sizes, wanted, strict=True)]  # type: ignore[arg-type]
+    return values, adaptive_places(b, x, targets)

@@ -21,7 +21,19 @@ def _resized(b: Lowering, x: Value, sizes: Sequence[Dim] | None, scales: Scales,
         b.require(scales is not None, "it has neither a size nor a scale")
         sizes = [_grown(b, size, scale) for size, scale in zip(spatial, scales or (), strict=True)]
     stated = None if scales is None else tuple(float(scale) for scale in scales)
+    if how.get("antialias") and how["coordinates"] == "align_corners":
+        # the corners say how far the cells lie apart, and nothing else: torch takes (o + 1/2) * step - 1/2 as ever
+        how["coordinates"] = "half_pixel"
+        stated = tuple(_stretch(b, size, after) for size, after in zip(spatial, sizes, strict=True))
     return b.emit(ops.Resize(tuple(sizes), stated, **how), x)
+
+
+def _stretch(b: Lowering, size: Dim, after: Dim) -> float:
+    """The scale of aligned corners, (after - 1) / (size - 1)."""
+    before, behind = (
+        b.static(each, "a size that is resampled with aligned corners and antialias") for each in (size, after)
+    )
+    return (behind - 1) / (before - 1) if before > 1 and behind > 1 else float("inf")
 
 
 def _grown(b: Lowering, size: Dim, scale: float) -> Dim:

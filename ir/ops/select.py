@@ -19,7 +19,7 @@ from isomorph.ir.shapes import Dim, Sym, elements
 __all__ = ["Compress", "NonZero", "Unique"]
 
 
-class _Decides:
+class Decides:
     """An op that defines the named dimension `size`."""
 
     __slots__ = ()
@@ -31,7 +31,7 @@ class _Decides:
 
 
 @dataclass(frozen=True, slots=True)
-class NonZero(_Decides, Op):
+class NonZero(Decides, Op):
     """The coordinates of the elements that are not 0 (or are True), in C order: y (x.rank, size), int64.
 
     Differs from ONNX NonZero-13: the number of elements is the attribute `size`; of a scalar y is (0, size).
@@ -50,7 +50,7 @@ class NonZero(_Decides, Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Compress(_Decides, Op):
+class Compress(Decides, Op):
     """The slices of x along `axis` (None: the elements in C order) where `condition` is True.
 
     Shapes: x (*A, M, *B), M at `axis`; condition (K,) of bools, K <= M; y (*A, size, *B), or (size,) without an axis.
@@ -76,7 +76,7 @@ class Compress(_Decides, Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Unique(_Decides, Op):
+class Unique(Decides, Op):
     """The different elements of x, or its different slices along `axis`: values, first, inverse and counts.
 
     values  sorted, or in the order of their first appearance; of the shape of x with `size` at `axis`, or (size,)

@@ -32,9 +32,10 @@ def test_onnxruntime_computes_what_the_op_says(
     except ShapeError:
         pytest.skip("the case fixes its first axis")
     path = tmp_path / "model.onnx"
-    prepared = prepare(model, writer.target(None))
+    opset = writer.opset_for(model)
+    prepared = prepare(model, writer.target(opset))
     verify(prepared)
-    writer.write(prepared, path)
+    writer.write(prepared, path, opset=opset)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
