@@ -23,6 +23,7 @@ from isomorph.converters.torch import (
     diagonal,
     distance,
     elementwise,
+    embedding,
     fold,
     fourier,
     index,
@@ -34,6 +35,7 @@ from isomorph.converters.torch import (
     pool,
     product,
     rearrange,
+    recurrent,
     reduce,
     resize,
     sample,
@@ -44,6 +46,7 @@ from isomorph.converters.torch import (
     sort,
     special,
     split,
+    statistics,
     transcendental,
     unpool,
     vision,
@@ -73,9 +76,9 @@ __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
     activation, attention, bits, classification, complex_create, complex_elementwise, complex_linear, complex_shape,
-    conv, create, cumulative, diagonal, distance, elementwise, fold, fourier, index, join, linear, loss, norm, pad,
-    pool, product, rearrange, reduce, resize, sample, scatter, search, shape, signal, sort, special, split,
-    transcendental, unpool, vision,
+    conv, create, cumulative, diagonal, distance, elementwise, embedding, fold, fourier, index, join, linear, loss,
+    norm, pad, pool, product, rearrange, recurrent, reduce, resize, sample, scatter, search, shape, signal, sort,
+    special, split, statistics, transcendental, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 
