@@ -176,3 +176,10 @@ def dropout(
     """dropout(Tensor input, float p, bool train); the identity outside of training, kept as a node of its own"""
     b.require(not train or p == 0, "it is in training mode; call model.eval() before torch.export.export")
     return b.emit(ops.Dropout(float(p)), input if input is not None else self)
+
+
+@rules.imports("aten.native_dropout.default")
+def native_dropout(b: Lowering, input: Value, p: float, train: bool | None) -> tuple[Value, ...]:
+    """native_dropout(Tensor input, float p, bool? train) -> (output, mask), as decomposed"""
+    kept = b.emit(ops.ConstantOfShape(input.shape, True, DType.BOOL))
+    return dropout(b, input, p, bool(train)), kept

@@ -155,12 +155,26 @@ def arange(
     return b.emit(ops.Range(start, step, length, kind))  # type: ignore[arg-type]
 
 
+def _spaced(b: Lowering, start: Number, end: Number, steps: Dim, kind: DType) -> np.ndarray:
+    """`steps` numbers from start to end, counted from the nearer end, as torch does; of integers in float64."""
+    count = b.static(steps, "the number of steps")
+    b.require(kind in (DType.FLOAT32, DType.FLOAT64) or kind.is_integer, f"steps of {kind}")
+    b.require(count <= _MOST_STEPS, f"{count} steps")
+    b.require(not isinstance(start, Sym) and not isinstance(end, Sym), "a symbolic bound")
+    exact = np.float64 if kind.is_integer else kind.numpy.type
+    low, high = (exact(int(bound)) if kind.is_integer else exact(bound) for bound in (start, end))  # type: ignore[arg-type]
+    step = (high - low) / exact(max(count - 1, 1))
+    places = np.arange(count, dtype=exact)
+    upper = high - step * (exact(count - 1) - places)
+    return np.where(places < count // 2, low + step * places, upper if count > 1 else low)
+
+
 @rules.imports("aten.linspace.default")
 def linspace(
     b: Lowering,
     start: Number,
     end: Number,
-    steps: int,
+    steps: Dim,
     dtype: DType | None = None,
     layout: object = None,
     device: object = None,
@@ -168,15 +182,68 @@ def linspace(
 ) -> Value:
     """linspace(Scalar start, Scalar end, int steps, *, dtype, …): computed from both ends, as torch does"""
     kind = dtype or DType.FLOAT32
+    return b.constant(_spaced(b, start, end, steps, kind).astype(kind.numpy), "linspace")
+
+
+@rules.imports("aten.logspace.default")
+def logspace(
+    b: Lowering,
+    start: Number,
+    end: Number,
+    steps: Dim,
+    base: float = 10.0,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+) -> Value:
+    """logspace(Scalar start, Scalar end, int steps, float base=10.0, *, dtype, …): powers of the base"""
+    kind = dtype or DType.FLOAT32
+    b.require(kind.is_float, f"logspace of {kind}")
+    exponents = _spaced(b, start, end, steps, kind)
+    with np.errstate(all="ignore"):
+        return b.constant(np.power(exponents.dtype.type(base), exponents).astype(kind.numpy), "logspace")
+
+
+@rules.imports("aten.linspace.Tensor_Tensor", "aten.linspace.Tensor_Scalar", "aten.linspace.Scalar_Tensor")
+def linspace_of_tensors(
+    b: Lowering,
+    start: Operand,
+    end: Operand,
+    steps: Dim,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+) -> Value:
+    """linspace.Tensor_Tensor(Tensor start, Tensor end, int steps, *, dtype, …): bounds of shape ()"""
+    kind = dtype or DType.FLOAT32
     count = b.static(steps, "the number of steps")
-    b.require(kind in (DType.FLOAT32, DType.FLOAT64) and count <= _MOST_STEPS, f"{count} steps of {kind}")
-    b.require(not isinstance(start, Sym) and not isinstance(end, Sym), "a symbolic bound")
-    exact = kind.numpy.type
-    low, high = exact(start), exact(end)
-    step = (high - low) / exact(max(count - 1, 1))
-    places = np.arange(count, dtype=kind.numpy)
-    upper = high - step * (exact(count - 1) - places)
-    return b.constant(np.where(places < count // 2, low + step * places, upper if count > 1 else low), "linspace")
+    wide = DType.FLOAT64 if kind.is_integer else kind
+    b.require(wide.is_float and wide.itemsize >= 4, f"steps of {kind}")
+    low, high = (b.cast(b.operand(bound, kind), wide) for bound in (start, end))
+    step = b.emit(ops.Div(), b.emit(ops.Sub(), high, low), b.number(max(count - 1, 1), wide))
+    places = np.arange(count, dtype=wide.numpy)
+    lower = b.emit(ops.Add(), low, b.emit(ops.Mul(), step, b.constant(places, "places")))
+    behind = b.constant(wide.numpy.type(count - 1) - places, "places")
+    upper = b.emit(ops.Sub(), high, b.emit(ops.Mul(), step, behind)) if count > 1 else lower
+    near = b.constant(places < count // 2, "nearer")
+    return b.cast(b.emit(ops.Where(), near, lower, upper), kind)
+
+
+@rules.imports("aten.empty_strided.default", "aten.empty_permuted.default")
+def empty_strided(
+    b: Lowering,
+    size: Sizes,
+    stride: Sizes = (),
+    physical_layout: Sizes = (),
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+) -> Value:
+    """empty_strided(SymInt[] size, SymInt[] stride, …): written before it is read, so that zeros do as well"""
+    return _filled(b, size, 0, dtype or DType.FLOAT32)
 
 
 @rules.imports("aten.eye.default", "aten.eye.m")

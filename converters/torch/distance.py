@@ -3,6 +3,8 @@
 # ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
+import numpy as np
+
 from isomorph.converters.torch.lowering import Lowering, axis_of
 from isomorph.converters.torch.reduce import vector_norm
 from isomorph.converters.torch.rules import rules
@@ -17,6 +19,8 @@ def cosine_similarity(b: Lowering, x1: Value, x2: Value, dim: int = 1, eps: floa
     Both broadcast to one shape; the sum of x1 / max(|x1|, eps) times x2 / max(|x2|, eps).
     """
     left, right = b.promoted(b.floating(x1), b.floating(x2))
+    if not left.rank and not right.rank:
+        return b.reshape(cosine_similarity(b, b.lined(left), b.lined(right), 0, eps), ())
     shape = broadcast(left.shape, right.shape)
     left, right = (x if x.shape == shape else b.emit(ops.Expand(shape), x) for x in (left, right))
     axis = axis_of(dim, left)
@@ -38,9 +42,24 @@ def pairwise_distance(
     return vector_norm(b, b.emit(ops.Add(), difference, b.number(eps, difference.dtype)), p, -1, keepdim)
 
 
-@rules.imports("aten.cdist.default")
+@rules.imports("aten.cdist.default", "aten._cdist_forward.default")
 def cdist(b: Lowering, x1: Value, x2: Value, p: float = 2, compute_mode: int | None = None) -> Value:
     """cdist(Tensor x1, Tensor x2, float p=2, int? compute_mode=None): |x1[..., i, :] - x2[..., j, :]|_p"""
     left = b.emit(ops.Unsqueeze((x1.rank - 1,)), x1)
     right = b.emit(ops.Unsqueeze((x2.rank - 2,)), x2)
     return vector_norm(b, b.emit(ops.Sub(), *b.promoted(left, right)), p, -1)
+
+
+@rules.imports("aten.pdist.default", "aten._pdist_forward.default")
+def pdist(b: Lowering, self: Value, p: float = 2) -> Value:
+    """pdist(Tensor self, float p=2): |x[i] - x[j]|_p of all pairs of rows i < j"""
+    count = b.static(self.shape[0], "the number of rows")
+    first, second = (b.constant(places.astype(np.int64), "rows") for places in np.triu_indices(count, 1))
+    left, right = (b.emit(ops.Gather(0), self, places) for places in (first, second))
+    return vector_norm(b, b.emit(ops.Sub(), left, right), p, -1)
+
+
+@rules.imports("aten.dist.default")
+def dist(b: Lowering, self: Value, other: Value, p: float = 2) -> Value:
+    """dist(Tensor self, Tensor other, Scalar p=2): |x - y|_p of all elements"""
+    return vector_norm(b, b.emit(ops.Sub(), *b.promoted(self, other)), p)

@@ -10,7 +10,12 @@ dies is a line as well:
 
     python tests/converters/torch/opinfo.py --ops index_select,gather --dtypes float32,int64
     python tests/converters/torch/opinfo.py --failures --json opinfo.json      # all of op_db, only what does not pass
-    python tests/converters/torch/opinfo.py --ops cumsum --samples 3 --verbose # every sample that does not pass
+    python tests/converters/torch/opinfo.py --ops cumsum --samples 3 --verbose # the samples that do not pass
+    python tests/converters/torch/opinfo.py --failures --record # all of op_db into the files
+    python tests/converters/torch/opinfo.py --page # docs/torch-ops.md anew from the recorded results
+
+The files are opinfo_results.json and docs/torch-ops.md; `--record` keeps what they have of other ops and element types.
+What does not pass of an op that has a rule is a row with a reason in opinfo_limits.toml.
 """
 
 from __future__ import annotations
@@ -18,13 +23,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +51,11 @@ from isomorph.errors import IsomorphError, UnsupportedError  # noqa: E402
 from isomorph.ir import Model  # noqa: E402
 from isomorph.ir.evaluate import evaluate  # noqa: E402
 
-__all__ = ["DTYPES", "Result", "entries", "run", "title"]
+__all__ = ["DTYPES", "Limit", "Result", "entries", "limits", "page", "recorded", "run", "title"]
+
+RESULTS = Path(__file__).with_name("opinfo_results.json")
+LIMITS = Path(__file__).with_name("opinfo_limits.toml")
+PAGE = ROOT / "docs" / "torch-ops.md"
 
 DTYPES = (
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
@@ -56,6 +68,8 @@ _TOLERANCE = {
     torch.float16: (2e-3, 2e-3),
     torch.bfloat16: (1.6e-2, 1.6e-2),
 }
+_UNINITIALIZED = frozenset({"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"})
+"""Ops whose elements may be any; zeros are expected of them."""
 _SHOWN = 4
 """Samples of each kind that --verbose prints."""
 _ALLOWED_GROWTH = 4.0
@@ -87,6 +101,11 @@ class Result:
     @property
     def fine(self) -> bool:
         return not (self.refused or self.wrong or self.crashed)
+
+    def gaps(self) -> list[str]:
+        """What does not pass, one line for each sample (for each reason of refusals)."""
+        refused = [f"refused: {reason}" for reason in self.refused]
+        return [*refused, *(f"wrong: {text}" for text in self.wrong), *(f"crashed: {text}" for text in self.crashed)]
 
     def line(self) -> str:
         counts = f"{self.samples:4d} samples {self.passed:4d} passed ({self.numpy} in NumPy) {self.skipped:3d} skipped"
@@ -195,6 +214,9 @@ def run(entry: Any, dtype: str, limit: int | None = None) -> Result:
             return result
         result.samples = len(found)
         kept = [sample for sample in found if _expected(entry.op, sample, result)]
+        if entry.name in _UNINITIALIZED:
+            for sample in kept:
+                sample.expected = [torch.zeros_like(each) for each in sample.expected]
         for start in range(0, len(kept), BATCH):
             _judge(entry.op, kept[start : start + BATCH], result)
     return result
@@ -373,6 +395,86 @@ def _first(array: Any, want: Any, differs: Any) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Limit:
+    """A row of opinfo_limits.toml: gaps like `match` of ops like `op` (and of `dtypes`, if named) have this reason."""
+
+    op: str
+    match: str
+    reason: str
+    dtypes: tuple[str, ...] = ()
+
+    def covers(self, op: str, dtype: str, gap: str) -> bool:
+        known = not self.dtypes or dtype in self.dtypes
+        return known and fnmatchcase(op, self.op) and re.search(self.match, gap) is not None
+
+
+def limits() -> list[Limit]:
+    """The rows of opinfo_limits.toml."""
+    rows = tomllib.loads(LIMITS.read_text())["limit"]
+    return [Limit(row["op"], row["match"], row["reason"], tuple(row.get("dtypes", ()))) for row in rows]
+
+
+_COUNTS = ("samples", "passed", "numpy", "skipped", "refused", "wrong", "crashed")
+
+
+def recorded() -> dict[str, dict[str, dict[str, Any]]]:
+    """{op: {dtype: {"counts": [samples, passed, numpy, skipped, refused, wrong, crashed], "gaps": [line, …]}}}"""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def _record(results: Sequence[Result]) -> None:
+    known = recorded()
+    for each in results:
+        counts = [each.samples, each.passed, each.numpy, each.skipped]
+        counts += [sum(each.refused.values()), len(each.wrong), len(each.crashed)]
+        kept: dict[str, str] = {}
+        for gap in each.gaps():  # one line for each kind of gap is enough to tell its reason
+            kept.setdefault(re.sub(r"[\d\W]+", " ", gap)[-60:] if not gap.startswith("refused") else gap, gap[:200])
+        known.setdefault(each.op, {})[each.dtype] = {"counts": counts, "gaps": list(kept.values())[:6]}
+    rows = []
+    for op in sorted(known):
+        lines = [f"  {json.dumps(dtype)}: {json.dumps(known[op][dtype])}" for dtype in DTYPES if dtype in known[op]]
+        rows.append(f"{json.dumps(op)}: {{\n" + ",\n".join(lines) + "\n}")
+    RESULTS.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+
+
+_HEAD = """# PyTorch operations
+
+<!-- Generated by `python tests/converters/torch/opinfo.py --page` from tests/converters/torch/opinfo_results.json. -->
+
+Samples of PyTorch's own OpInfo tests, each exported by `torch.export`, imported, written to ONNX, run by onnxruntime
+(in NumPy where that has no kernel) and compared with eager: integers and bools exactly, floating point by the tolerance
+of its type. *Skipped* are random results and samples that eager or `torch.export` refuses. *Refused* is what isomorph
+declines with a reason; *open* are samples that onnxruntime or isomorph gets wrong: each has a row with a reason in
+tests/converters/torch/opinfo_limits.toml.
+"""
+
+
+def page(results: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """The text of docs/torch-ops.md."""
+    read = {op: rows for op, rows in results.items() if any(row["counts"][1] for row in rows.values())}
+    sums = np.asarray([row["counts"] for rows in read.values() for row in rows.values()]).reshape(-1, 7).sum(0)
+    total = dict(zip(_COUNTS, (int(count) for count in sums), strict=True))
+    lines = [
+        _HEAD,
+        f"{len(read)} of {len(results)} OpInfo entries are read: {total['passed']:,} of {total['samples']:,} samples"
+        f" pass ({total['numpy']:,} in NumPy), {total['skipped']:,} are skipped, {total['refused']:,} refused and"
+        f" {total['wrong'] + total['crashed']:,} open.",
+        "",
+        "| op | element types | samples | passed | skipped | refused | open |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for op, rows in read.items():
+        counts = [sum(row["counts"][index] for row in rows.values()) for index in range(7)]
+        kinds = ", ".join(dtype for dtype, row in rows.items() if row["counts"][1])
+        lines.append(f"| {op} | {kinds} | {counts[0]} | {counts[1]} | {counts[3]} | {counts[4]} | {sum(counts[5:])} |")
+    unread = [op for op, rows in results.items() if op not in read and any(row["gaps"] for row in rows.values())]
+    beyond = [op for op in results if op not in read and op not in unread]
+    lines += ["", "## Not read", "", ", ".join(unread) + ".", "", "## Beyond `torch.export`, or random", ""]
+    return "\n".join([*lines, ", ".join(beyond) + "."]) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ops", default="", help="names or titles, separated by commas; all by default")
@@ -381,8 +483,13 @@ def main() -> None:
     parser.add_argument("--failures", action="store_true", help="print only what does not pass")
     parser.add_argument("--verbose", action="store_true", help="print every sample that does not pass")
     parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--record", action="store_true", help=f"add to {RESULTS.name} and write {PAGE.name}")
+    parser.add_argument("--page", action="store_true", help=f"only write {PAGE.name} from {RESULTS.name}")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.page:
+        PAGE.write_text(page(recorded()))
+        return
     names = [name for name in given.ops.split(",") if name]
     dtypes = given.dtypes.split(",") if given.dtypes else list(DTYPES)
     jobs = [(name, dtype) for name, entry in entries(names).items() for dtype in dtypes_of(entry) if dtype in dtypes]
@@ -406,6 +513,9 @@ def main() -> None:
         total.update({"numpy": result.numpy, "refused": sum(result.refused.values())})
         total.update({"wrong": len(result.wrong), "crashed": len(result.crashed)})
     print(f"{len({each.op for each in results})} ops:", ", ".join(f"{count} {name}" for name, count in total.items()))
+    if given.record:
+        _record(results)
+        PAGE.write_text(page(recorded()))
     if given.json:
         given.json.write_text(json.dumps([vars(each) for each in results], indent=1) + "\n")
 
