@@ -243,21 +243,25 @@ class Rewriter(Builder):
             self.output(name, self.new(value))
 
 
-def rewrite(model: Model, pass_name: str, change: Callable[[Rewriter, Node], Sequence[Value] | None]) -> Model:
+Change = Callable[[Rewriter, Node], Sequence[Value] | None]
+
+
+def rewrite(model: Model, pass_name: str, change: Change, *, regions: bool = False) -> Model:
     """A copy of the model in which `change` may replace nodes.
 
     `change(rewriter, node)` returns the new values for the node's outputs, or None to copy the node as it is. It runs
-    with the node's scope and with its origin marked as changed by `pass_name`. Nodes in regions are rewritten before
-    the node that has the regions, by a rewriter of their own (`rewriter.source` is the region).
+    with the node's scope and with its origin marked as changed by `pass_name`. With
+    `regions`, nodes in regions come too, before the node that has the regions and with a rewriter of their own
+    (`rewriter.source` is the region); else regions stay as they are.
     """
-    return model.with_graph(_rewrite_graph(model.graph, pass_name, change))
+    return model.with_graph(_rewrite_graph(model.graph, pass_name, change, regions))
 
 
-def _rewrite_graph(graph: GraphT, pass_name: str, change: Callable[[Rewriter, Node], Sequence[Value] | None]) -> GraphT:
+def _rewrite_graph(graph: GraphT, pass_name: str, change: Change, deep: bool) -> GraphT:
     rewriter = Rewriter(graph)
     rewriter.copy_inputs()
     for node in graph.nodes:
-        regions = [_rewrite_graph(region, pass_name, change) for region in node.regions]
+        regions = [_rewrite_graph(each, pass_name, change, deep) if deep else each for each in node.regions]
         with rewriter.at(node.scope, node.origin.changed_by(pass_name)):
             values = change(rewriter, node)
         if values is None:

@@ -13,9 +13,9 @@ import onnx
 from onnx import TensorProto
 
 from isomorph.errors import MalformedError, UnsafeError, Unsupported, UnsupportedError
-from isomorph.ir import ArrayTensor, DerivedTensor, DType, MappedTensor, TensorSource
+from isomorph.ir import ArrayTensor, DerivedTensor, DType, MappedTensor, Shape, Sym, TensorSource
 
-__all__ = ["DTYPES", "ELEMENT_TYPES", "dtype_of", "element_type", "tensor_proto", "tensor_source"]
+__all__ = ["DTYPES", "ELEMENT_TYPES", "dtype_of", "element_type", "tensor_proto", "tensor_source", "value_info"]
 
 ELEMENT_TYPES: dict[DType, int] = {
     DType.FLOAT32: TensorProto.FLOAT,
@@ -48,6 +48,12 @@ DTYPES = {code: dtype for dtype, code in ELEMENT_TYPES.items()}
 def element_type(dtype: DType) -> int:
     """TensorProto.DataType of an element type."""
     return ELEMENT_TYPES[dtype]
+
+
+def value_info(name: str, dtype: DType, shape: Shape) -> onnx.ValueInfoProto:
+    """The name and type of a value; symbolic sizes as their text."""
+    dims = [str(dim) if isinstance(dim, Sym) else dim for dim in shape]
+    return onnx.helper.make_tensor_value_info(name, element_type(dtype), dims)
 
 
 def tensor_proto(name: str, source: TensorSource) -> TensorProto:

@@ -300,7 +300,9 @@ def _stored_perms(model: Model) -> dict[Value, Perm]:
     users = model.graph.users()
     shown = set(model.graph.outputs.values())
     perms: dict[Value, Perm] = {}
-    inner = {value.parameter for graph in model.graph.graphs() for value in graph.parameters if graph is not model.graph}
+    inner = {
+        value.parameter for graph in model.graph.graphs() for value in graph.parameters if graph is not model.graph
+    }
     for value in model.graph.parameters:
         if value.parameter in inner:
             continue

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,27 @@ import onnx
 import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
 from isomorph.converters.onnx.codec import dtype_of, tensor_source
 from isomorph.converters.onnx.functions import branch_nodes, function_nodes, inlined_count, names_read, specified_body
-from isomorph.converters.onnx.reading import Attributes, Graph, OnnxNode, parse_json
+from isomorph.converters.onnx.reading import Attributes, Body, Graph, OnnxNode, parse_json
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signature import check_signature, check_text
 from isomorph.converters.onnx.sizes import check_size, evaluate_sizes, size_dtype
 from isomorph.converters.onnx.wire import Bytes, read_model
 from isomorph.errors import GraphError, MalformedError, ModelError, Unsupported, UnsupportedError, UsageError
-from isomorph.ir import Builder, Dim, DimRange, DType, Model, Origin, Parameter, Scope, ScopeEntry, Shape, Sym, Value
+from isomorph.ir import (
+    Builder,
+    Dim,
+    DimRange,
+    DType,
+    Model,
+    Origin,
+    Parameter,
+    Scope,
+    ScopeEntry,
+    Shape,
+    Sym,
+    TensorType,
+    Value,
+)  # fmt: skip
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.shapes import parse_dim
 
@@ -244,6 +259,7 @@ class _Reading:
             Attributes(proto, where),
             place.opsets.get("" if proto.domain == "ai.onnx" else proto.domain, 0),
             where,
+            partial(self._body, proto, place),
         )
         if any(name in self.missing for name in node.inputs):
             self.missing.update(node.outputs)
@@ -285,8 +301,7 @@ class _Reading:
         if proto.op_type == "Constant":
             self._constant(node)
             return
-        if proto.op_type == "If":
-            self._branch(proto, node, place)
+        if proto.op_type == "If" and self._branch(proto, node, place):
             return
         known = evaluate_sizes(node)
         if known is not None:
@@ -339,11 +354,63 @@ class _Reading:
         del self.refused[refused:]
         return readable
 
-    def _branch(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> None:
-        """Read the branch of an If whose condition is known."""
+    def _body(
+        self, proto: onnx.NodeProto, place: _Place, node: OnnxNode, attribute: str, types: Sequence[TensorType]
+    ) -> Body:
+        """Read a subgraph as a region; what it reads from around it becomes inputs behind its own."""
+        proto_graph = node.attribute(attribute)
+        if not isinstance(proto_graph, onnx.GraphProto) or len(proto_graph.input) != len(types):
+            raise MalformedError(f"`{attribute}` of {node.kind} is no graph of {len(types)} inputs", at=node.where)
+        refused, missing = len(self.refused), set(self.missing)
+
+        def forget() -> None:
+            del self.refused[refused:]
+            self.missing = missing
+
+        outer = self.graph, self.builder
+        inner = self.builder.region(attribute.removesuffix("_branch"))
+        inner.reserve(name for each in proto_graph.node for name in each.output)
+        body = Body(inner.graph, inner, len(types), {}, forget)  # type: ignore[arg-type]
+        self.graph, self.builder = self.graph.body(inner), inner
+        try:
+            self._read_body(proto_graph, body, types, place.named(f"{place.prefix}{proto.name or proto.op_type}/"))
+        finally:
+            self.graph, self.builder = outer
+        return body
+
+    def _read_body(self, proto: onnx.GraphProto, body: Body, types: Sequence[TensorType], place: _Place) -> None:
+        results = [item.name for item in proto.output]
+        for item, kind in zip(proto.input, types, strict=True):
+            if self.graph.knows(item.name):
+                raise MalformedError(f"the input {item.name!r} of a subgraph hides another value", at=place.prefix)
+            value = body.builder.input(item.name, kind.dtype, kind.shape)
+            self.graph.values[item.name] = body.builder.keep(value, item.name)
+        for tensor in proto.initializer:
+            self._initializer(tensor, tensor.name)
+        around = self.graph.around
+        assert around is not None
+        for name in sorted((names_read(proto.node) | set(results)) & around.values.keys()):
+            if not self.graph.knows(name):
+                known = around.known(name)
+                if known is not None:
+                    self.graph.sizes[name] = known
+                    self.graph.size_dtypes[name] = around.values[name].dtype
+                else:
+                    self.graph.values[name] = body.capture(around.values[name])
+        self._nodes(proto.node, results, place)
+        for position, name in enumerate(results):
+            if name in self.missing:
+                reason = "a result of its body cannot be computed"
+                raise UnsupportedError("read onnx", [Unsupported(proto.name or "subgraph", reason, place.prefix)])
+            if not self.graph.knows(name):
+                raise MalformedError(f"nothing produces the result {name!r} of a subgraph", at=place.prefix)
+            body.builder.output(f"result_{position}", self.graph.value(name))
+
+    def _branch(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> bool:
+        """Read the branch of an If whose condition is known; False where it depends on data."""
         condition = node.graph.known(node.inputs[0]) if node.has(0) else None
         if condition is None or condition.size != 1 or isinstance(condition.item(), Sym):
-            node.refuse("its condition depends on data")
+            return False
         branch = node.attribute("then_branch" if condition.item() else "else_branch")
         if not isinstance(branch, onnx.GraphProto) or len(branch.output) != len(proto.output):
             raise MalformedError("If needs two branches with its outputs", at=node.where)
@@ -351,6 +418,7 @@ class _Reading:
         for tensor in branch.initializer:
             self._initializer(tensor, renamed(tensor.name))
         self._nodes(nodes, list(proto.output), place.named(f"{place.prefix}{proto.name or proto.op_type}/"))
+        return True
 
     def _name(self, node: OnnxNode, made: list[Value], before: int) -> None:
         """Give the results their names in the file."""

@@ -17,7 +17,7 @@ from isomorph.errors import MalformedError, ModelError, Unsupported, Unsupported
 from isomorph.ir import Builder, Dim, DType, Op, Parameter, Region, Sym, TensorSource, TensorType, Value, ops
 from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.op import normalize_axis
-from isomorph.ir.shapes import DimRange, as_dim, names_in
+from isomorph.ir.shapes import as_dim, names_in
 
 __all__ = ["Attributes", "Body", "Graph", "OnnxNode"]
 
@@ -112,7 +112,6 @@ class Graph:
     _folds: dict[Value, npt.NDArray[Any] | None] = field(default_factory=dict)
 
     around: Graph | None = None
-    own_dims: dict[str, DimRange] = field(default_factory=dict)
 
     def dims(self) -> frozenset[str]:
         """Names of the dimensions that are known in this graph, of its inputs or decided in it or around it."""
@@ -123,6 +122,13 @@ class Graph:
             for name in names_in(value.shape)
         }
         return frozenset(own) | (frozenset() if self.around is None else self.around.dims())
+
+    def body(self, builder: Builder) -> Graph:
+        """The graph of a subgraph: what is known here of constants and sizes is known there."""
+        copies = (dict(self.constants), dict(self.sizes), dict(self.size_dtypes), dict(self.perms))
+        made = Graph(builder, self.opsets, {}, *copies, effort=self.effort, around=self)
+        made.notes, made.parts = self.notes, self.parts
+        return made
 
     def knows(self, name: str) -> bool:
         return name in self.values or name in self.constants or name in self.sizes
@@ -223,7 +229,6 @@ class Graph:
         if self.around is not None:
             return self.around.new_dim(hint)
         self.fresh_dims += 1
-        self.own_dims[f"{hint}{self.fresh_dims}"] = DimRange(0)
         return Sym(f"{hint}{self.fresh_dims}")
 
 

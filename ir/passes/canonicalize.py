@@ -61,7 +61,7 @@ def canonicalize(model: Model, *, raise_layers: bool = True) -> Model:
 
     if any(isinstance(node.op, MaxPoolWithIndices) for node in model.graph.nodes):
         model = prune(model)  # what reads indices, and is itself not read
-    return prune(rewrite(model, "canonicalize", change))
+    return prune(rewrite(model, "canonicalize", change, regions=True))
 
 
 def prune(model: Model) -> Model:

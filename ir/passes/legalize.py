@@ -38,7 +38,7 @@ def legalize(model: Model, refuse: Callable[[Node], str | None], target: str) ->
                 return None
             return (values,) if isinstance(values, Value) else values
 
-        rewritten = rewrite(model, "legalize", change)
+        rewritten = rewrite(model, "legalize", change, regions=True)
         if failures:
             raise UnsupportedError(f"write this model to {target}", failures)
         model = rewritten
