@@ -1,10 +1,10 @@
-"""Quantiles and histograms."""
+"""Quantiles."""
 
 # ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 from isomorph.converters.torch.lowering import Lowering, axis_of
-from isomorph.converters.torch.reduce import amax, amin, any_of, total
+from isomorph.converters.torch.reduce import any_of
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import DType, Value, ops
 from isomorph.ir.shapes import elements
@@ -56,28 +56,3 @@ def _between(b: Lowering, ascending: Value, place: Value, interpolation: str) ->
     low, high = at(floor), at(b.emit(ops.Ceil(), place))
     share = b.number(0.5, place.dtype) if interpolation == "midpoint" else b.emit(ops.Sub(), place, floor)
     return b.emit(ops.Add(), low, b.emit(ops.Mul(), b.emit(ops.Sub(), high, low), share))
-
-
-@rules.imports("aten.histc.default")
-def histc(b: Lowering, self: Value, bins: int = 100, min: float = 0, max: float = 0) -> Value:
-    """histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0): how many elements fall into each of equal bins
-
-    Equal bounds mean the extremes of the data, and one unit to each side where these are equal as well.
-    """
-    x = b.reshape(self, (elements(self.shape),))
-    low, high = b.number(min, x.dtype), b.number(max, x.dtype)
-    if min == max and x.shape[0] != 0:
-        low, high = amin(b, x), amax(b, x)
-        equal = b.cast(b.emit(ops.Equal(), low, high), x.dtype)
-        low, high = b.emit(ops.Sub(), low, equal), b.emit(ops.Add(), high, equal)
-    width = b.emit(ops.Sub(), high, low)
-    place = b.emit(ops.Mul(), b.emit(ops.Sub(), x, low), b.number(bins, x.dtype))
-    place = b.emit(ops.Div(), place, width)
-    place = b.emit(ops.Floor(), place) if x.dtype.is_float else place
-    top = b.number(bins - 1, x.dtype)
-    place = b.emit(ops.Where(), b.emit(ops.Equal(), x, high), top, place)
-    within = b.emit(ops.And(), b.emit(ops.GreaterOrEqual(), x, low), b.emit(ops.LessOrEqual(), x, high))
-    place = b.emit(ops.Where(), within, place, b.number(-1, x.dtype))
-    every = b.emit(ops.Range(0, 1, bins, x.dtype))
-    hit = b.emit(ops.Equal(), b.emit(ops.Unsqueeze((1,)), place), every)
-    return b.cast(total(b, hit, 0), x.dtype)
