@@ -24,6 +24,7 @@ from isomorph.converters.torch import (
     distance,
     elementwise,
     embedding,
+    experts,
     fold,
     fourier,
     index,
@@ -34,6 +35,7 @@ from isomorph.converters.torch import (
     pad,
     pool,
     product,
+    quant,
     rearrange,
     recurrent,
     reduce,
@@ -76,8 +78,8 @@ __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
     activation, attention, bits, classification, complex_create, complex_elementwise, complex_linear, complex_shape,
-    conv, create, cumulative, diagonal, distance, elementwise, embedding, fold, fourier, index, join, linear, loss,
-    norm, pad, pool, product, rearrange, recurrent, reduce, resize, sample, scatter, search, shape, signal, sort,
+    conv, create, cumulative, diagonal, distance, elementwise, embedding, experts, fold, fourier, index, join, linear,
+    loss, norm, pad, pool, product, quant, rearrange, recurrent, reduce, resize, sample, scatter, search, shape, signal, sort,
     special, split, statistics, transcendental, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""

@@ -221,6 +221,24 @@ def bincount(b: Lowering, self: Value, weights: Value | None = None, minlength: 
     return b.emit(ops.ScatterElements(0, "add"), empty, b.cast(self, DType.INT64), added)
 
 
+@rules.imports("aten.histc.default")
+def histc(b: Lowering, self: Value, bins: int = 100, min: float = 0, max: float = 0) -> Value:
+    """histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0): how many elements lie in each of `bins` equal parts
+
+    Part floor((x - min) bins / (max - min)), the last one with max; elements outside are left out.
+    """
+    b.require(min < max, "without bounds, or with equal ones, the data decide them")
+    x = b.reshape(self, (elements(self.shape),))
+    low, high = b.number(min, x.dtype), b.number(max, x.dtype)
+    above = b.emit(ops.Mul(), b.emit(ops.Sub(), x, low), b.number(bins, x.dtype))
+    part = b.cast(b.emit(ops.Div(), above, b.number(max - min, x.dtype)), DType.INT64)
+    inside = b.emit(ops.And(), b.emit(ops.GreaterOrEqual(), x, low), b.emit(ops.LessOrEqual(), x, high))
+    place = b.emit(ops.Min(), part, b.number(bins - 1, DType.INT64))
+    place = b.emit(ops.Where(), inside, place, b.number(0, DType.INT64))
+    empty = b.emit(ops.ConstantOfShape((bins,), 0, x.dtype))
+    return b.emit(ops.ScatterElements(0, "add"), empty, place, b.cast(inside, x.dtype))
+
+
 def _count_below(b: Lowering, sequence: Value, x: Value, right: bool, out_int32: bool) -> Value:
     """How many elements along the last axis of `sequence` stand before each of x; of what is not a number, all do."""
     beyond = b.emit(ops.Greater() if right else ops.GreaterOrEqual(), sequence, b.emit(ops.Unsqueeze((x.rank,)), x))
