@@ -582,7 +582,46 @@ def _attention() -> list[OpCase]:
     ]
 
 
+def _signal() -> list[OpCase]:
+    real, pairs = Data((2, 10, 3, 1)), Data((2, 6, 3, 2))
+    frames = Data((2, 23, 1))
+    return [
+        _case("dft", ops.DFT(1), real),
+        _case("dft_pairs", ops.DFT(1), pairs),
+        _case("dft_last", ops.DFT(2), pairs),
+        _case("dft_inverse", ops.DFT(1, inverse=True), pairs),
+        _case("dft_onesided", ops.DFT(1, onesided=True), real),
+        _case("dft_onesided_inverse", ops.DFT(1, inverse=True, onesided=True), pairs),
+        _case("dft_onesided_inverse_odd", ops.DFT(1, inverse=True, onesided=True, length=11), pairs),
+        _case("dft_cut", ops.DFT(1, length=7), real),
+        _case("dft_filled_up", ops.DFT(1, length=13, onesided=True), real),
+        _case("dft_long", ops.DFT(1, onesided=True), Data((2, 1024, 1), low=-0.05, high=0.05)),
+        _case("stft", ops.STFT(3, 8), frames),
+        _case("stft_window", ops.STFT(4, 5), frames, Weight((5,))),
+        _case("stft_whole", ops.STFT(2, 6, onesided=False), Data((2, 23, 2))),
+    ]
+
+
+def _quant() -> list[OpCase]:
+    x, scale, scales = Data((2, 3, 4)), Literal(0.013), Literal((0.01, 0.02, 0.05))
+    steps, start = Data((2, 3, 4), U8, 0, 255), Literal(121, U8)
+    starts = Literal((3, -5, 0), DType.INT8)
+    blocks = Literal(np.linspace(0.01, 0.05, 12).reshape(2, 3, 2))
+    return [
+        _case("quantize", ops.QuantizeLinear(U8), x, scale, start),
+        _case("quantize_no_start", ops.QuantizeLinear(DType.INT8), x, scale),
+        _case("quantize_axis", ops.QuantizeLinear(DType.INT8, 1), x, scales, starts),
+        _case("quantize_blocks", ops.QuantizeLinear(DType.INT8, 2, 2), x, blocks),
+        _case("quantize_int16", ops.QuantizeLinear(DType.INT16), x, Literal(0.0001)),
+        _case("dequantize", ops.DequantizeLinear(F32), steps, scale, start),
+        _case("dequantize_axis", ops.DequantizeLinear(F32, 1), Data((2, 3, 4), DType.INT8, -128, 127), scales, starts),
+        _case("dequantize_blocks", ops.DequantizeLinear(F32, 2, 2), Data((2, 3, 4), DType.INT8, -128, 127), blocks),
+        _case("dequantize_int32", ops.DequantizeLinear(F32), Data((2, 3), I32, -900, 900), scale),
+        _case("quantize_dynamic", ops.DynamicQuantizeLinear(), x),
+    ]
+
+
 CASES: list[OpCase] = [
     *_unary(), *_binary(), *_conv(), *_pool(), *_norm(), *_linear(), *_reduce(), *_shape(), *_index(), *_resize(),
-    *_attention(), *_sample(), *_vision(),
+    *_attention(), *_signal(), *_quant(), *_sample(), *_vision(),
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_read
 from isomorph.converters.onnx.norm import smallest_epsilon
 from isomorph.converters.onnx.pool import window_attributes
+from isomorph.converters.onnx.quant import refuse_quantization
 from isomorph.converters.onnx.resize import scales_give_sizes
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signal import refuse_dft, refuse_stft
@@ -306,6 +307,8 @@ def _refuse_recurrent(node: Node, opset: int) -> str | None:
     x = node.inputs[0]
     if named.get("proj") is not None:
         return "ONNX has no projection of the state"
+    if x is not None and x.dtype is DType.FLOAT64:
+        return "onnxruntime has no kernel for float64"
     if x is not None and not _takes(node.op.name, opset, x.dtype, 0, False):
         return f"opset {opset} has it not for {x.dtype}"
     return None
@@ -375,6 +378,8 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.Pad: _refuse_pad,
     ops.Reshape: _refuse_reshape,
     ops.Swish: _refuse_swish,
+    ops.QuantizeLinear: refuse_quantization,
+    ops.DequantizeLinear: refuse_quantization,
     ops.DFT: refuse_dft,
     ops.STFT: refuse_stft,
     ops.Cast: _refuse_cast,

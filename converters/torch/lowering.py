@@ -10,6 +10,7 @@ from isomorph.converters.torch.promotion import Number, Operand, result_type
 from isomorph.ir import Builder, Dim, DType, Op, Parameter, Shape, Sym, TensorType, Value, ops
 from isomorph.ir.op import normalize_axis
 from isomorph.ir.shapes import elements
+from isomorph.ir.tensors import DerivedTensor
 
 __all__ = ["Lowering", "Refusal", "axes_of", "axis_of"]
 
@@ -31,6 +32,7 @@ class Lowering(Builder):
         self.reserve(reserved)
         self._numbers: dict[tuple[DType, str], Value] = {}
         self._reshaped: dict[tuple[Parameter, Shape], Parameter] = {}
+        self._converted: dict[tuple[Parameter, DType], Parameter] = {}
         self.bound: set[str] = set()
         self.current = ""
         self.recorded: list[TensorType | None] = []
@@ -108,6 +110,18 @@ class Lowering(Builder):
             data = parameter.data.reshaped([int(dim) for dim in shape if isinstance(dim, int)])
             self._reshaped[key] = Parameter(parameter.name, data, parameter.trainable, parameter.role)
         return self._reshaped[key]
+
+    def converted(self, value: Value, dtype: DType) -> Value:
+        """As `cast`; a tensor that the model stores is stored in this type."""
+        stored = value.parameter
+        if stored is None or value.dtype is dtype:
+            return self.cast(value, dtype)
+        key = (stored, dtype)
+        if key not in self._converted:
+            source = stored.data
+            data = DerivedTensor(dtype, source.shape, (source,), lambda array: array.astype(dtype.numpy))
+            self._converted[key] = Parameter(stored.name, data, stored.trainable, stored.role)
+        return self.parameter(self._converted[key])
 
     def size(self, sizes: Sequence[Dim], source: Shape) -> Shape:
         """A target shape with -1 resolved against the elements of `source`."""

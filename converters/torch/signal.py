@@ -40,9 +40,9 @@ def stft(
     b.require(not isinstance(window, Complex), "a complex window")
     part = real_dtype(b, self)
     whole = isinstance(self, Complex)
-    signal = self.pair(b) if isinstance(self, Complex) else b.emit(ops.Unsqueeze((self.rank,)), b.cast(self, part))
-    if signal.rank == 2:
-        signal = b.emit(ops.Unsqueeze((0,)), signal)
+    batch = self.shape[0] if self.rank == 2 else 1
+    signal = self.pair(b) if isinstance(self, Complex) else b.cast(self, part)
+    signal = b.reshape(signal, (batch, self.shape[-1], 2 if whole else 1))
     if center:
         signal = pad(b, signal, (0, 0, n_fft // 2, n_fft // 2), pad_mode)
     weights = _window(b, window, n_fft, n_fft if win_length is None else win_length, part)  # type: ignore[arg-type]

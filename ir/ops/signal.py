@@ -193,4 +193,4 @@ def _channels_first(b: Builder, x: Value) -> Value:
     """(B, L, C) as (B, C, L)."""
     if x.shape[2] != 1:
         return b.emit(Transpose((0, 2, 1)), x)
-    return b.emit(Unsqueeze((1,)), b.emit(Squeeze((2,)), x))
+    return b.emit(Reshape((x.shape[0], 1, x.shape[1])), x)

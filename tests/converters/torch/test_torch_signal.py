@@ -27,7 +27,7 @@ def shown(value: Any) -> Any:
 
 NORMS = (None, "ortho", "forward", "backward")
 X = randn(2, 6, 5)
-HALF = lambda x: torch.fft.rfft(x)  # noqa: E731
+HALF = torch.fft.rfft
 
 FUNCTIONS = {
     "fft": lambda x: [torch.fft.fft(x, norm=norm) for norm in NORMS],
@@ -41,7 +41,7 @@ FUNCTIONS = {
     "irfft": lambda x: [torch.fft.irfft(HALF(x), norm=norm) for norm in NORMS],
     "irfft_n": lambda x: [torch.fft.irfft(HALF(x), n) for n in (2, 3, 5, 6, 8)],
     "irfft_dim": lambda x: torch.fft.irfft(HALF(x), dim=1),
-    "irfft_of_real": lambda x: torch.fft.irfft(x),
+    "irfft_of_real": torch.fft.irfft,
     "hfft": lambda x: [torch.fft.hfft(HALF(x), norm=norm) for norm in NORMS],
     "ihfft": lambda x: [torch.fft.ihfft(x, norm=norm) for norm in NORMS],
     "fft2": lambda x: [torch.fft.fft2(x), torch.fft.ifft2(x, norm="ortho"), torch.fft.fft2(x, (4, 7))],
