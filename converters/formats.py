@@ -28,6 +28,7 @@ class Format:
     writer    module with `write` and `target`, "" if isomorph cannot write it
     runner    the runtime that runs such a file for the judge
     extra     what to install for that runtime ("" for the base install)
+    lacks     why such a file alone cannot be read, and what to do, where that is so
     """
 
     name: str
@@ -37,6 +38,7 @@ class Format:
     writer: str = ""
     runner: str | None = None
     extra: str | None = None
+    lacks: tuple[str, str] | None = None
 
     @property
     def reads(self) -> bool:
@@ -48,6 +50,8 @@ class Format:
 
     def load_reader(self) -> Any:
         """The function that reads a file of this format. Raises UsageError if there is none."""
+        if self.lacks:
+            raise UsageError(f"a file of the format {self.name} {self.lacks[0]}", advice=self.lacks[1])
         if not self.reader:
             raise UsageError(f"isomorph cannot read {self.title} yet", advice=_listing("reads"))
         module, _, function = self.reader.partition(":")
@@ -59,6 +63,11 @@ class Format:
             raise UsageError(f"isomorph cannot write {self.title} yet", advice=_listing("writes"))
         return import_module(self.writer)
 
+
+_WEIGHTS_ONLY = (
+    "holds weights, and not what is computed with them",
+    "name your code that makes the module: --arch PACKAGE.MODULE:CALLABLE --input NAME=SHAPE",
+)
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -103,10 +112,10 @@ FORMATS: tuple[Format, ...] = (
         runner="torch",
         extra="torch",
     ),
-    Format("torch-checkpoint", "PyTorch checkpoint", (".pth", ".pt", ".bin")),
+    Format("torch-checkpoint", "PyTorch checkpoint", (".pth", ".pt", ".bin", ".ckpt"), lacks=_WEIGHTS_ONLY),
     Format("tflite", "TensorFlow Lite", (".tflite",)),
     Format("saved-model", "TensorFlow graph or SavedModel", (".pb",)),
-    Format("safetensors", "safetensors", (".safetensors",)),
+    Format("safetensors", "safetensors", (".safetensors",), lacks=_WEIGHTS_ONLY),
 )
 
 
@@ -138,6 +147,8 @@ def identify(path: Path) -> Format:
         if (path / "saved_model.pb").is_file():
             return by_name("saved-model")
         raise UnknownFormatError(f"a folder, not a model file: {path}")
+    if path.name.endswith(".index.json"):  # a checkpoint in several files
+        return by_name("safetensors" if "safetensors" in path.name else "torch-checkpoint")
     with path.open("rb") as file:
         name = _by_content(file)
     if name is not None:
@@ -177,6 +188,8 @@ def _by_members(file: BinaryIO) -> str | None:
     if "config.json" in names and "model.weights.h5" in names:
         return "keras"
     if any(tail.startswith("models/") for tail in tails) and "archive_version" in tails:
+        return "pt2"
+    if "serialized_exported_program.json" in names or any("data/aotinductor/" in name for name in names):
         return "pt2"
     if "constants.pkl" in tails and any(tail.startswith("code/") for tail in tails):
         return "torchscript"

@@ -20,14 +20,23 @@ if TYPE_CHECKING:
 __all__ = ["capture", "convert", "load", "save", "validate"]
 
 
-def load(source: str | Path, *, format: str | None = None, inputs: Mapping[str, InputShape] | None = None) -> Model:
+def load(
+    source: str | Path,
+    *,
+    format: str | None = None,
+    inputs: Mapping[str, InputShape] | None = None,
+    arch: str | None = None,
+    prefix: str | None = None,
+) -> Model:
     """Read a model. A file is parsed: nothing of it is executed and no framework is imported.
 
     format  its format where content and suffix do not tell
     inputs  shapes that override the source's, e.g. {"x": ("N", 3, 224, 224)} or {"x": "N,3,224,224:float32"}
-    Raises: UsageError, ModelError.
+    arch    for a checkpoint: "package.module:callable(num_classes=10)", your own code, which is imported and called
+    prefix  where in the checkpoint the weights are, if their names do not tell
+    Raises: UsageError, WeightsError, ModelError.
     """
-    return locate(source, format=format).model(read_inputs(inputs))
+    return locate(source, format=format).joined(arch, prefix).model(read_inputs(inputs))
 
 
 def save(
@@ -56,6 +65,8 @@ def convert(
     target_format: str | None = None,
     inputs: Mapping[str, InputShape] | None = None,
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    arch: str | None = None,
+    prefix: str | None = None,
     opset: int | None = None,
     layout: LayoutChoice = "keep",
     force: bool = False,
@@ -64,14 +75,15 @@ def convert(
     """Convert a model to another format. Nothing of a model file is run; see `validate` for the verdict.
 
     dynamic  sizes of a captured module that vary, e.g. {"x": {0: "N", 1: "S:2..512"}}
+    arch     for a checkpoint: your own code that makes the module, as for `load`
     Raises: UsageError, TargetExistsError, ModelError. Then no file is left.
     """
     shapes = read_inputs(inputs)
     if not isinstance(source, Model):
-        located = locate(source, format=source_format, progress=progress)
+        located = locate(source, format=source_format, progress=progress).joined(arch, prefix)
         axes = read_dynamic(dynamic)
-        refuse_dynamic(located.given, axes if located.path is not None else None)
-        source = located.model(shapes, axes) if located.path is None else located.path
+        refuse_dynamic(located.given, None if located.calls else axes)
+        source = located.path if located.path is not None and not located.calls else located.model(shapes, axes)
     return pipeline.convert(
         source,
         target,
@@ -109,6 +121,8 @@ def validate(
     *,
     data: str | Path | Mapping[str, np.ndarray] | None = None,
     inputs: Mapping[str, InputShape] | None = None,
+    arch: str | None = None,
+    prefix: str | None = None,
     seed: int = 0,
     source_format: str | None = None,
     target_format: str | None = None,
@@ -117,12 +131,13 @@ def validate(
 
     data    real inputs by name, or an .npz file of them; judged beside the generated ones
     inputs  shapes of inputs that the source itself does not describe (TorchScript), as for `convert`
+    arch    for a checkpoint as the source: your own code that makes the module, as for `load`
     Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
     """
     from isomorph.validators import validate as judge
 
     return judge(
-        subject_of(source, format=source_format, inputs=read_inputs(inputs)),
+        subject_of(source, format=source_format, inputs=read_inputs(inputs), arch=arch, prefix=prefix),
         subject_of(target, format=target_format),
         data=read_data(Path(data)) if isinstance(data, str | Path) else data,
         seed=seed,

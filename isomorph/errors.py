@@ -2,7 +2,8 @@
 
     IsomorphError                 base; carries `at`, `because`, `advice`, `exit_code`
     ├── UsageError                the call itself is wrong                                  exit code 2
-    │   └── TargetExistsError     the target exists and --force was not given
+    │   ├── TargetExistsError     the target exists and --force was not given
+    │   └── WeightsError          a checkpoint does not have the weights of the architecture
     ├── ModelError                the model cannot be read or written                       exit code 4
     │   ├── UnknownFormatError    neither the content nor the suffix names a format
     │   ├── MalformedError        the file breaks its format's specification
@@ -47,6 +48,7 @@ __all__ = [
     "Unsupported",
     "UnsupportedError",
     "UsageError",
+    "WeightsError",
 ]
 
 
@@ -96,6 +98,41 @@ class UsageError(IsomorphError):
 
 class TargetExistsError(UsageError):
     """The target exists, and overwriting it was not asked for."""
+
+
+class WeightsError(UsageError):
+    """A checkpoint is not one of the architecture that the user named. The three lists are complete.
+
+    missing     names of the module that the checkpoint lacks
+    unexpected  names of the checkpoint that the module lacks
+    mismatched  what torch says of tensors with other shapes
+    """
+
+    _SHOWN = 5
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        mismatched: Sequence[str] = (),
+        advice: str | None = None,
+    ) -> None:
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.mismatched = tuple(mismatched)
+        lists = (("missing", missing), ("unexpected", unexpected), ("", mismatched))
+        because = "; ".join(self._shown(title, names) for title, names in lists if names)
+        super().__init__(what, because=because or None, advice=advice)
+
+    def _shown(self, title: str, names: Sequence[str]) -> str:
+        rest = f" and {len(names) - self._SHOWN} more" if len(names) > self._SHOWN else ""
+        return f"{title} {', '.join(names[: self._SHOWN])}{rest}".strip()
+
+    def as_dict(self) -> dict[str, object]:
+        lists = {"missing": self.missing, "unexpected": self.unexpected, "mismatched": self.mismatched}
+        return {**super().as_dict(), **{name: list(values) for name, values in lists.items()}}
 
 
 class ModelError(IsomorphError):

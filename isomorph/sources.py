@@ -1,22 +1,23 @@
 """What a SOURCE is: a path, `zoo:NAME[.SUFFIX]`, or `python:MODULE:CALLABLE`.
 
-The last one calls the user's own code; see live.py.
+The last one calls the user's own code, and so does a checkpoint that `--arch` joins with an architecture; see live.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isomorph.converters.convert import Inputs, load
 from isomorph.converters.formats import by_name, identify
+from isomorph.converters.torch.architecture import Architecture
 from isomorph.errors import UsageError
 from isomorph.inputs import Dynamic
 from isomorph.ir import Model
-from isomorph.live import capture_reference
+from isomorph.live import capture_joined, capture_reference
 from isomorph.runtimes import require_runtime
-from isomorph.validators.runner import Capture, ModelFile, Subject
+from isomorph.validators.runner import Capture, ModelFile, Subject, Weights
 
 __all__ = ["PYTHON", "ZOO", "Source", "locate", "locate_file", "refuse_dynamic", "subject_of"]
 
@@ -26,28 +27,81 @@ PYTHON = "python:"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A located source: `path` of a file, or `reference` "MODULE:CALLABLE" of the user's code."""
+    """A located source: `path` of a file, or `reference` "MODULE:CALLABLE" of the user's code.
+
+    architecture  the user's code that the weights in the file are for; `prefix` says where in the file they are
+    """
 
     given: str
     path: Path | None = None
     reference: str = ""
     format: str | None = None
+    architecture: Architecture | None = None
+    prefix: str | None = None
+
+    @property
+    def calls(self) -> str:
+        """The user's code that is called, "" if none is."""
+        return self.architecture.text if self.architecture else self.reference
+
+    @property
+    def file(self) -> Path:
+        """The path. Raises UsageError for the user's code."""
+        if self.path is None:
+            raise UsageError(f"a file is needed here, not {self.given}")
+        return self.path
+
+    @property
+    def holds_weights(self) -> bool:
+        """Whether it is a checkpoint: weights without a program."""
+        if self.path is None:
+            return False
+        return (by_name(self.format) if self.format else identify(self.path)).lacks is not None
+
+    def joined(self, architecture: str | None, prefix: str | None = None) -> Source:
+        """The source with `--arch` and `--prefix`. Raises UsageError where they do not go with it."""
+        if architecture is None:
+            if prefix is not None:
+                raise UsageError("--prefix is for --arch, which is not given")
+            return self
+        if self.path is None:
+            raise UsageError(f"--arch is for checkpoints, not for {self.given}")
+        if not self.holds_weights:
+            raise UsageError(
+                f"--arch is for checkpoints, and {self.given} is not one",
+                because="the file itself says what the model computes",
+                advice="leave out --arch",
+            )
+        return replace(self, architecture=Architecture.parse(architecture), prefix=prefix)
 
     def model(self, inputs: Inputs | None = None, dynamic: Dynamic | None = None) -> Model:
         """Read the file, or call the code and capture what it returns.
 
         Raises UsageError where `dynamic` is given for a file: its sizes were decided when it was written.
         """
+        return self.captured(inputs, dynamic)[0]
+
+    def captured(self, inputs: Inputs | None = None, dynamic: Dynamic | None = None) -> tuple[Model, list[str]]:
+        """(model, notes on how it was made)."""
         if self.path is None:
-            return capture_reference(self.reference, inputs, dynamic)
+            return capture_reference(self.reference, inputs, dynamic), []
+        if self.architecture is not None:
+            model, note = capture_joined(
+                self.architecture, self.path, prefix=self.prefix, inputs=inputs, dynamic=dynamic
+            )
+            return model, [f"the weights are {note}"]
         refuse_dynamic(self.given, dynamic)
-        return load(self.path, format=self.format, inputs=inputs)
+        return load(self.path, format=self.format, inputs=inputs), []
 
     def subject(self, inputs: Inputs | None = None) -> Subject:
         """The same for the judge. Raises MissingExtraError if what runs it is not installed."""
         if self.path is None:
             require_runtime(by_name("pt2"))
             return Capture(self.reference)
+        if self.architecture is not None:
+            require_runtime(by_name("pt2"))
+            weights = Weights(self.path, self.architecture.text, self.prefix, _described(inputs or {}))
+            return Capture(self.architecture.reference, weights)
         kind = by_name(self.format) if self.format else identify(self.path)
         require_runtime(kind)
         return ModelFile(self.path, kind.name, _described(inputs or {}))
@@ -82,14 +136,19 @@ def locate(given: str | Path, *, format: str | None = None, progress: Callable[[
 def locate_file(given: str | Path, *, format: str | None = None) -> Source:
     """The same for what must be a file. Raises UsageError for `python:`."""
     source = locate(given, format=format)
-    if source.path is None:
-        raise UsageError(f"a file is needed here, not {given}")
-    return source
+    return replace(source, path=source.file)
 
 
-def subject_of(given: str | Path, *, format: str | None = None, inputs: Inputs | None = None) -> Subject:
+def subject_of(
+    given: str | Path,
+    *,
+    format: str | None = None,
+    inputs: Inputs | None = None,
+    arch: str | None = None,
+    prefix: str | None = None,
+) -> Subject:
     """What the judge is to run."""
-    return locate(given, format=format).subject(inputs)
+    return locate(given, format=format).joined(arch, prefix).subject(inputs)
 
 
 def _reference(text: str) -> str:

@@ -26,7 +26,10 @@ from isomorph.converters.formats import by_name
 from isomorph.errors import RunnerError, UsageError
 from isomorph.validators.protocol import Channel, Message, ProtocolError, tensors
 
-__all__ = ["Capture", "ModelFile", "Result", "Runner", "Signature", "Subject", "TensorSpec", "Worker", "runner_name"]
+__all__ = [
+    "Capture", "ModelFile", "Result", "Runner", "Signature", "Subject", "TensorSpec", "Weights", "Worker",
+    "runner_name",
+]  # fmt: skip
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 
@@ -52,13 +55,27 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """A checkpoint and what it is for: `architecture` is --arch, `prefix` is --prefix, `inputs` are as in ModelFile."""
+
+    path: Path
+    architecture: str
+    prefix: str | None = None
+    inputs: tuple[tuple[str, tuple[int | str, ...], str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Capture:
-    """The user's own code: `reference` "MODULE:CALLABLE" returns an nn.Module, or (module, example arguments)."""
+    """The user's own code: `reference` "MODULE:CALLABLE" returns an nn.Module, or (module, example arguments).
+
+    weights  what the module's weights are replaced with
+    """
 
     reference: str
+    weights: Weights | None = None
 
     def __str__(self) -> str:
-        return f"python:{self.reference}"
+        return f"{self.weights.path} in {self.weights.architecture}" if self.weights else f"python:{self.reference}"
 
 
 Subject: TypeAlias = ModelFile | Capture
@@ -160,6 +177,30 @@ def runner_name(subject: Subject) -> str:
     return known
 
 
+def _described(subject: Subject) -> dict[str, Any]:
+    """The subject as the worker is told it."""
+    if isinstance(subject, ModelFile):
+        return {
+            "kind": "file",
+            "path": str(Path(subject.path).absolute()),
+            "format": subject.format,
+            "inputs": _listed(subject.inputs),
+        }
+    if subject.weights is None:
+        return {"kind": "capture", "reference": subject.reference}
+    weights = {
+        "path": str(subject.weights.path.absolute()),
+        "architecture": subject.weights.architecture,
+        "prefix": subject.weights.prefix,
+        "inputs": _listed(subject.weights.inputs),
+    }
+    return {"kind": "capture", "reference": subject.reference, "weights": weights}
+
+
+def _listed(inputs: Sequence[tuple[str, tuple[int | str, ...], str | None]]) -> list[list[Any]]:
+    return [[name, list(shape), dtype] for name, shape, dtype in inputs]
+
+
 class Worker:
     """A runner in a process of its own; a context manager. See protocol.py for what is said.
 
@@ -200,16 +241,7 @@ class Worker:
 
     def _ask_to_open(self, role: str) -> None:
         # Only sent, not awaited: both workers import their frameworks at the same time.
-        described = (
-            {"kind": "capture", "reference": self.subject.reference}
-            if isinstance(self.subject, Capture)
-            else {
-                "kind": "file",
-                "path": str(Path(self.subject.path).absolute()),
-                "format": self.subject.format,
-                "inputs": [[name, list(shape), dtype] for name, shape, dtype in self.subject.inputs],
-            }
-        )
+        described = _described(self.subject)
         try:
             self._channel.send(Message("open", {"model": described, "role": role}), timeout=self._timeout)
         except ProtocolError as error:

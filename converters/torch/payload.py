@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from isomorph.converters.archive import Archive, parse_json
 from isomorph.converters.torch.arguments import DTYPES, integer, text_of
-from isomorph.converters.torch.rebuild import TensorRecord
+from isomorph.converters.torch.rebuild import Storage, TensorRecord
 from isomorph.converters.torch.serialization import Saved, c_order, read_saved
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError
 from isomorph.ir import MappedTensor, TensorSource
@@ -138,6 +138,6 @@ def _stored(saved: Saved, record: Any, title: str) -> Stored:
     if not isinstance(record, TensorRecord):
         reason = f"it is a {type(record).__name__}" if record is None else f"it is {record!r}"[:120]
         raise UnsupportedError(f"read {saved.path.name}", [Unsupported(title, f"{reason}, not a strided tensor")])
-    place = saved.spans.get(record.storage.key) if hasattr(record.storage, "key") else None
+    place = saved.spans.get(record.storage.key) if isinstance(record.storage, Storage) else None
     identity = (place, record.offset, record.dtype, record.size, record.stride) if record.count else (title,)
     return Stored(saved.tensor(record, title), identity, record.requires_grad)

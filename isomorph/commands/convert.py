@@ -34,6 +34,12 @@ __all__ = ["command"]
     multiple=True,
     help="Let a size of a captured module vary, e.g. x=0:N or ids=0:N,1:S:2..512.",
 )
+@click.option(
+    "--arch",
+    metavar="MODULE:CALLABLE[(ARGS)]",
+    help="Your own code that makes the module a checkpoint is for; it is imported and called.",
+)
+@click.option("--prefix", help="Where in the checkpoint the weights are, e.g. state_dict, if names do not tell.")
 @click.option("--opset", type=click.IntRange(min=1), help="ONNX opset to write.")
 @click.option(
     "--layout",
@@ -56,6 +62,8 @@ def command(  # noqa: PLR0917 (click passes by name)
     target_format: str | None,
     inputs: tuple[str, ...],
     dynamic: tuple[str, ...],
+    arch: str | None,
+    prefix: str | None,
     opset: int | None,
     layout: LayoutChoice,
     judged: bool,
@@ -66,6 +74,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     """Convert SOURCE to TARGET.
 
     SOURCE is a path, zoo:NAME, or python:MODULE:CALLABLE (your own code: it is called, what it returns is captured).
+    A checkpoint needs --arch, which calls your own code, too.
     Nothing of a model file is run unless --validate asks for it.
     """
     from isomorph import screen
@@ -79,7 +88,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     options = {"target_format": target_format, "opset": opset, "layout": layout, "force": force}
     began = time.perf_counter()
     with screen.progress(quiet=as_json) as progress:
-        located = locate(source, format=source_format, progress=progress)
+        located = locate(source, format=source_format, progress=progress).joined(arch, prefix)
         subject = _subject(located, target, target_format, shapes) if judged else None
         done = _convert(located, target, shapes, axes, progress=progress, options=options)
         seconds = time.perf_counter() - began
@@ -109,20 +118,21 @@ def _convert(
     from isomorph.converters.files import check_target
     from isomorph.sources import refuse_dynamic
 
-    if located.path is not None:
+    if located.path is not None and located.architecture is None:
         refuse_dynamic(located.given, axes)
         done = convert(located.path, target, source_format=located.format, inputs=shapes, progress=progress, **options)
         done.source = located.given
         return done
     check_target(target, force=options["force"])
-    screen.note(f"calling your code: {located.reference}")
+    screen.note(f"calling your code: {located.calls}")
     progress("capture")
     began = time.perf_counter()
-    model = located.model(shapes, axes)
+    model, notes = located.captured(shapes, axes)
     seconds = time.perf_counter() - began
     done = convert(model, target, progress=progress, **options)
     done.source = located.given
     done.steps.insert(0, ("capture", seconds))
+    done.notes[:0] = notes
     return done
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from isomorph.converters.torch.checkpoint import Checkpoint
     from isomorph.ir import Model
+    from isomorph.sources import Source
 
 __all__ = ["command"]
 
 _TREE_DEPTH = 3
 _OPS_SHOWN = 12
+_TENSORS_SHOWN = 40
 
 
 @click.command("inspect")
@@ -27,7 +31,8 @@ _OPS_SHOWN = 12
 def command(model: str, format: str | None, as_text: bool, as_json: bool) -> int:
     """Show what MODEL contains: signature, parameters, operations, module tree. Nothing of it is run.
 
-    MODEL is a path, zoo:NAME or python:MODULE:CALLABLE (your own code, which is called).
+    MODEL is a path, zoo:NAME or python:MODULE:CALLABLE (your own code, which is called). Of a checkpoint, which has
+    weights only, the tensors are listed.
     """
     from isomorph import screen
     from isomorph.sources import locate
@@ -39,6 +44,8 @@ def command(model: str, format: str | None, as_text: bool, as_json: bool) -> int
         if located.path is None:
             screen.note(f"calling your code: {located.reference}")
         progress("read")
+        if located.holds_weights:
+            return _inspect_weights(located, as_text=as_text, as_json=as_json)
         read = located.model()
     if as_text:
         from isomorph.ir.text import print_model
@@ -49,6 +56,55 @@ def command(model: str, format: str | None, as_text: bool, as_json: bool) -> int
     else:
         _show(located.given, read)
     return 0
+
+
+def _inspect_weights(located: Source, *, as_text: bool, as_json: bool) -> int:
+    """A checkpoint: its tensors. `--text` and `--json` list all of them."""
+    from isomorph import screen
+    from isomorph.converters.torch.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(located.file)
+    if as_json:
+        entries = [
+            {"name": entry.name, "dtype": entry.dtype, "shape": list(entry.shape), "bytes": entry.nbytes}
+            for entry in checkpoint.entries.values()
+        ]
+        content = {
+            "command": "inspect",
+            "model": located.given,
+            "format": "checkpoint",
+            "layout": checkpoint.layout,
+            "bytes": checkpoint.nbytes,
+            "tensors": entries,
+            "others": dict(checkpoint.others),
+            "exit_code": 0,
+        }
+        screen.print_json(content)
+        return 0
+    _show_weights(located.given, checkpoint, most=None if as_text else _TENSORS_SHOWN)
+    return 0
+
+
+def _show_weights(given: str, checkpoint: Checkpoint, most: int | None) -> None:
+    from rich.text import Text
+
+    from isomorph import screen
+
+    entries = list(checkpoint.entries.values())
+    count = sum(math.prod(entry.shape) for entry in entries)
+    others = [f"{name} = {value}" for name, value in checkpoint.others.items()]
+    rows: list[tuple[str, str | Text]] = [
+        ("format", f"checkpoint ({checkpoint.layout}): weights without a program"),
+        ("tensors", f"{len(entries):,} with {count:,} elements, {checkpoint.nbytes / 1e6:,.2f} MB"),
+        *(("other", text) for text in others[:most]),
+        *([("other", f"... {len(others) - most} more")] if most is not None and len(others) > most else []),
+    ]
+    table = screen.columns("tensor", "dtype", "shape", "bytes")
+    for entry in entries[:most]:
+        table.add_row(entry.name, entry.dtype, str(list(entry.shape)), f"{entry.nbytes:,}")
+    if most is not None and len(entries) > most:
+        table.add_row(f"... {len(entries) - most} more (--text lists all)", "", "", "")
+    screen.show(Text(given, style="bold"), screen.fields(rows), *([table] if entries else []))
 
 
 @dataclass(slots=True)

@@ -34,6 +34,12 @@ def _report_path(_context: click.Context, _option: click.Parameter, value: str |
     multiple=True,
     help="Shape of an input that SOURCE itself does not describe (TorchScript), e.g. x=N,3,224,224.",
 )
+@click.option(
+    "--arch",
+    metavar="MODULE:CALLABLE[(ARGS)]",
+    help="Your own code that makes the module the checkpoint SOURCE is for; it is imported and called.",
+)
+@click.option("--prefix", help="Where in the checkpoint the weights are, e.g. state_dict, if names do not tell.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the generated inputs (default 0).")
 @click.option(
     "--json",
@@ -45,7 +51,14 @@ def _report_path(_context: click.Context, _option: click.Parameter, value: str |
     help="Print the report as JSON; with FILE, write it there and print it for people.",
 )
 def command(  # noqa: PLR0917 (click passes by name)
-    source: str, target: str, data: Path | None, inputs: tuple[str, ...], seed: int, json_path: str | None
+    source: str,
+    target: str,
+    data: Path | None,
+    inputs: tuple[str, ...],
+    arch: str | None,
+    prefix: str | None,
+    seed: int,
+    json_path: str | None,
 ) -> int:
     """Judge whether TARGET computes what SOURCE computes. Both models are run.
 
@@ -61,9 +74,10 @@ def command(  # noqa: PLR0917 (click passes by name)
     to_stdout = json_path == "-"
     with screen.progress(quiet=to_stdout) as progress:
         subjects = [locate(given, progress=progress) for given in (source, target)]
+        subjects[0] = subjects[0].joined(arch, prefix)
         for located in subjects:
-            if located.path is None:
-                screen.note(f"calling your code: {located.reference}")
+            if located.calls:
+                screen.note(f"calling your code: {located.calls}")
         shapes = parse_inputs(inputs)
         report = validate(
             subjects[0].subject(shapes), subjects[1].subject(shapes), data=arrays, seed=seed, progress=progress

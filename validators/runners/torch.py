@@ -13,6 +13,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, treespec_dumps
 
+from isomorph.converters.torch.architecture import Architecture, join
 from isomorph.converters.torch.custom import load_extensions
 from isomorph.converters.torch.program import output_names
+from isomorph.converters.torch.reference import argument_names, example_inputs
 from isomorph.errors import RunnerError, UsageError
+from isomorph.ir import DType
+from isomorph.ir.shapes import parse_dim
 from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
 
 __all__ = ["CallableRunner", "ProgramRunner", "open_model"]
@@ -41,7 +46,7 @@ def open_model(model: Mapping[str, Any], *, role: str) -> Any:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(0)
     if model["kind"] == "capture":
-        module, arguments = resolve(model["reference"])
+        module, arguments = _joined(model["weights"]) if "weights" in model else resolve(model["reference"])
         return CallableRunner(module, arguments)
     if model["format"] == "torchscript":
         from isomorph.validators.runners.torchscript import ScriptRunner
@@ -60,6 +65,22 @@ def _load_program(path: str) -> Any:
             raise
         importlib.import_module("torchvision")
         return torch.export.load(path)
+
+
+def _joined(weights: Mapping[str, Any]) -> tuple[torch.nn.Module, tuple[Any, ...]]:
+    """The module of a checkpoint's architecture with its weights, and example arguments of the shapes given."""
+    architecture = Architecture.parse(weights["architecture"])
+    joined = join(architecture, Path(weights["path"]), prefix=weights["prefix"])
+    arguments, keywords = joined.arguments, joined.keywords
+    if arguments is None:
+        shapes: dict[str, tuple[Any, DType | None]] = {
+            name: (tuple(parse_dim(str(size)) for size in shape), DType(dtype) if dtype else None)
+            for name, shape, dtype in weights["inputs"]
+        }
+        arguments, keywords = example_inputs(architecture.reference, argument_names(joined.module), shapes)
+    if keywords:
+        raise UsageError(f"the judge calls {architecture.reference} by position only, not with {', '.join(keywords)}")
+    return joined.module, arguments
 
 
 def resolve(reference: str) -> tuple[torch.nn.Module, tuple[Any, ...] | None]:
