@@ -21,6 +21,8 @@ from isomorph.ir.passes.layout import assign_layout
 from isomorph.ir.passes.legalize import legalize
 from isomorph.ir.passes.movement import join_slices, shorten_moves, sink_moves
 from isomorph.ir.passes.raising.attention import raise_attention
+from isomorph.ir.passes.raising.norm import raise_norms
+from isomorph.ir.passes.share import share
 from isomorph.ir.verify import verify
 
 __all__ = ["Conversion", "Inputs", "LayoutChoice", "Progress", "convert", "load", "prepare", "save"]
@@ -122,12 +124,19 @@ def prepare(model: Model, target: Target, *, layout: LayoutChoice = "keep") -> M
     Raises UnsupportedError that lists every node that the target cannot have.
     """
     verify(model)
-    simple = sink_moves(fold(canonicalize(model)))
-    simple = shorten_moves(sink_moves(join_slices(raise_attention(simple))))
+    simple = fold(canonicalize(model))
+    if model.source[0] != target.name:
+        simple = simplify(simple)
     laid_out = assign_layout(simple, target.layout, target.refuse, native=layout == "native")
     prepared = canonicalize(legalize(laid_out, target.refuse, target.name), raise_layers=False)
     verify(prepared)
     return prepared
+
+
+def simplify(model: Model) -> Model:
+    """The same computation in fewer nodes: nothing is computed twice, elements move as little as possible."""
+    raised = raise_attention(sink_moves(raise_norms(share(model))))
+    return shorten_moves(sink_moves(share(join_slices(raised))))
 
 
 def convert(

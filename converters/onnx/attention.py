@@ -1,9 +1,9 @@
 """Attention in ONNX.
 
-It is written as the operator Attention where that says all: from opset 23 on, without a mask or with one that leaves
-every query a key. Else it is decomposed. Measured with onnxruntime 1.32 on one core, 12 heads of 197 x 64 and 8 heads
-of 512 x 64, against MatMul, Softmax, MatMul between Transposes: the same bits; with heads side by side in 0.8 and 0.66 of
-the time, with heads on axis 1 in the same.
+It is written as the operator Attention from opset 23 on. A query without any key gives 0, as the errata of onnx 1.23
+say and onnxruntime 1.32 does. Measured with the latter on one core, 12 heads of 197 x 64 and 8 heads of 512 x 64,
+against MatMul, Softmax, MatMul between Transposes: the same bits; with heads side by side in 0.8 and 0.66 of the time,
+with heads on axis 1 in the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
 from isomorph.ir import Node, Value, ops
-from isomorph.ir.ops.attention import leaves_a_key
 
 
 @rules.exports(ops.ScaledDotProductAttention, ops.MultiHeadAttention)
@@ -35,23 +34,18 @@ def write_attention(out: Export, node: Node) -> None:
 
 
 def refuse_attention(node: Node, opset: int) -> str | None:
-    """ONNX has it from opset 23 on, and leaves open what a query without any key gives; the IR says 0."""
+    """ONNX has it from opset 23 on, for a batch with heads."""
     if opset < 23:
         return f"opset {opset} has it only from 23 on"
     q, mask = node.inputs[0], node.inputs[3] if len(node.inputs) > 3 else None
     assert q is not None
     if q.rank == 2 or q.rank > 4 or (q.rank == 3 and isinstance(node.op, ops.ScaledDotProductAttention)):
         return "Attention has a batch and heads"
-    if mask is None:
-        return None
-    if isinstance(node.op, ops.ScaledDotProductAttention | ops.MultiHeadAttention) and node.op.causal:
-        return "how a causal mask joins another one differs between runtimes"
-    if not leaves_a_key(mask):
-        return "a query may be without any key"
     keys = node.inputs[1]
     assert keys is not None
     lengths = (q.shape[-2], keys.shape[-2])
-    return None if mask.rank >= 2 and mask.shape[-2:] == lengths else "runtimes do not broadcast the mask's last axes"
+    plain = mask is None or (mask.rank >= 2 and mask.shape[-2:] == lengths)
+    return None if plain else "runtimes do not broadcast the mask's last axes"
 
 
 @rules.imports("Attention")
@@ -62,13 +56,21 @@ def read_attention(node: OnnxNode) -> Value:
     scale = node.attribute("scale")
     causal, factor = bool(node.attribute("is_causal", 0)), None if scale is None else float(scale)
     if q.rank == 4:
-        if q.shape[1] != k.shape[1]:
-            node.refuse("queries with more heads than keys")
-        return node.emit(ops.ScaledDotProductAttention(causal, factor), q, k, v, mask)
+        return node.emit(ops.ScaledDotProductAttention(causal, factor, _group(node, q, k)), q, k, v, mask)
     heads, shared = int(node.attribute("q_num_heads", 0)), int(node.attribute("kv_num_heads", 0))
     if heads < 1 or shared < 1 or heads % shared:
         node.refuse(f"{heads} heads of queries for {shared} heads of keys")
     return node.emit(ops.MultiHeadAttention(heads, shared, causal, factor), q, k, v, mask)
+
+
+def _group(node: OnnxNode, q: Value, k: Value) -> int:
+    """The number of heads of queries for each head of keys."""
+    queries, keys = q.shape[1], k.shape[1]
+    if queries == keys:
+        return 1
+    if not isinstance(queries, int) or not isinstance(keys, int) or keys == 0 or queries % keys:
+        node.refuse(f"{queries} heads of queries for {keys} heads of keys")
+    return queries // keys
 
 
 def _require_plain(node: OnnxNode, q: Value) -> None:

@@ -42,12 +42,13 @@ class ScaledDotProductAttention(Op):
     Shapes: q (..., L, E); k (..., S, E); v (..., S, V); mask broadcasts to (..., L, S); y (..., L, V).
     mask: bool (True takes part) or floating point (added). `causal` masks key s for query l where s > l.
     `scale` None means 1 / sqrt(E). Dropout is off. A query that may attend to no key gives 0.
-    Differs from ONNX Attention-23, which leaves that last case undefined.
-    See: torch.nn.functional.scaled_dot_product_attention.
+    With a `group` of more than 1, axis -3 counts heads, and head h of the queries reads head h // group of the keys.
+    See: ONNX Attention-24 (with the errata of onnx 1.23); torch.nn.functional.scaled_dot_product_attention.
     """
 
     causal: bool = False
     scale: float | None = None
+    group: int = 1
 
     inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v", "mask?")
 
@@ -60,12 +61,24 @@ class ScaledDotProductAttention(Op):
         self.require(same, f"queries {q} and keys {k} differ in width")
         same = k.shape[-2] == v.shape[-2] or isinstance(k.shape[-2], Sym) or isinstance(v.shape[-2], Sym)
         self.require(same, f"keys {k} and values {v} differ in number")
-        batch = broadcast(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        batch = broadcast(q.shape[:-2], *(self._repeated(x).shape[:-2] for x in (k, v)))
         if mask is not None:
             if mask.dtype not in (DType.BOOL, dtype):
                 raise DTypeError(f"{self.name}: a mask of bool or {dtype} is needed, not {mask.dtype}")
             broadcast(mask.shape, (*batch, q.shape[-2], k.shape[-2]))
         return (TensorType(dtype, (*batch, q.shape[-2], v.shape[-1])),)
+
+    def _repeated(self, x: TensorType) -> TensorType:
+        """The type of keys or values with a head for each head of the queries."""
+        self.require(self.group == 1 or x.rank >= 3, f"keys {x} have no heads for queries to share")
+        return TensorType(x.dtype, (*x.shape[:-3], *(size * self.group for size in x.shape[-3:-2]), *x.shape[-2:]))
+
+    def _repeat(self, b: Builder, x: Value) -> Value:
+        if self.group == 1:
+            return x
+        kept = x.shape[:-2]
+        apart = b.emit(Expand((*kept, self.group, *x.shape[-2:])), b.emit(Unsqueeze((x.rank - 2,)), x))
+        return b.emit(Reshape(self._repeated(x.type).shape), apart)
 
     def decompose(self, b: Builder, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:  # type: ignore[override]
         width = q.shape[-1]
@@ -73,6 +86,7 @@ class ScaledDotProductAttention(Op):
             self.scale is not None or isinstance(width, int), f"the default scale needs a static width, not {q.type}"
         )
         scale = self.scale if self.scale is not None else 1.0 / math.sqrt(int(width))  # type: ignore[arg-type]
+        k, v = self._repeat(b, k), self._repeat(b, v)
         swap = (*range(k.rank - 2), k.rank - 1, k.rank - 2)
         kind = q.dtype.numpy
         scores = b.emit(
@@ -99,6 +113,8 @@ class ScaledDotProductAttention(Op):
         return in_single(self._attended, q, k, v, added)
 
     def _attended(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+        if self.group != 1:
+            k, v = np.repeat(k, self.group, -3), np.repeat(v, self.group, -3)
         scale = 1.0 / math.sqrt(q.shape[-1]) if self.scale is None else self.scale
         scores = (q * q.dtype.type(scale)) @ np.swapaxes(k, -1, -2)
         if self.causal:
@@ -115,7 +131,7 @@ class MultiHeadAttention(Op):
 
     Shapes: q (N, L, heads * E); k (N, S, kv_heads * E); v (N, S, kv_heads * V); mask broadcasts to (N, heads, L, S);
     y (N, L, heads * V). Heads h * heads / kv_heads and up read head h of the keys. `scale` None means 1 / sqrt(E).
-    See: ONNX Attention-24 with operands of rank 3, which leaves a query without any key undefined; here it gives 0.
+    See: ONNX Attention-24 (with the errata of onnx 1.23), with operands of rank 3.
     """
 
     heads: int
@@ -139,22 +155,17 @@ class MultiHeadAttention(Op):
             broadcast(mask.shape, (q.shape[0], self.heads, q.shape[1], k.shape[1]))
         return (TensorType(dtype, (*q.shape[:2], self.heads * _width(self, v, self.kv_heads))),)
 
+    def _apart(self) -> ScaledDotProductAttention:
+        """The same over heads on axis 1."""
+        return ScaledDotProductAttention(self.causal, self.scale, self.heads // self.kv_heads)
+
     def decompose(self, b: Builder, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:  # type: ignore[override]
         def split(x: Value, heads: int) -> Value:
             apart = b.emit(Reshape((*x.shape[:2], heads, _width(self, x.type, heads))), x)
             return b.emit(Transpose((0, 2, 1, 3)), apart)
 
-        def repeat(x: Value) -> Value:
-            if self.heads == self.kv_heads:
-                return x
-            batch, heads, length, width = x.shape
-            copies = (batch, heads, self.heads // heads, length, width)  # type: ignore[operator]
-            return b.emit(
-                Reshape((batch, self.heads, length, width)), b.emit(Expand(copies), b.emit(Unsqueeze((2,)), x))
-            )
-
-        keys, values = (repeat(split(x, self.kv_heads)) for x in (k, v))
-        y = b.emit(ScaledDotProductAttention(self.causal, self.scale), split(q, self.heads), keys, values, mask)
+        keys, values = (split(x, self.kv_heads) for x in (k, v))
+        y = b.emit(self._apart(), split(q, self.heads), keys, values, mask)
         joined = b.emit(Transpose((0, 2, 1, 3)), y)
         return b.emit(Reshape((*q.shape[:2], self.heads * _width(self, v.type, self.kv_heads))), joined)
 
@@ -162,8 +173,8 @@ class MultiHeadAttention(Op):
         def split(x: Array, heads: int) -> Array:
             return np.swapaxes(x.reshape(*x.shape[:2], heads, -1), 1, 2)
 
-        keys, values = (np.repeat(split(x, self.kv_heads), self.heads // self.kv_heads, 1) for x in (k, v))
-        y = ScaledDotProductAttention(self.causal, self.scale).evaluate(split(q, self.heads), keys, values, mask)
+        keys, values = (split(x, self.kv_heads) for x in (k, v))
+        y = self._apart().evaluate(split(q, self.heads), keys, values, mask)
         return np.ascontiguousarray(np.swapaxes(y, 1, 2)).reshape(*q.shape[:2], -1)
 
 

@@ -1,0 +1,160 @@
+"""What a source spells out becomes one op; what only looks like it does not. Sharing of equal computations."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from isomorph.ir import ArrayTensor, Builder, DType, Model, Origin, Parameter, Scope, Sym, Value, ops
+from isomorph.ir.evaluate import evaluate
+from isomorph.ir.passes.raising.attention import raise_attention
+from isomorph.ir.passes.raising.norm import raise_norms
+from isomorph.ir.passes.share import share
+from isomorph.ir.verify import verify
+
+N = Sym("N")
+F32 = DType.FLOAT32
+
+
+def built(make: Callable[[Builder], Value]) -> Model:
+    b = Builder("test")
+    with b.at(Scope(), Origin("test", "op", "x")):
+        b.output("y", make(b))
+    model = b.finish()
+    verify(model)
+    return model
+
+
+def kinds(model: Model) -> Counter[str]:
+    return Counter(node.op.name for node in model.graph.nodes)
+
+
+def agree(before: Model, after: Model) -> None:
+    verify(after)
+    rng = np.random.default_rng(0)
+    feeds = {
+        value.name: rng.normal(size=[3 if isinstance(dim, Sym) else dim for dim in value.shape]).astype(np.float32)
+        for value in before.graph.inputs
+    }
+    for wanted, got in zip(evaluate(before, feeds).values(), evaluate(after, feeds).values(), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def weight(b: Builder, name: str, *shape: int) -> Value:
+    return b.parameter(Parameter(name, ArrayTensor(np.linspace(-1, 1, math.prod(shape)).reshape(shape).astype("f"))))
+
+
+def number(b: Builder, value: float) -> Value:
+    return b.constant(np.float32(value), "number")
+
+
+def norm(
+    *,
+    power: bool = False,
+    inverse: str = "reciprocal",
+    axis: int = 2,
+    keepdims: bool = True,
+    epsilon: float = 1e-6,
+    exponent: float = 2.0,
+    other: bool = False,
+    wide: bool = False,
+) -> Model:
+    def make(b: Builder) -> Value:
+        x, y = b.input("x", F32, (N, 4, 4)), b.input("y", F32, (N, 4, 4))
+        square = b.emit(ops.Pow(), x, number(b, exponent)) if power else b.emit(ops.Mul(), x, y if other else x)
+        mean = b.emit(ops.ReduceMean((axis,), keepdims), square)
+        shifted = b.emit(ops.Add(), number(b, epsilon), mean)
+        if inverse == "reciprocal":
+            z = b.emit(ops.Mul(), x, b.emit(ops.Reciprocal(), b.emit(ops.Sqrt(), shifted)))
+        elif inverse == "power":
+            z = b.emit(ops.Mul(), b.emit(ops.Pow(), shifted, number(b, -0.5)), x)
+        else:
+            z = b.emit(ops.Div(), x, b.emit(ops.Sqrt(), shifted))
+        w = weight(b, "w", 4, 4) if wide else weight(b, "w", 4)
+        return b.emit(ops.Add(), b.emit(ops.Mul(), w, z), y)
+
+    return built(make)
+
+
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("inverse", ["reciprocal", "power", "division"])
+def test_root_mean_square_normalization(power: bool, inverse: str) -> None:
+    model = norm(power=power, inverse=inverse)
+    raised = raise_norms(model)
+    assert kinds(raised) == {"RMSNormalization": 1, "Add": 1}
+    agree(model, raised)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(norm(axis=1), id="another axis"),
+        pytest.param(norm(other=True), id="a product of two tensors"),
+        pytest.param(norm(power=True, exponent=3.0), id="a cube"),
+        pytest.param(norm(epsilon=-1e-6), id="a negative epsilon"),
+        pytest.param(norm(wide=True), id="a weight of two axes"),
+    ],
+)
+def test_what_is_no_root_mean_square_normalization(model: Model) -> None:
+    assert kinds(raise_norms(model)) == kinds(model)
+
+
+def shared(copies: int = 2, *, of_values: int = 2, axis: int = 2) -> Model:
+    def make(b: Builder) -> Value:
+        q = b.input("q", F32, (N, 4, 5, 8))
+        k, v = (b.input(name, F32, (N, 4 // copies, 6, 8)) for name in ("k", "v"))
+
+        def repeat(x: Value, count: int, axis: int) -> Value:
+            apart = b.emit(ops.Unsqueeze((axis,)), x)
+            shape = (*apart.shape[:axis], count, *apart.shape[axis + 1 :])
+            return b.emit(ops.Reshape((N, 4, 6, 8)), b.emit(ops.Expand(shape), apart))
+
+        keys, values = repeat(k, copies, axis), repeat(v, of_values, 2)
+        return b.emit(ops.ScaledDotProductAttention(), q, keys, values)
+
+    return built(make)
+
+
+def test_heads_of_keys_that_queries_share_are_not_copied() -> None:
+    model = shared()
+    raised = raise_attention(model)
+    assert kinds(raised) == {"ScaledDotProductAttention": 1}
+    assert raised.graph.nodes[0].op == ops.ScaledDotProductAttention(group=2)
+    agree(model, raised)
+
+
+def test_heads_that_are_repeated_in_another_order_stay() -> None:
+    model = shared(axis=1)  # k0 k1 k0 k1, not k0 k0 k1 k1
+    assert kinds(raise_attention(model)) == kinds(model)
+
+
+def test_equal_computations_are_made_once() -> None:
+    def make(b: Builder) -> Value:
+        x = b.input("x", F32, (N, 4))
+        once, again = (b.emit(ops.Cos(), b.emit(ops.Mul(), x, number(b, 2.0))) for _ in range(2))
+        return b.emit(ops.Add(), once, again)
+
+    model = built(make)
+    made = share(model)
+    assert kinds(made) == {"Mul": 1, "Cos": 1, "Add": 1}
+    assert len(made.graph.parameters) == 1
+    agree(model, made)
+
+
+def test_what_differs_is_not_shared() -> None:
+    def make(b: Builder) -> Value:
+        x = b.input("x", F32, (N, 4))
+        zeros = [b.emit(ops.Div(), x, number(b, zero)) for zero in (0.0, -0.0)]
+        sums = [b.emit(ops.ReduceSum((1,), keepdims), x) for keepdims in (True, False)]
+        layers = [b.emit(ops.Linear(), x, weight(b, "w", 4, 4)) for _ in range(2)]
+        drops = [b.emit(ops.Dropout(0.5), x) for _ in range(2)]
+        for index, value in enumerate([*zeros, *sums, *layers, *drops]):
+            b.output(f"y{index}", value)
+        return x
+
+    model = built(make)
+    assert kinds(share(model)) == kinds(model)
