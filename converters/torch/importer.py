@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -17,12 +18,14 @@ from isomorph.converters.torch import (
     complex_elementwise,
     complex_linear,
     complex_shape,
+    control,
     conv,
     create,
     cumulative,
     diagonal,
     distance,
     elementwise,
+    elimination,
     embedding,
     experts,
     fold,
@@ -54,11 +57,12 @@ from isomorph.converters.torch import (
     vision,
 )
 from isomorph.converters.torch.complex import Complex, pairs_of
+from isomorph.converters.torch.control import Body
 from isomorph.converters.torch.custom import CallSite, ModuleCall, call_sites, rule_of
 from isomorph.converters.torch.lowering import Lowering, Refusal
-from isomorph.converters.torch.numbers import ITEMS
+from isomorph.converters.torch.numbers import ITEMS, as_value
 from isomorph.converters.torch.numbers import RULES as NUMBER_RULES
-from isomorph.converters.torch.program import Computed, Opaque, Program, ProgramNode, Ref, user_frame
+from isomorph.converters.torch.program import Block, Computed, Opaque, Program, ProgramNode, Ref, user_frame
 from isomorph.converters.torch.rules import ImportRule, complex_rules
 from isomorph.converters.torch.storage import (
     IDENTITIES,
@@ -78,9 +82,9 @@ __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
     activation, attention, bits, classification, complex_create, complex_elementwise, complex_linear, complex_shape,
-    conv, create, cumulative, diagonal, distance, elementwise, embedding, experts, fold, fourier, index, join, linear,
-    loss, norm, pad, pool, product, quant, rearrange, recurrent, reduce, resize, sample, scatter, search, shape, signal, sort,
-    special, split, statistics, transcendental, unpool, vision,
+    control, conv, create, cumulative, diagonal, distance, elementwise, elimination, embedding, experts, fold, fourier, index,
+    join, linear, loss, norm, pad, pool, product, quant, rearrange, recurrent, reduce, resize, sample, scatter,
+    search, shape, signal, sort, special, split, statistics, transcendental, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 
@@ -146,6 +150,43 @@ class Importer:
             self.taken.add(name)
             self.b.bound.update(names_in(line for line in kind.shape if isinstance(line, Sym) and line.line))
             self.cells[name] = Cell(value, root=f"input {name}")
+
+    def inside(self, b: Lowering | None = None) -> Importer:
+        """An importer of an inner graph: in line, or through the builder `b` of a region. Refusals are noted here."""
+        inner = copy(self)
+        inner.b = self.b if b is None else b
+        inner.cells, inner.taken, inner.sites = {}, set() if b is not None else self.taken, {}
+        inner.numbers, inner.pending = dict(self.numbers), dict(self.pending)
+        inner._sizes = dict(self._sizes)
+        return inner
+
+    def run_block(self, block: Block, operands: Sequence[Any]) -> list[Value]:
+        """Import an inner graph with these operands, Values and numbers; its results."""
+        saved = self.b.current, self.b.recorded
+        if len(operands) != len(block.inputs):
+            raise MalformedError(f"an inner graph takes {len(block.inputs)} operands, {len(operands)} are given")
+        for (name, number), given in zip(block.inputs, operands, strict=True):
+            if number is None:
+                self.cells[name] = Cell(given if isinstance(given, Value) else self.b.number(given, DType.INT64))
+            else:
+                self._let(number, given)
+        for node in block.nodes:
+            self.step(node)
+        results = [self._argument(each) for each in block.outputs]
+        if not all(isinstance(each, Value | bool | int | float | Sym) for each in results):
+            raise Refusal("an inner graph returns something else than tensors and numbers")
+        with self.b.at(Scope(), Origin("torch", "results", self.b.current)):
+            made = [as_value(self.b, each) for each in results]
+        self.b.current, self.b.recorded = saved
+        return made
+
+    def _let(self, number: Any, given: Any) -> None:
+        """Let a number of the program be what is given, a Value or a number."""
+        if isinstance(number, Computed):
+            self.numbers[number.node] = given
+        elif isinstance(number, Sym) and number != given and number.name is not None:
+            with self.b.at(Scope(), Origin("torch", "sym_int", number.name)):
+                self.b.bind(number, as_value(self.b, given))
 
     def step(self, node: ProgramNode) -> None:
         """Import the next node."""
@@ -246,6 +287,9 @@ class Importer:
         elif operand is not None and mutates(node.target):
             self._mutate(node, operand, values[0])
         else:
+            for name, value in zip(node.outputs, values, strict=True):
+                if name in node.numbers and value is not None:
+                    self._let(node.numbers[name], value)
             view = operand is not None and (target in VIEWS or target in MAYBE_VIEWS)
             for position, (name, value) in enumerate(zip(node.outputs, values, strict=True)):
                 if name is not None:
@@ -348,6 +392,8 @@ class Importer:
             return tuple(self._argument(item) for item in argument)
         if isinstance(argument, Opaque):
             raise Refusal(argument.reason)
+        if isinstance(argument, Block):
+            return Body(self, argument)
         if isinstance(argument, Computed):
             return self._number(argument)
         if isinstance(argument, Sym) and not argument.names() <= self.b.bound:

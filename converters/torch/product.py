@@ -10,6 +10,7 @@ import numpy as np
 
 from isomorph.converters.torch.cumulative import cumprod
 from isomorph.converters.torch.elementwise import div, mul, sub
+from isomorph.converters.torch.elimination import inverse
 from isomorph.converters.torch.linear import einsum, matmul
 from isomorph.converters.torch.lowering import Lowering, axis_of
 from isomorph.converters.torch.reduce import mean, total
@@ -80,8 +81,9 @@ def multi_dot(b: Lowering, tensors: Sequence[Value] = (), matrices: Sequence[Val
 
 @rules.imports("aten.matrix_power.default", "aten.linalg_matrix_power.default")
 def matrix_power(b: Lowering, self: Value, n: int) -> Value:
-    """matrix_power(Tensor self, int n): by squaring; n >= 0"""
-    b.require(n >= 0, "a negative power of a matrix")
+    """matrix_power(Tensor self, int n): by squaring, of the inverse for n < 0"""
+    if n < 0:
+        return matrix_power(b, inverse(b, self), -n)
     if n == 0:
         size = self.shape[-1]
         column = b.emit(ops.Unsqueeze((1,)), b.emit(ops.Range(0, 1, size, DType.INT64)))

@@ -216,19 +216,44 @@ def logsumexp(b: Lowering, self: Value, dim: Dims, keepdim: bool = False) -> Val
     return _reduced(b, ops.ReduceLogSumExp, b.floating(self), dim, keepdim, empty=-math.inf)
 
 
-@rules.imports("aten.linalg_norm.default")
+@rules.imports("aten.linalg_norm.default", "aten.linalg_norm.ord_str")
 def linalg_norm(
     b: Lowering,
     self: Value,
-    ord: float | None = None,
+    ord: float | str | None = None,
     dim: Dims = None,
     keepdim: bool = False,
     dtype: DType | None = None,
 ) -> Value:
-    """linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False): of vectors, or Frobenius'"""
+    """linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False): of vectors or of matrices"""
     of_vectors = self.rank == 1 if dim is None else isinstance(dim, int) or len(dim) == 1
-    b.require(ord is None or of_vectors, f"the matrix norm of order {ord}")
-    return vector_norm(b, self, 2 if ord is None else ord, dim, keepdim, dtype)
+    if ord is None or (of_vectors and not isinstance(ord, str)):
+        return vector_norm(b, self, 2 if ord is None else ord, dim, keepdim, dtype)  # type: ignore[arg-type]
+    return matrix_norm(b, self, ord, (-2, -1) if dim is None else dim, keepdim, dtype)  # type: ignore[arg-type]
+
+
+@rules.imports("aten.linalg_matrix_norm.default", "aten.linalg_matrix_norm.str_ord")
+def matrix_norm(
+    b: Lowering,
+    self: Value,
+    ord: float | str = "fro",
+    dim: Sequence[int] = (-2, -1),
+    keepdim: bool = False,
+    dtype: DType | None = None,
+) -> Value:
+    """linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2,-1], bool keepdim=False): Frobenius, 1 and infinity
+
+    The largest (or, for a negative `ord`, the smallest) sum of sizes in a column (1) or in a row (infinity).
+    """
+    if ord == "fro":
+        return vector_norm(b, self, 2, dim, keepdim, dtype)
+    b.require(not isinstance(ord, str) and (abs(ord) == 1 or math.isinf(ord)), f"the matrix norm of order {ord}")
+    x = b.cast(self, dtype) if dtype else self
+    row, column = (axis_of(each, x) for each in dim)
+    summed, kept = (row, column) if abs(ord) == 1 else (column, row)  # type: ignore[arg-type]
+    sums = b.emit(ops.ReduceL1((summed,)), x)
+    made = b.emit((ops.ReduceMax if ord > 0 else ops.ReduceMin)((kept,)), sums)  # type: ignore[operator]
+    return made if keepdim else b.emit(ops.Squeeze(tuple(sorted((row, column)))), made)
 
 
 @rules.imports("aten.aminmax.default")
