@@ -207,6 +207,8 @@ class _Machine:
         return Global(module, name)
 
     def call(self, callable: Any, args: Any, kwargs: Any = None) -> None:
+        if isinstance(callable, Global) and callable.module.startswith("__torch__") and not isinstance(args, tuple):
+            args = (args,)  # a member of an Enum of TorchScript is called with its bare value
         if not isinstance(args, tuple) or not isinstance(kwargs, dict | None):
             self.fail("arguments are not a tuple")
         value = meaning(callable, args, kwargs)

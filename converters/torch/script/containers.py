@@ -152,6 +152,17 @@ def _copied_dict(owner: dict[Value, Value]) -> dict[Value, Value]:
     return dict(owner)
 
 
+def _replaced(owner: str, old: str, new: str, most: int = -1) -> str:
+    count = owner.count(old) if most < 0 else min(owner.count(old), most)
+    _bounded(len(owner) + count * len(new))
+    return owner.replace(old, new, most)
+
+
+def _joined(owner: str, parts: list[str]) -> str:
+    _bounded(len(owner) * len(parts) + sum(len(part) for part in parts))
+    return owner.join(parts)
+
+
 _LISTS: dict[str, Operation] = {
     "__getitem__": _item,
     "select": _item,
@@ -212,8 +223,8 @@ _TUPLES: dict[str, Operation] = {
 _STRING_METHODS = frozenset(
     {
         "capitalize", "count", "endswith", "find", "isalnum", "isalpha", "isdecimal", "isdigit", "isidentifier",
-        "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "join", "lower", "lstrip", "partition",
-        "replace", "rfind", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase",
+        "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "lower", "lstrip", "partition",
+        "rfind", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase",
         "title", "upper",
     }
 )  # fmt: skip
@@ -232,6 +243,8 @@ _STRINGS: dict[str, Operation] = {
     "__contains__": lambda owner, other: other in owner,
     "list": list,
     "ord": ord,
+    "replace": _replaced,
+    "join": _joined,
 }
 
 

@@ -36,7 +36,7 @@ from isomorph.ir import Parameter, Scope, ScopeEntry, Sym
 
 __all__ = ["MAX_STEPS", "Inliner"]
 
-MAX_STEPS = 5_000_000
+MAX_STEPS = 1_000_000
 _DEEPEST_CALL = 120
 _DEEPEST_EXPRESSION = 200
 
@@ -252,6 +252,8 @@ class Inliner:
             limits = [self._value(arg, names) for arg in node.args]
             if not all(isinstance(limit, int) for limit in limits) or not 1 <= len(limits) <= 3:
                 return self.session.note("prim.Loop", f"how often a loop runs is {limits[-1]}", self._here())
+            if len(limits) == 3 and limits[2] == 0:
+                raise MalformedError("a range has the step 0")
             return range(*limits)
         value = self._value(node, names)
         if isinstance(value, list | tuple | str | dict):
@@ -342,8 +344,10 @@ class Inliner:
         raise MalformedError(f"{owner.title} has no attribute {name}")
 
     def _static(self, owner: Function, name: str) -> Value:
-        """A member of an Enum."""
+        """A member of an Enum, or `__new__` of a class."""
         code = self.library.find(owner.title)
+        if name == "__new__":
+            return Method(owner, name)
         if isinstance(code, ClassCode) and name in code.constants:
             return EnumValue(owner.title, name, self._value(code.constants[name], {}))
         raise MalformedError(f"{owner.title} has no {name}")
@@ -406,6 +410,8 @@ class Inliner:
         if isinstance(callee, Method):
             if isinstance(callee.owner, Object):
                 return self._invoke(callee.owner, callee.name, args, keywords)
+            if isinstance(callee.owner, Function):
+                return Object(callee.owner.title)  # T.__new__(T); its __init__ is called next
             return self._operator(f"torch.{callee.name}", [callee.owner, *args], keywords)
         if isinstance(callee, Object):
             return self._invoke(callee, "__call__" if self._has(callee, "__call__") else "forward", args, keywords)

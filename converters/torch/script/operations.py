@@ -71,7 +71,7 @@ def _contained(
 ) -> Value:
     try:
         return operation(*args, **keywords)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedError(f"`{name}` of a {type(args[0]).__name__} is not followed", because=str(error)) from None
 
 
@@ -272,12 +272,13 @@ def _raise(session: Session, *args: Value) -> Value:
     raise Raised(f"{name}: {message}" if name else str(message))
 
 
+_LONGEST_TEMPLATE = 1 << 16
 _FIELD = re.compile(r"\{\{|\}\}|\{(\d*)(?::[^{}]*)?\}")
 
 
 def _format(session: Session, template: Value, *args: Value) -> Value:
-    if not isinstance(template, str):
-        raise MalformedError("format() of something that is not a string")
+    if not isinstance(template, str) or len(template) > _LONGEST_TEMPLATE:
+        raise MalformedError("format() of something that is not a short string")
     count = iter(range(len(args)))
 
     def fill(match: re.Match[str]) -> str:

@@ -18,7 +18,7 @@ from isomorph.converters.torch.script.session import Session
 from isomorph.converters.torch.script.signature import Given, Inputs, Signature, leaves
 from isomorph.converters.torch.script.source import demangled
 from isomorph.converters.torch.script.values import Object, Value, describe, is_tensor
-from isomorph.errors import Unsupported, UnsupportedError, UsageError
+from isomorph.errors import MalformedError, Unsupported, UnsupportedError, UsageError
 from isomorph.ir import Model, Parameter, Sym
 
 __all__ = ["read"]
@@ -33,12 +33,20 @@ def read(path: Path, *, inputs: Inputs | None = None, method: str = "forward") -
             without a shape; inputs that the model's own code refuses).
     """
     with Archive(path) as archive:
-        script = ScriptArchive(archive)
-        code = script.library.class_of(script.root.title)
-        if method not in code.methods:
-            known = ", ".join(code.methods) or "none"
-            raise UsageError(f"{path.name} has no method {method}", advice=f"its methods are {known}")
-        return _Reading(script, Signature.of(code.methods[method], script.root, inputs or {})).model(method)
+        try:
+            return _read(archive, inputs or {}, method)
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+            because = f"{type(error).__name__}: {error}"
+            raise MalformedError("the archive does not follow the format", at=str(path), because=because) from error
+
+
+def _read(archive: Archive, inputs: Inputs, method: str) -> Model:
+    script = ScriptArchive(archive)
+    code = script.library.class_of(script.root.title)
+    if method not in code.methods:
+        known = ", ".join(code.methods) or "none"
+        raise UsageError(f"{archive.path.name} has no method {method}", advice=f"its methods are {known}")
+    return _Reading(script, Signature.of(code.methods[method], script.root, inputs)).model(method)
 
 
 class _Reading:

@@ -23,7 +23,7 @@ from isomorph.ir.tensors import ArrayTensor
 
 __all__ = ["MAX_NODES", "Session"]
 
-MAX_NODES = 500_000
+MAX_NODES = 50_000
 _KNOWN_BUDGET = 1 << 16
 _KNOWN_DEPTH = 64
 
@@ -271,7 +271,8 @@ def _evaluated(value: IRValue, done: dict[IRValue, np.ndarray | None], depth: in
             node = value.producer
             operands = [None if each is None else _evaluated(each, done, depth + 1) for each in node.inputs]
             whole = all(each is None or got is not None for each, got in zip(node.inputs, operands, strict=True))
-            if whole and not node.regions and node.op.can_evaluate() and not node.op.has_side_state:
+            pure = not (node.regions or node.op.has_side_state or node.op.is_random)
+            if whole and pure and node.op.can_evaluate():
                 results = evaluate_op(node.op, *operands)
                 done.update(zip(node.outputs, results, strict=True))
     return done[value]
