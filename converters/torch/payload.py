@@ -1,16 +1,18 @@
 """Where the tensors of a `.pt2` file are.
 
-    torch 2.8 and later   raw bytes in members of their own, described by JSON; tensor subclasses as `torch.save` wrote
+    torch 2.9 and later   raw bytes in members of their own, described by JSON; tensor subclasses as `torch.save` wrote
                           them, one member each
-    torch 2.5 to 2.7      two dicts as `torch.save` wrote them, `serialized_state_dict.pt`, `serialized_constants.pt`
+    torch 2.8             two dicts as `torch.save` wrote them, `data/weights/model.pt` and `data/constants/model.pt`
+    torch 2.5 to 2.7      the same as `serialized_state_dict.pt` and `serialized_constants.pt`
 
-Source: torch/export/pt2_archive/_package.py; torch/export/__init__.py of 2.7. Elements are mapped, never unpickled.
+Source: torch/export/pt2_archive/_package.py of 2.8 and later; torch/export/__init__.py of 2.7.
+Elements are mapped, never unpickled.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,7 +23,7 @@ from isomorph.converters.torch.serialization import Saved, c_order, read_saved
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError
 from isomorph.ir import MappedTensor, TensorSource
 
-__all__ = ["Payload", "RawPayload", "SavedPayload", "Stored"]
+__all__ = ["Payload", "RawPayload", "SavedPayload", "Stored", "payload_of"]
 
 _STRIDED = 7
 _CONFIGURATION_LIMIT = 1 << 30
@@ -43,17 +45,23 @@ class Payload(Protocol):
         """Raises MalformedError where there is none or it lies outside of its data, UnsupportedError."""
 
 
+def payload_of(archive: Archive, root: str, model: str) -> Payload:
+    """The tensors of one program of an archive of torch 2.8 and later. Raises UnsupportedError for big-endian ones."""
+    order = f"{root}/byteorder"
+    if order in archive and archive.read(order, limit=64).strip() != b"little":
+        raise UnsupportedError(f"read {archive.path.name}", [Unsupported("byteorder", "the weights are big-endian")])
+    saved = [f"{root}/data/{folder}/{model}.pt" for folder in ("weights", "constants")]
+    if any(member in archive for member in saved):
+        return SavedPayload(archive, saved)
+    return RawPayload(archive, root, model)
+
+
 class RawPayload:
-    """The tensors below ROOT/data of an archive of torch 2.8 and later."""
+    """The tensors below ROOT/data of an archive of torch 2.9 and later."""
 
     def __init__(self, archive: Archive, root: str, model: str) -> None:
         self.archive = archive
         self.root = root
-        order = f"{root}/byteorder"
-        if order in archive and archive.read(order, limit=64).strip() != b"little":
-            raise UnsupportedError(
-                f"read {archive.path.name}", [Unsupported("byteorder", "the weights are big-endian")]
-            )
         self.folders = {
             folder: self._configuration(f"{root}/data/{folder}/{model}_{folder}_config.json")
             for folder in ("weights", "constants")
@@ -111,14 +119,12 @@ class RawPayload:
 
 
 class SavedPayload:
-    """The two dicts of an archive of torch 2.5 to 2.7."""
+    """The dicts in `members` of an archive of torch 2.5 to 2.8."""
 
-    MEMBERS = ("serialized_state_dict.pt", "serialized_constants.pt")
-
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, members: Sequence[str]) -> None:
         self.path = archive.path
         self.parts: list[Saved] = []
-        for member in self.MEMBERS:
+        for member in members:
             if member not in archive or not archive.size(member):
                 continue
             saved = read_saved(archive.path, within=archive.span(member))

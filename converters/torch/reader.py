@@ -14,7 +14,7 @@ from typing import Any
 from isomorph.converters.archive import Archive, parse_json
 from isomorph.converters.torch.arguments import DTYPES, GraphReader, integer, module_stack, only, text_of
 from isomorph.converters.torch.importer import import_program
-from isomorph.converters.torch.payload import Payload, RawPayload, SavedPayload
+from isomorph.converters.torch.payload import Payload, SavedPayload, payload_of
 from isomorph.converters.torch.program import (
     Program,
     ProgramNode,
@@ -60,12 +60,13 @@ def read_program(path: Path, *, inputs: Inputs | None = None) -> Program:
 
 _LEGACY = "serialized_exported_program.json"
 """The program in archives of torch 2.5 to 2.7, at their top."""
+_LEGACY_TENSORS = ("serialized_state_dict.pt", "serialized_constants.pt")
 
 
 def _open_program(archive: Archive) -> tuple[str, str, Payload]:
     """(name, member with the program, tensors) of the archive."""
     if _LEGACY in archive:
-        return archive.path.stem, _LEGACY, SavedPayload(archive)
+        return archive.path.stem, _LEGACY, SavedPayload(archive, _LEGACY_TENSORS)
     found = []
     for name in archive:
         head, _, tail = name.rpartition("/models/")
@@ -81,7 +82,7 @@ def _open_program(archive: Archive) -> tuple[str, str, Payload]:
             advice="save the one that is meant in a file of its own",
         )
     root, model = next((pair for pair in found if pair[1] == "model"), found[0])
-    return root, f"{root}/models/{model}.json", RawPayload(archive, root, model)
+    return root, f"{root}/models/{model}.json", payload_of(archive, root, model)
 
 
 def _unsupported_archive(archive: Archive) -> UnsupportedError:
