@@ -578,6 +578,7 @@ def _attention() -> list[OpCase]:
         ),
         _case("heads_mask", ops.MultiHeadAttention(3, 3), packed, keys, keys, Literal(partly, BOOL)),
         _case("heads_dynamic_mask", ops.MultiHeadAttention(3, 1), packed, one, one, Data((2, 1, 5, 6), BOOL)),
+        _case("attention_group", ops.ScaledDotProductAttention(group=2), Data((2, 6, 5, 8)), k, v),
         _case("attention_causal_mask", ops.ScaledDotProductAttention(causal=True), q, k, v, Literal(later, BOOL)),
     ]
 
@@ -621,7 +622,58 @@ def _quant() -> list[OpCase]:
     ]
 
 
+def _recurrent() -> list[OpCase]:
+    x, lengths, state = Data((5, 3, 4)), Literal((5, 1, 3), I32), Data((1, 3, 2))
+    states = Data((2, 3, 2))
+
+    def way(gates: int, width: int = 2) -> tuple[Weight, ...]:
+        return Weight((gates * 2, 4)), Weight((gates * 2, width)), Weight((gates * 2,)), Weight((gates * 2,))
+
+    one = (None,) * 4
+    hard = ops.LSTM(activations=("HardSigmoid", "Softsign", "Elu"), alphas=(0.3, 0.0, 1.5), betas=(0.4, 0.0, 0.0))
+    return [
+        _case("rnn", ops.RNN(), x, *way(1)),
+        _case("rnn_reverse", ops.RNN("reverse", batch_first=True), x, *way(1)[:2]),
+        _case("rnn_relu", ops.RNN("bidirectional", activations=("Relu", "Tanh")), x, *way(1), *way(1), lengths),
+        _case("rnn_clip", ops.RNN(clip=0.5), x, *way(1)),
+        _case("gru", ops.GRU(), x, *way(3), *one, None, state),
+        _case("gru_reset_after", ops.GRU(gates="rzh", linear_before_reset=True), x, *way(3)),
+        _case("gru_both", ops.GRU("bidirectional", batch_first=True), Data((3, 5, 4)), *way(3), *way(3), None, states),
+        _case("gru_lengths", ops.GRU("reverse", linear_before_reset=True), x, *way(3), *one, lengths),
+        _case("gru_clip", ops.GRU(clip=0.5), x, *way(3)),
+        _case("lstm", ops.LSTM(), x, *way(4)),
+        _case(
+            "lstm_states", ops.LSTM(gates="ifco", batch_first=True), Data((3, 5, 4)), *way(4), *one, None, state, state
+        ),
+        _case("lstm_both", ops.LSTM("bidirectional", "ifco", True), x, *way(4), *way(4)),
+        _case("lstm_lengths", ops.LSTM("bidirectional"), x, *way(4), *way(4), lengths, states, states),
+        _case("lstm_peepholes", ops.LSTM("reverse"), x, *way(4), *one, None, None, None, Weight((6,))),
+        _case("lstm_coupled", ops.LSTM(input_forget=True), x, *way(4)),
+        _case("lstm_functions", hard, x, *way(4)),
+        _case("lstm_clip", ops.LSTM(clip=0.5), x, *way(4)),
+        _case(
+            "lstm_projected", ops.LSTM(), x, *way(4, 3), *one, None, Data((1, 3, 3)), state, None, None, Weight((3, 2))
+        ),
+    ]
+
+
+def _random() -> list[OpCase]:
+    """Draws that leave no choice: what they give does not depend on the runtime's numbers."""
+    sure = Literal([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
+    classes = Literal([[-1e9, 0.0, -1e9], [0.0, -1e9, -1e9]])
+    return [
+        _case("random_uniform", ops.RandomUniform((2, 3), F32, 0.5, 0.5)),
+        _case("random_uniform_double", ops.RandomUniform((2, 3), F64, 2.0, 2.0)),
+        _case("random_normal", ops.RandomNormal((2, 3), F32, 1.5, 0.0)),
+        _case("random_normal_narrow", ops.RandomNormal((2, 3), F32, 1.5, 1e-30)),
+        _case("random_normal_half", ops.RandomNormal((2, 3), DType.FLOAT16, 1.5, 1e-30)),
+        _case("bernoulli", ops.Bernoulli(F32), sure),
+        _case("bernoulli_bool", ops.Bernoulli(BOOL), sure),
+        _case("multinomial", ops.Multinomial(4), classes),
+    ]
+
+
 CASES: list[OpCase] = [
     *_unary(), *_binary(), *_conv(), *_pool(), *_norm(), *_linear(), *_reduce(), *_shape(), *_index(), *_resize(),
-    *_attention(), *_signal(), *_quant(), *_sample(), *_vision(),
+    *_attention(), *_signal(), *_quant(), *_random(), *_sample(), *_vision(), *_recurrent(),
 ]  # fmt: skip

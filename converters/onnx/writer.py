@@ -24,6 +24,7 @@ from isomorph.converters.onnx.functions import names_read
 from isomorph.converters.onnx.norm import smallest_epsilon
 from isomorph.converters.onnx.pool import window_attributes
 from isomorph.converters.onnx.quant import refuse_quantization
+from isomorph.converters.onnx.random import refuse_random
 from isomorph.converters.onnx.resize import scales_give_sizes
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signal import refuse_dft, refuse_stft
@@ -71,7 +72,14 @@ _SINCE: dict[type[Op], int] = {
 """The opset that introduced an op in the form that the IR follows. See: the operator changelog of ONNX."""
 
 
-_RUNS_UNTIL: dict[type[Op], int] = {ops.RoiAlign: 21, ops.MaxRoiPool: 21}
+_RUNS_UNTIL: dict[type[Op], int] = {
+    ops.RoiAlign: 21,
+    ops.MaxRoiPool: 21,
+    ops.RandomNormal: 21,
+    ops.RandomUniform: 21,
+    ops.Bernoulli: 21,
+    ops.Multinomial: 21,
+}
 """The newest opset for whose definition of an operator onnxruntime 1.32 has a kernel, where that is not the default."""
 
 
@@ -380,6 +388,9 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.Swish: _refuse_swish,
     ops.QuantizeLinear: refuse_quantization,
     ops.DequantizeLinear: refuse_quantization,
+    ops.RandomNormal: refuse_random,
+    ops.Bernoulli: refuse_random,
+    ops.Multinomial: refuse_random,
     ops.DFT: refuse_dft,
     ops.STFT: refuse_stft,
     ops.Cast: _refuse_cast,

@@ -100,6 +100,9 @@ class _Recurrent(Op):
         assert x is not None
         self.require(x.rank == 3, f"data of rank 3 is needed, not {x}")
         time, batch = (x.shape[1], x.shape[0]) if self.batch_first else x.shape[:2]
+        others = [kind.shape[1] for state in self.STATES if (kind := named[state]) is not None and kind.rank == 3]
+        others += lengths.shape[:1] if lengths is not None else ()
+        batch = next((dim for dim in (batch, *others) if isinstance(dim, int)), batch)
         width, size = 0, 0
         for suffix in ("", "_back"):
             if suffix and self.direction != "bidirectional":
@@ -153,7 +156,7 @@ class _Recurrent(Op):
         return width, size
 
     def decompose(self, b: Builder, *given: Value | None) -> tuple[Value, ...]:
-        """The steps one after another; the number of steps must be static."""
+        """A few steps one after another; more, or an unknown number of them, in a Scan."""
         from isomorph.ir.ops.unrolled import unroll
 
         return unroll(self, b, self.operands(given))  # type: ignore[arg-type]

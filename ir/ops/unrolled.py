@@ -1,14 +1,12 @@
-"""Recurrent layers as single steps in other ops, for targets that lack them: the specification of `decompose`."""
+"""Recurrent layers in other ops, for targets that lack them: `decompose` of recurrent.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op
+from isomorph.ir.op import Op, TensorType
 from isomorph.ir.ops.activation import (
     Clip,
     Elu,
@@ -21,16 +19,30 @@ from isomorph.ir.ops.activation import (
     Tanh,
     ThresholdedRelu,
 )
+from isomorph.ir.ops.control import Scan
 from isomorph.ir.ops.elementwise import Add, Cast, Less, Mul, Sub, Where, scalar
 from isomorph.ir.ops.linear import Linear
-from isomorph.ir.ops.shape import Concat, ConstantOfShape, Slice, Split, Transpose, Unsqueeze
+from isomorph.ir.ops.shape import (
+    Concat,
+    ConstantOfShape,
+    Range,
+    Slice,
+    Split,
+    Squeeze,
+    Transpose,
+    Unsqueeze,
+)
+from isomorph.ir.shapes import Dim
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Value
     from isomorph.ir.ops.recurrent import Recurrent
 
-__all__ = ["unroll"]
+__all__ = ["MOST_UNROLLED", "unroll"]
+
+MOST_UNROLLED = 16
+"""With more steps than this, or an unknown number of them, a loop stands for them."""
 
 Operands = Mapping[str, "Value | None"]
 Function = Callable[["Value"], "Value"]
@@ -43,17 +55,17 @@ _SINGLE: Mapping[str, Callable[..., Op]] = {
 
 
 def unroll(op: Recurrent, b: Builder, named: Operands) -> tuple[Value, ...]:
-    """The outputs of a recurrent layer by T steps of the same ops. Steps and states have the shape (1, N, width)."""
+    """The outputs of a recurrent layer in other ops: a few steps one after another, more of them in a Scan."""
     x = _required(named["x"])
     if op.batch_first:
         x = b.emit(Transpose((1, 0, 2)), x)
+    lengths = named["lengths"]
+    live = None if lengths is None else _live(b, lengths, x.shape[0])
+    ways = [_Way(op, b, named, place) for place in range(len(op.directions))]
     steps = x.shape[0]
-    op.require(isinstance(steps, int) and steps > 0, f"as single steps it needs a static number of them, not {steps}")
-    assert isinstance(steps, int)
-    live = _live(b, named["lengths"], steps)
-    results = [_Way(op, b, named, place).run(x, live) for place in range(len(op.directions))]
-    ways = [b.emit(Concat(0), *ys) if steps > 1 else ys[0] for ys, _ in results]
-    y = b.emit(Concat(2), *ways) if len(ways) > 1 else ways[0]
+    few = isinstance(steps, int) and 0 < steps <= MOST_UNROLLED
+    results = [way.unrolled(x, live) if few else way.scanned(x, live) for way in ways]
+    y = b.emit(Concat(2), *(y for y, _ in results)) if len(results) > 1 else results[0][0]
     if op.batch_first:
         y = b.emit(Transpose((1, 0, 2)), y)
     ends = [[states[place] for _, states in results] for place in range(len(op.STATES))]
@@ -65,12 +77,11 @@ def _required(value: Value | None) -> Value:
     return value
 
 
-def _live(b: Builder, lengths: Value | None, steps: int) -> list[Value] | None:
-    """For each step a mask (1, N, 1): whether a sequence goes on."""
-    if lengths is None:
-        return None
-    column = b.emit(Unsqueeze((0, 2)), b.emit(Cast(DType.INT64), lengths))
-    return [b.emit(Less(), b.constant(np.asarray(step, np.int64), "step"), column) for step in range(steps)]
+def _live(b: Builder, lengths: Value, steps: Dim) -> Value:
+    """A mask (T, N, 1): whether a sequence goes on at a step."""
+    row = b.emit(Unsqueeze((0, 2)), b.emit(Cast(DType.INT64), lengths))
+    times = b.emit(Unsqueeze((1, 2)), b.emit(Range(0, 1, steps, DType.INT64)))
+    return b.emit(Less(), times, row)
 
 
 class _Way:
@@ -86,22 +97,62 @@ class _Way:
         cells = {"RNN": self._rnn, "GRU": self._gru, "LSTM": self._lstm}
         self.cell = cells[op.name]
 
-    def run(self, x: Value, live: Sequence[Value] | None) -> tuple[list[Value], list[Value]]:
-        """The y of each step in the order of time, and the last states."""
-        b = self.b
-        inside = b.emit(Linear(), x, self.w, self.bias)
-        count = int(inside.shape[0])  # type: ignore[arg-type]
-        rows = list(b.emit_many(Split(0, (1,) * count), inside)) if count > 1 else [inside]
+    def unrolled(self, x: Value, live: Value | None) -> tuple[Value, list[Value]]:
+        """y and the last states; each step has the shape (1, N, width)."""
+        b, count = self.b, int(x.shape[0])  # type: ignore[arg-type]
+
+        def each(value: Value) -> Sequence[Value]:
+            return b.emit_many(Split(0, (1,) * count), value) if count > 1 else [value]
+
+        rows = each(self._inside(x))
+        masks = [None] * count if live is None else each(live)
         state = [self._first(name, x) for name in self.op.STATES]
-        made: list[Value | None] = [None] * count
+        made: list[Value] = []
         for step in reversed(range(count)) if self.backwards else range(count):
-            after = self.cell(rows[step], state)
-            y = after[0]
-            if live is not None:
-                y = b.emit(Where(), live[step], y, scalar(b, 0.0, y))
-                after = [b.emit(Where(), live[step], new, old) for new, old in zip(after, state, strict=True)]
-            made[step], state = y, after
-        return [_required(y) for y in made], state
+            y, state = self._step(rows[step], masks[step], state)
+            made.append(y)
+        ordered = made[::-1] if self.backwards else made
+        return (b.emit(Concat(0), *ordered) if count > 1 else ordered[0]), state
+
+    def scanned(self, x: Value, live: Value | None) -> tuple[Value, list[Value]]:
+        """y and the last states by a Scan over the steps; each has the shape (N, width)."""
+        b = self.b
+        rows = self._inside(x)
+        first = [b.emit(Squeeze((0,)), self._first(name, x)) for name in self.op.STATES]
+        over = [rows] if live is None else [rows, live]
+        read = [value for value in (self.r, self.rb, self.p, self.proj) if value is not None]
+        body = b.region("step")
+        state = [body.input(name, value.dtype, value.shape) for name, value in zip(self.op.STATES, first, strict=True)]
+        row, *mask = (
+            body.input(name, value.dtype, value.shape[1:]) for name, value in zip(("x", "live"), over, strict=False)
+        )
+        inside = {value: body.input(value.name, value.dtype, value.shape) for value in read}
+        self.b, self.r = body, inside[self.r]
+        self.rb, self.p, self.proj = (value and inside[value] for value in (self.rb, self.p, self.proj))
+        y, after = self._step(row, mask[0] if mask else None, state)
+        for name, value in zip((*self.op.STATES, "y"), (*after, y), strict=True):
+            body.output(f"next_{name}", value)
+        self.b = b
+        kinds = (*(value.type for value in first), TensorType(y.dtype, (x.shape[0], *y.shape)))
+        back = (self.backwards,)
+        op = Scan(kinds, len(first), len(over), (0,) * len(over), (0,), back * len(over), back)
+        *ends, y = b.emit_many(op, *first, *over, *read, regions=(body.graph,))
+        return y, [b.emit(Unsqueeze((0,)), end) for end in ends]
+
+    def _step(self, row: Value, live: Value | None, state: list[Value]) -> tuple[Value, list[Value]]:
+        """y of a step and the states after it."""
+        after = self.cell(row, state)
+        if live is None:
+            return after[0], after
+        y = self.b.emit(Where(), live, after[0], scalar(self.b, 0.0, after[0]))
+        return y, [self.b.emit(Where(), live, new, old) for new, old in zip(after, state, strict=True)]
+
+    def _inside(self, x: Value) -> Value:
+        """What the data add to the gates of all steps, (T, N, G * H), with all biases that only are added."""
+        rows = self.b.emit(Linear(), x, self.w, self.bias)
+        if self.rb is not None and self.op.name != "GRU":
+            rows, self.rb = self.b.emit(Add(), rows, self.rb), None
+        return rows
 
     def _first(self, name: str, x: Value) -> Value:
         given = self.named[name]
@@ -113,9 +164,10 @@ class _Way:
         return self.b.emit(Slice((0,), (self.place,), (self.place + 1,), (1,)), given)
 
     def _function(self, name: str, parameters: tuple[float, ...]) -> Function:
-        b, clip = self.b, self.op.clip
+        clip = self.op.clip
 
         def apply(x: Value) -> Value:
+            b = self.b
             if clip is not None:
                 x = b.emit(Clip(-clip, clip), x)
             if name == "Affine":

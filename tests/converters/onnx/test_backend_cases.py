@@ -34,7 +34,6 @@ LIMITATIONS = {
         BitCast BitShift Col2Im Compress CumProd DFT DeformConv Det EyeLike GridSample Hardmax
         ImageDecoder LinearAttention LpPool MatMulInteger MaxUnpool NonMaxSuppression NonZero ReverseSequence RoiAlign
         STFT TensorScatter TfIdfVectorizer Unique""",
-    "recurrent layers are not read yet": "GRU LSTM RNN",
     "quantization is not read yet": "DequantizeLinear QLinearMatMul QuantizeLinear",
     "results that change from run to run": "Bernoulli RandomUniformLike",
     "tensors of strings": "RegexFullMatch StringConcat StringNormalizer StringSplit",
