@@ -15,7 +15,8 @@ from typing import Any, TypeAlias, Union
 from isomorph.errors import ShapeError
 
 __all__ = [
-    "Dim", "DimRange", "Shape", "Sym", "as_dim", "ceil_div", "dim_max", "dim_min", "elements", "format_shape",
+    "Dim", "DimRange", "Shape", "Sym", "as_dim", "bounds", "ceil_div", "decide", "dim_max", "dim_min", "elements",
+    "format_shape",
     "names_in", "parse_dim", "provably_different", "substitute",
 ]  # fmt: skip
 
@@ -258,14 +259,20 @@ def dim_max(left: Dim, right: Dim) -> Dim:
     """max of two dimensions."""
     if isinstance(left, int) and isinstance(right, int):
         return max(left, right)
-    return left if left == right else _call("max", left, right)
+    return left if left == right else _call("max", *_in_order(left, right))
 
 
 def dim_min(left: Dim, right: Dim) -> Dim:
     """min of two dimensions."""
     if isinstance(left, int) and isinstance(right, int):
         return min(left, right)
-    return left if left == right else _call("min", left, right)
+    return left if left == right else _call("min", *_in_order(left, right))
+
+
+def _in_order(left: Dim, right: Dim) -> tuple[Dim, Dim]:
+    """Operands whose order means nothing: an int last, else by their text."""
+    first, second = sorted((left, right), key=lambda dim: (isinstance(dim, int), str(dim)))
+    return first, second
 
 
 def ceil_div(left: Dim, right: int) -> Dim:
@@ -279,6 +286,78 @@ _OPERATIONS: dict[str, Callable[[Dim, Dim], Dim]] = {"//": _divide, "%": _modulo
 def substitute(dim: Dim, bindings: Mapping[str, Dim]) -> Dim:
     """`dim` with named dimensions replaced by ints or other expressions."""
     return dim.substitute(bindings) if isinstance(dim, Sym) else dim
+
+
+def bounds(dim: Dim, ranges: Mapping[str, DimRange]) -> tuple[int | None, int | None]:
+    """The least and the greatest value of a dimension by interval arithmetic; None where there is no bound."""
+    if isinstance(dim, int):
+        return dim, dim
+    low: int | None = 0
+    high: int | None = 0
+    for monomial, factor in dim.terms:
+        least, most = _product_bounds(monomial, ranges)
+        if factor < 0:
+            least, most = most, least
+        low = None if low is None or least is None else low + factor * least
+        high = None if high is None or most is None else high + factor * most
+    return low, high
+
+
+def _product_bounds(monomial: Monomial, ranges: Mapping[str, DimRange]) -> tuple[int | None, int | None]:
+    """Bounds of a product; of several factors only where none is negative."""
+    pairs = [_atom_bounds(atom, ranges) for atom in monomial]
+    if len(pairs) == 1:
+        return pairs[0]
+    if any(least is None or least < 0 for least, _ in pairs):
+        return None, None
+    most = [upper for _, upper in pairs]
+    greatest = None if None in most else math.prod(upper for upper in most if upper is not None)
+    return math.prod(least or 0 for least, _ in pairs), greatest
+
+
+def _atom_bounds(atom: Atom, ranges: Mapping[str, DimRange]) -> tuple[int | None, int | None]:
+    if atom.op == "dim":
+        span = ranges.get(atom.name)
+        return (None, None) if span is None else (span.min, span.max)
+    (low, high), (other_low, other_high) = (bounds(arg, ranges) for arg in atom.args)
+    divisor = atom.args[1]
+    if atom.op == "max":
+        lows = [each for each in (low, other_low) if each is not None]
+        return max(lows, default=None), None if high is None or other_high is None else max(high, other_high)
+    if atom.op == "min":
+        highs = [each for each in (high, other_high) if each is not None]
+        return None if low is None or other_low is None else min(low, other_low), min(highs, default=None)
+    if not isinstance(divisor, int) or divisor <= 0:
+        return None, None
+    if atom.op == "//":
+        return None if low is None else low // divisor, None if high is None else high // divisor
+    return 0, divisor - 1
+
+
+def decide(dim: Dim, ranges: Mapping[str, DimRange]) -> Dim:
+    """The dimension with each `max` and `min` that the ranges decide replaced by the one of its operands that it is."""
+    if isinstance(dim, int):
+        return dim
+    total: Dim = 0
+    for monomial, factor in dim.terms:
+        product: Dim = factor
+        for atom in monomial:
+            product = product * _decided(atom, ranges)
+        total = total + product
+    return total
+
+
+def _decided(atom: Atom, ranges: Mapping[str, DimRange]) -> Dim:
+    if atom.op == "dim":
+        return Sym._make({(atom,): 1})
+    left, right = (decide(arg, ranges) for arg in atom.args)
+    if atom.op in ("max", "min"):
+        low, high = bounds(left - right, ranges)
+        if low is not None and low >= 0:
+            return left if atom.op == "max" else right
+        if high is not None and high <= 0:
+            return right if atom.op == "max" else left
+    return _OPERATIONS[atom.op](left, right)
 
 
 def provably_different(left: Dim, right: Dim) -> bool:

@@ -12,7 +12,7 @@ from functools import reduce
 
 from isomorph.errors import MalformedError, ShapeError, UsageError
 from isomorph.ir import Dim, DimRange, DType, Shape, Sym
-from isomorph.ir.shapes import ceil_div, dim_max, dim_min, elements, format_shape, parse_dim, substitute
+from isomorph.ir.shapes import ceil_div, decide, dim_max, dim_min, elements, format_shape, parse_dim, substitute
 
 __all__ = ["Inexpressible", "Symbols", "name_symbols", "unify"]
 
@@ -22,10 +22,13 @@ class Inexpressible(Exception):
 
 
 class Symbols:
-    """Reads the expressions of one program; `names` maps its symbols to what they are called in the model."""
+    """Reads the expressions of one program; `names` maps its symbols to what they are called in the model, `ranges` has
+    the torch symbols' ranges, by which a maximum or minimum can be decided.
+    """
 
-    def __init__(self, names: Mapping[str, Dim] | None = None) -> None:
+    def __init__(self, names: Mapping[str, Dim] | None = None, ranges: Mapping[str, DimRange] | None = None) -> None:
         self._names = dict(names or {})
+        self._ranges = dict(ranges or {})
         self._known: dict[str, Dim] = {}
 
     def dim(self, text: str) -> Dim:
@@ -35,7 +38,7 @@ class Symbols:
         return self._known[text]
 
     def _rename(self, dim: Dim) -> Dim:
-        return substitute(dim, self._names)
+        return substitute(decide(dim, self._ranges), self._names)
 
 
 def _parse(text: str) -> Dim:
@@ -59,7 +62,7 @@ def _parse(text: str) -> Dim:
 
 _TOKEN = re.compile(r"'[^']*'|[A-Za-z_]\w*|-?\d+|[(),=]")
 _DEEPEST = 64
-_MOST_TERMS = 64
+_MOST_TERMS = 256
 
 
 class _Parser:

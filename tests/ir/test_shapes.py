@@ -13,9 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isomorph.errors import ShapeError
-from isomorph.ir import Dim, DType, Layout, Sym, TensorType, ops
+from isomorph.ir import Dim, DimRange, DType, Layout, Sym, TensorType, ops
 from isomorph.ir.evaluate import bind, evaluate_op
-from isomorph.ir.shapes import ceil_div, dim_max, dim_min, parse_dim, provably_different, substitute
+from isomorph.ir.shapes import (
+    bounds,
+    ceil_div,
+    decide,
+    dim_max,
+    dim_min,
+    parse_dim,
+    provably_different,
+    substitute,
+)
 
 N, H = Sym("N"), Sym("H")
 SIZES = st.fixed_dictionaries({"N": st.integers(1, 40), "H": st.integers(1, 40)})
@@ -159,3 +168,33 @@ def test_reshape_refuses_what_can_never_fit() -> None:
     for shape in ((N, 7), (N, 6, 2), (N + 1, 6)):
         with pytest.raises(ShapeError, match="elements"):
             ops.Reshape(shape).infer(x)
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("7", 7, 7),
+        ("N", 1, 48),
+        ("2048 - N", 2000, 2047),
+        ("2*N + M", 3, None),
+        ("N*M", 1, None),
+        ("N*N", 1, 2304),
+        ("max(0, 2048 - N)", 2000, 2047),
+        ("min(N, 3)", 1, 3),
+        ("(N - 1) // 2", 0, 23),
+        ("M % 5", 0, 4),
+        ("X", None, None),
+        ("-M", None, -1),
+    ],
+)
+def test_bounds(text: str, low: int | None, high: int | None) -> None:
+    ranges = {"N": DimRange(1, 48), "M": DimRange(1)}
+    assert bounds(parse_dim(text), ranges) == (low, high)
+
+
+def test_decide_takes_the_operand_that_the_ranges_leave() -> None:
+    ranges = {"N": DimRange(1, 48)}
+    assert decide(parse_dim("2048 - max(0, 2048 - N)"), ranges) == Sym("N")
+    assert decide(parse_dim("min(N, 48) + max(N, 1)"), ranges) == 2 * Sym("N")
+    assert decide(parse_dim("max(N, 7)"), ranges) == parse_dim("max(N, 7)")
+    assert decide(parse_dim("max(M, 1)"), ranges) == parse_dim("max(M, 1)")

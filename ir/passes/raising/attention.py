@@ -32,8 +32,11 @@ def raise_attention(model: Model) -> Model:
     views = trace(model.graph, cuts=True)
 
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
-        op, (batch, heads, length, width) = node.op, (*node.output.shape, 0, 0, 0, 0)[:4]
-        if not isinstance(op, ScaledDotProductAttention) or node.output.rank != 4 or not isinstance(heads, int):
+        op = node.op
+        if not isinstance(op, ScaledDotProductAttention) or node.output.rank != 4:
+            return None
+        batch, heads, length, width = node.output.shape
+        if not isinstance(heads, int):
             return None
         mask = node.inputs[3] if len(node.inputs) > 3 else None
         group, shared = _shared_heads(node, op)
