@@ -59,6 +59,7 @@ class Op:
     evaluate     optional: the same computation in NumPy
     layout_rule  what happens when data axes are permuted; AXES ops define `permuted`
 
+    `is_random` says that two runs give two results: such an op is never folded, and never merged with its equal.
     `inputs` names the operands in order; a trailing "?" marks an optional one (None in a node), a trailing "*" any
     number of them.
     """
@@ -67,6 +68,7 @@ class Op:
     inputs: ClassVar[tuple[str, ...]] = ("x",)
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FIXED
     has_side_state: ClassVar[bool] = False
+    is_random: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)

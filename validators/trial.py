@@ -31,6 +31,7 @@ TIE_RUNS = 6
 UNANCHORED = 16.0
 """Without a float64 run S stands in for R, and its own rounding is unknown: the floor is widened by this factor. Such a
 trial can end as DIFFERENT (relative errors above 128·4·16·u = 5e-4 in float32) or INCONCLUSIVE, never as EQUIVALENT."""
+_DRAWN = "it depends on random numbers: no two runs give the same, so that values prove nothing"
 TIE_ULPS = 32.0
 """How far the inputs are moved to find ties of integer outputs: as many ulps as EQUAL allows a target to be off."""
 
@@ -105,6 +106,7 @@ class _Trial:
         self.blockers: list[str] = []
         self.notes: list[str] = []
         self.no_double: str | None = None
+        self.drawn: set[str] = set()
 
     def run(self, data: Mapping[str, np.ndarray] | None, seed: int, given: Mapping[str, Any] | None) -> Report:
         mine, theirs = self.left.signature(), self.right.signature()
@@ -189,7 +191,8 @@ class _Trial:
         """A side that answers the same question twice in two ways (random ops, dropout in training mode) proves
         nothing."""
         again = self.left.run(run.case.inputs).outputs
-        if any(not _same(run.plain[name], again[name]) for name in again):
+        self.drawn = {name for name in again if not _same(run.plain[name], again[name])}
+        if self.drawn:
             self.blockers.append(
                 "the source gives two answers to the same input: a random op, or a layer in training mode"
             )
@@ -211,6 +214,8 @@ class _Trial:
     def _judge_output(self, index: int, runs: Sequence[_Run], mine: Signature, pairing: Pairing) -> OutputVerdict:
         pair_ = pairing.outputs[index]
         name = pair_.source
+        if name in self.drawn:
+            return OutputVerdict(name, pair_.target, Verdict.INCONCLUSIVE, (_DRAWN,), None)
         usable = [run for run in runs if name in run.target]
         references = [run.plain[name] if run.reference is None else run.reference[name] for run in usable]
         signals = signal(references, [run.case.batch for run in usable])

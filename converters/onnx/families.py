@@ -11,6 +11,7 @@ from isomorph.converters.onnx import (  # noqa: F401
     norm,
     pool,
     quant,
+    random,
     recurrent,
     reduce,
     resize,

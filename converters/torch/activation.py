@@ -1,4 +1,4 @@
-"""Activation functions, softmax and dropout. Each in-place overload stands beside its functional twin."""
+"""Activation functions and softmax. Each in-place overload stands beside its functional twin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from isomorph.ir import DType, Value, ops
 from isomorph.ir.op import Op
 
 _PLAIN: dict[str, Op] = {
-    "relu": ops.Relu(),
     "relu6": ops.Clip(0.0, 6.0),
     "selu": ops.Selu(),
     "silu": ops.Swish(),
@@ -31,6 +30,12 @@ def _register(name: str, op: Op) -> None:
 
 for _name, _op in _PLAIN.items():
     _register(_name, _op)
+
+
+@rules.imports("aten.relu.default", "aten.relu_.default")
+def relu(b: Lowering, self: Value) -> Value:
+    """relu(Tensor self); of unsigned integers the identity"""
+    return self if self.dtype is DType.UINT8 else b.emit(ops.Relu(), self)
 
 
 @rules.imports("aten.sigmoid.default", "aten.sigmoid_.default")
@@ -160,26 +165,3 @@ def hardshrink(b: Lowering, self: Value, lambd: float = 0.5) -> Value:
 def softshrink(b: Lowering, self: Value, lambd: float = 0.5) -> Value:
     """softshrink(Tensor self, Scalar lambd=0.5)"""
     return b.emit(ops.Shrink(float(lambd), float(lambd)), self)
-
-
-@rules.imports(
-    "aten.dropout.default",
-    "aten.dropout_.default",
-    "aten.feature_dropout.default",
-    "aten.feature_dropout_.default",
-    "aten.alpha_dropout.default",
-    "aten.feature_alpha_dropout.default",
-)
-def dropout(
-    b: Lowering, input: Value | None = None, p: float = 0.5, train: bool = False, self: Value | None = None
-) -> Value:
-    """dropout(Tensor input, float p, bool train); the identity outside of training, kept as a node of its own"""
-    b.require(not train or p == 0, "it is in training mode; call model.eval() before torch.export.export")
-    return b.emit(ops.Dropout(float(p)), input if input is not None else self)
-
-
-@rules.imports("aten.native_dropout.default")
-def native_dropout(b: Lowering, input: Value, p: float, train: bool | None) -> tuple[Value, ...]:
-    """native_dropout(Tensor input, float p, bool? train) -> (output, mask), as decomposed"""
-    kept = b.emit(ops.ConstantOfShape(input.shape, True, DType.BOOL))
-    return dropout(b, input, p, bool(train)), kept

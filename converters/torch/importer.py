@@ -24,6 +24,7 @@ from isomorph.converters.torch import (
     cumulative,
     diagonal,
     distance,
+    dropout,
     elementwise,
     elimination,
     embedding,
@@ -39,6 +40,7 @@ from isomorph.converters.torch import (
     pool,
     product,
     quant,
+    random,
     rearrange,
     recurrent,
     reduce,
@@ -82,9 +84,9 @@ __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
     activation, attention, bits, classification, complex_create, complex_elementwise, complex_linear, complex_shape,
-    control, conv, create, cumulative, diagonal, distance, elementwise, elimination, embedding, experts, fold, fourier, index,
-    join, linear, loss, norm, pad, pool, product, quant, rearrange, recurrent, reduce, resize, sample, scatter,
-    search, shape, signal, sort, special, split, statistics, transcendental, unpool, vision,
+    control, conv, create, cumulative, diagonal, distance, dropout, elementwise, elimination, embedding, experts, fold,
+    fourier, index, join, linear, loss, norm, pad, pool, product, quant, random, rearrange, recurrent, reduce,
+    resize, sample, scatter, search, shape, signal, sort, special, split, statistics, transcendental, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 
@@ -290,7 +292,8 @@ class Importer:
             for name, value in zip(node.outputs, values, strict=True):
                 if name in node.numbers and value is not None:
                     self._let(node.numbers[name], value)
-            view = operand is not None and (target in VIEWS or target in MAYBE_VIEWS)
+            drawn = bool(node.args.get("train"))  # dropout in training makes a tensor of its own
+            view = operand is not None and not drawn and (target in VIEWS or target in MAYBE_VIEWS)
             for position, (name, value) in enumerate(zip(node.outputs, values, strict=True)):
                 if name is not None:
                     base = operand if view else None

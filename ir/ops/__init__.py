@@ -12,6 +12,7 @@ from isomorph.ir.ops.linear import *  # noqa: F403
 from isomorph.ir.ops.norm import *  # noqa: F403
 from isomorph.ir.ops.pool import *  # noqa: F403
 from isomorph.ir.ops.quant import *  # noqa: F403
+from isomorph.ir.ops.random import *  # noqa: F403
 from isomorph.ir.ops.recurrent import *  # noqa: F403
 from isomorph.ir.ops.reduce import *  # noqa: F403
 from isomorph.ir.ops.resize import *  # noqa: F403

@@ -79,7 +79,7 @@ def _folded(graph: Graph, budget: int, roles: Collection[str]) -> dict[Node, tup
 
 def _may_fold(node: Node, budget: int) -> bool:
     op = node.op
-    if not op.can_evaluate() or op.has_side_state or node.regions or op.defines() or _is_symbolic(op):
+    if not op.can_evaluate() or op.has_side_state or op.is_random or node.regions or op.defines() or _is_symbolic(op):
         return False
     for value in node.outputs:
         size = value.type.size

@@ -5,18 +5,19 @@ The inliner decides what comes next; this decides how it is said in the vocabula
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from isomorph.converters.torch.importer import Importer
-from isomorph.converters.torch.program import Computed, Program, ProgramNode, Ref
+from isomorph.converters.torch.program import Block, Computed, Program, ProgramNode, Ref
 from isomorph.converters.torch.script.schemas import Schema
 from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, SizeTensor, Value, is_tensor
-from isomorph.converters.torch.storage import mutates
+from isomorph.converters.torch.storage import IDENTITIES, MAYBE_VIEWS, VIEWS, Cell, base_name, mutates
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError
-from isomorph.ir import Dim, DimRange, DType, Model, Parameter, Scope, Sym, TensorType
+from isomorph.ir import Dim, DimRange, DType, Model, Origin, Parameter, Scope, Sym, TensorType
 from isomorph.ir import Value as IRValue
 from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.tensors import ArrayTensor
@@ -26,6 +27,25 @@ __all__ = ["MAX_NODES", "Session"]
 MAX_NODES = 50_000
 _KNOWN_BUDGET = 1 << 16
 _KNOWN_DEPTH = 64
+_DEEPEST_BLOCK = 6
+
+
+@dataclass(slots=True)
+class Recording:
+    """A branch while it is followed, and afterwards.
+
+    importer   of the graph around it
+    nodes      its operations, in order
+    made       names of the tensors and numbers that they make
+    changed    tensors from outside that it changes in place
+    """
+
+    importer: Importer
+    noted: int
+    sizes: dict[Dim, Ref]
+    nodes: list[ProgramNode] = field(default_factory=list)
+    made: set[str] = field(default_factory=set)
+    changed: list[str] = field(default_factory=list)
 
 
 class Session:
@@ -45,6 +65,9 @@ class Session:
         self._sizes: dict[Dim, Ref] = {}
         self._titles: dict[Parameter, Ref] = {}
         self._idle: set[int] = set()
+        self._recordings: list[Recording] = []
+        self._shared: dict[str, str] = {}
+        self._formals: dict[int, dict[str, IRValue]] = {}
 
     @property
     def dims(self) -> dict[str, DimRange]:
@@ -69,6 +92,7 @@ class Session:
 
     def value(self, ref: Ref) -> IRValue:
         """The IR value of a tensor. Raises UnsupportedError with all that is missing if it could not be imported."""
+        self._reach(ref.name, len(self._recordings))
         value = self.importer.value(ref.name)
         if value is None:
             self.stop()
@@ -106,6 +130,113 @@ class Session:
         made = self.nodes(schema.target, args, len(returns))
         return made[0] if len(made) == 1 else tuple(made) if made else None
 
+    # branches
+
+    def begin_block(self) -> None:
+        """From here on operations are recorded for an inner graph, and imported on trial, to know their types."""
+        if len(self._recordings) >= _DEEPEST_BLOCK:
+            raise MalformedError(
+                f"branches that the data decide are nested deeper than {_DEEPEST_BLOCK}", at=self.here()
+            )
+        self._recordings.append(Recording(self.importer, len(self.importer.items), dict(self._sizes)))
+        with self.importer.b.at(Scope(), Origin("torch", "prim.If")):
+            self.importer = self.importer.inside(self.importer.b.region("branch"))
+
+    def end_block(self) -> Recording:
+        """End the innermost recording."""
+        recording = self._recordings.pop()
+        for name, formal in self._formals.pop(id(recording), {}).items():
+            cell = self.importer.cells.get(name)
+            if cell is not None and (cell.value is not formal or cell.stale):
+                recording.changed.append(name)
+        self.importer = recording.importer
+        self._sizes = recording.sizes
+        del self.importer.items[recording.noted :]
+        return recording
+
+    def block_result(self, recording: Recording, value: Value) -> Any:
+        """A value as a result of an inner graph; sizes in tensors are made there."""
+        if isinstance(value, SizeTensor):
+            name = self._fresh("size")
+            args = {"s": value.dim, "dtype": DType.INT64}
+            recording.nodes.append(ProgramNode(name, "aten.scalar_tensor.default", args, (name,), *self.where))
+            recording.made.add(name)
+            return Ref(name)
+        return _plain(value)
+
+    def choose(
+        self, condition: Computed, blocks: Sequence[tuple[Recording, tuple[Any, ...]]], kinds: Sequence[type | None]
+    ) -> list[Value]:
+        """Emit the choice between two inner graphs; `kinds` has the type of each result, None for a tensor."""
+        free: dict[Any, None] = {}
+        for recording, results in blocks:
+            for argument in (*(each for node in recording.nodes for each in node.args.values()), *results):
+                free.update(dict.fromkeys(_free(argument, recording.made, self.program.parameters)))
+        tensors = [each for each in free if isinstance(each, Ref)]
+        numbers = [each for each in free if isinstance(each, Computed)]
+        inputs = [(each.name, None) for each in tensors] + [(self._fresh("number"), each) for each in numbers]
+        inner = [Block(list(inputs), recording.nodes, results) for recording, results in blocks]
+        name = self._next("prim.If")
+        outputs = [self._fresh(f"{name}_{index}") for index in range(len(kinds))]
+        made = [
+            Ref(output) if kind is None else self.new_size() if kind is int else Number(kind, Computed(output, output))
+            for output, kind in zip(outputs, kinds, strict=True)
+        ]
+        args = {"pred": condition, "true_fn": inner[0], "false_fn": inner[1], "operands": (*tensors, *numbers)}
+        called = {output: _plain(each) for output, each in zip(outputs, made, strict=True) if not isinstance(each, Ref)}
+        node = ProgramNode(name, "higher_order.cond", args, tuple(outputs), *self.where, numbers=called)
+        noted = len(self.importer.items)
+        self._step(node)
+        self._idle.update(range(noted, len(self.importer.items)))
+        self._share(outputs, blocks)
+        return made
+
+    def _share(self, outputs: Sequence[str], blocks: Sequence[tuple[Recording, tuple[Any, ...]]]) -> None:
+        """Note results that may be the memory of a tensor from outside: changing either in place is refused."""
+        for output, results in zip(outputs, zip(*(results for _, results in blocks), strict=True), strict=True):
+            for (recording, _), result in zip(blocks, results, strict=True):
+                if isinstance(result, Ref):
+                    source = _memory_of(result.name, recording)
+                    if source is not None:
+                        self._shared[output] = self._shared[source] = source
+
+    def _reach(self, name: str, level: int) -> None:
+        """Let a tensor from outside be known in the inner graph at this level, as an input."""
+        importers = [each.importer for each in self._recordings] + [self.importer]
+        importer = importers[level]
+        if level == 0 or name in importer.cells or name in self.program.parameters:
+            return
+        self._reach(name, level - 1)
+        outer = importers[level - 1].value(name)
+        if outer is None:
+            self.stop()
+            return
+        formal = importer.b.input(name, outer.dtype, outer.shape)
+        importer.cells[name] = Cell(formal)
+        self._formals.setdefault(id(self._recordings[level - 1]), {})[name] = formal
+
+    def _step(self, node: ProgramNode) -> None:
+        """Import a node, and record it where a branch is followed."""
+        if mutates(node.target):
+            changed = node.args.get("self", node.args.get("input"))
+            if isinstance(changed, Ref) and changed.name in self._shared:
+                reason = "it changes a tensor in place that may be another one, depending on a branch"
+                self.note(node.target, reason, self.here())
+        if self._recordings:
+            for argument in node.args.values():
+                for each in _free(argument, set(), {}):
+                    if isinstance(each, Ref):
+                        self._reach(each.name, len(self._recordings))
+            recording = self._recordings[-1]
+            recording.nodes.append(node)
+            recording.made.update(name for name in (*node.outputs, node.name) if name)
+            recording.made.update(each.node for each in node.numbers.values() if isinstance(each, Computed))
+        self.importer.step(node)
+
+    def here(self) -> str:
+        """The innermost line, for an error."""
+        return self.where[1].strip()
+
     def _unknown(self, schema: Schema) -> None:
         reason = f"what it returns, {', '.join(schema.returns)}, is not followed"
         self.note(schema.target, reason, self.where[1].strip())
@@ -121,7 +252,7 @@ class Session:
         scope, trace = self.where
         self._record(target, args, outputs)
         noted = len(self.importer.items)
-        self.importer.step(ProgramNode(name, target, dict(args), tuple(outputs), scope, trace))
+        self._step(ProgramNode(name, target, dict(args), tuple(outputs), scope, trace))
         if not mutates(target):
             self._idle.update(range(noted, len(self.importer.items)))
         return [Ref(output) for output in outputs]
@@ -149,7 +280,7 @@ class Session:
         args = {str(index): _plain(operand) for index, operand in enumerate(operands)}
         computed = Computed(name, f"{target}({', '.join(str(operand) for operand in args.values())})")
         scope, trace = self.where
-        self.importer.step(ProgramNode(name, target, args, (), scope, trace, True, computed))
+        self._step(ProgramNode(name, target, args, (), scope, trace, True, computed))
         if kind is int:
             return self.importer._number(computed)
         return Number(kind, computed)
@@ -168,7 +299,7 @@ class Session:
         name = self._next("item")
         result: Any = self.new_size() if own is int else Computed(name, name)
         scope, trace = self.where
-        self.importer.step(ProgramNode(name, "aten.item.default", {"self": tensor}, (), scope, trace, True, result))
+        self._step(ProgramNode(name, "aten.item.default", {"self": tensor}, (), scope, trace, True, result))
         return self.convert(result if own is int else Number(own, result), kind)
 
     def convert(self, number: Value, kind: type) -> Value:
@@ -249,6 +380,31 @@ class Session:
         self._counts[base] = count
         self._names.add(name)
         return name
+
+
+def _free(argument: Any, made: Collection[str], parameters: Collection[str]) -> Iterator[Ref | Computed]:
+    """The tensors and numbers in an argument that are not made inside."""
+    if isinstance(argument, tuple):
+        for each in argument:
+            yield from _free(each, made, parameters)
+    name = argument.name if isinstance(argument, Ref) else argument.node if isinstance(argument, Computed) else None
+    if name is not None and name not in made and name not in parameters:
+        yield argument
+
+
+def _memory_of(name: str, recording: Recording) -> str | None:
+    """The tensor from outside whose memory a tensor of a branch may be; None if it is the branch's own."""
+    if name not in recording.made:
+        return name
+    made_by = {output: node for node in recording.nodes for output in node.outputs}
+    while name in made_by:
+        node = made_by[name]
+        target = base_name(node.target)
+        operand = node.args.get("self", node.args.get("input"))
+        if not isinstance(operand, Ref) or not (target in VIEWS | MAYBE_VIEWS | IDENTITIES or mutates(node.target)):
+            return None
+        name = operand.name
+    return name
 
 
 def _plain(value: Value) -> Any:
