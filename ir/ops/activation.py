@@ -373,7 +373,7 @@ class Softmax(_Activation):
         return replace(self, axis=inverse(perm)[self.axis])
 
     def formula(self, x: Array) -> Array:
-        grown = np.exp(x - np.max(x, self.axis, keepdims=True))
+        grown = np.exp(x - np.max(x, self.axis, keepdims=True, initial=-np.inf))
         return grown / np.sum(grown, self.axis, keepdims=True)  # type: ignore[no-any-return]
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
@@ -387,7 +387,7 @@ class LogSoftmax(Softmax):
     """y = x - log(sum(exp(x))) along `axis`. See: ONNX LogSoftmax-13."""
 
     def formula(self, x: Array) -> Array:
-        centered = x - np.max(x, self.axis, keepdims=True)
+        centered = x - np.max(x, self.axis, keepdims=True, initial=-np.inf)
         return centered - np.log(np.sum(np.exp(centered), self.axis, keepdims=True))  # type: ignore[no-any-return]
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
