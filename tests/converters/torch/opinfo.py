@@ -197,8 +197,8 @@ def dtypes_of(entry: Any) -> list[str]:
     return [dtype for dtype in DTYPES if dtype in supported]
 
 
-def run(entry: Any, dtype: str, limit: int | None = None) -> Result:
-    """Judge the samples (the first `limit`) of an entry in one element type."""
+def run(entry: Any, dtype: str, limit: int | None = None, *, dynamic: bool = False) -> Result:
+    """Judge the samples (the first `limit`) of an entry in one element type; `dynamic`: with symbolic sizes."""
     result = Result(title(entry), dtype)
     torch.manual_seed(0)
     with warnings.catch_warnings():
@@ -218,7 +218,7 @@ def run(entry: Any, dtype: str, limit: int | None = None) -> Result:
             for sample in kept:
                 sample.expected = [torch.zeros_like(each) for each in sample.expected]
         for start in range(0, len(kept), BATCH):
-            _judge(entry.op, kept[start : start + BATCH], result)
+            _judge(entry.op, kept[start : start + BATCH], result, dynamic=dynamic)
     return result
 
 
@@ -237,20 +237,20 @@ def _expected(op: Any, sample: _Sample, result: Result) -> bool:
     return True
 
 
-def _judge(op: Any, samples: Sequence[_Sample], result: Result) -> None:
+def _judge(op: Any, samples: Sequence[_Sample], result: Result, *, dynamic: bool) -> None:
     """All samples as one program; one by one where that does not pass."""
     try:
-        if len(samples) > 1 and _attempt(op, samples, result):
+        if len(samples) > 1 and _attempt(op, samples, result, dynamic=dynamic):
             return
     except Exception:  # (whatever it is, it is found again below, for its sample)
         result.unwritten.clear()
     for sample in samples:
-        _judge_one(op, sample, result)
+        _judge_one(op, sample, result, dynamic=dynamic)
 
 
-def _judge_one(op: Any, sample: _Sample, result: Result) -> None:
+def _judge_one(op: Any, sample: _Sample, result: Result, *, dynamic: bool) -> None:
     try:
-        _attempt(op, [sample], result, alone=True)
+        _attempt(op, [sample], result, dynamic=dynamic, alone=True)
     except _Skip as skip:
         result.skipped += 1
         result.skips[str(skip)] += 1
@@ -266,12 +266,13 @@ class _Skip(Exception):
     pass
 
 
-def _attempt(op: Any, samples: Sequence[_Sample], result: Result, *, alone: bool = False) -> bool:
+def _attempt(op: Any, samples: Sequence[_Sample], result: Result, *, dynamic: bool, alone: bool = False) -> bool:
     """Convert and compare; counts only what passes, and alone also what is wrong."""
     tensors = tuple(each.clone() for sample in samples for each in sample.tensors)
+    sizes = (tuple(_symbolic(tensor) for tensor in tensors),) if dynamic else None
     try:
         with torch.no_grad():
-            exported = torch.export.export(_Call(op, samples).eval(), tensors)
+            exported = torch.export.export(_Call(op, samples).eval(), tensors, dynamic_shapes=sizes)
     except Exception as error:
         raise _Skip(f"torch.export: {type(error).__name__}") from error
     model = capture(exported)
@@ -289,6 +290,11 @@ def _attempt(op: Any, samples: Sequence[_Sample], result: Result, *, alone: bool
     result.numpy += (len(samples) - len(differences)) * in_numpy
     result.wrong.extend(differences)
     return True
+
+
+def _symbolic(tensor: Any) -> dict[int, Any]:
+    """A symbol for each size of 2 or more, as far as torch.export keeps it."""
+    return {axis: torch.export.Dim.AUTO for axis, size in enumerate(tensor.shape) if size > 1}
 
 
 def _fed(exported: Any, tensors: Sequence[Any]) -> list[Any]:
@@ -480,6 +486,7 @@ def main() -> None:
     parser.add_argument("--ops", default="", help="names or titles, separated by commas; all by default")
     parser.add_argument("--dtypes", default="", help=f"of {','.join(DTYPES)}")
     parser.add_argument("--samples", type=int, help="only the first of each op and element type")
+    parser.add_argument("--dynamic", action="store_true", help="export with symbolic sizes")
     parser.add_argument("--failures", action="store_true", help="print only what does not pass")
     parser.add_argument("--verbose", action="store_true", help="print every sample that does not pass")
     parser.add_argument("--json", type=Path, help="write the results to this file")
@@ -494,10 +501,10 @@ def main() -> None:
     dtypes = given.dtypes.split(",") if given.dtypes else list(DTYPES)
     jobs = [(name, dtype) for name, entry in entries(names).items() for dtype in dtypes_of(entry) if dtype in dtypes]
     if given.worker:
-        _work(given.samples)
+        _work(given.samples, dynamic=given.dynamic)
         return
     results = []
-    for result in _supervised(jobs, given.samples):
+    for result in _supervised(jobs, given.samples, dynamic=given.dynamic):
         results.append(result)
         if not (given.failures and result.fine):
             print(result.line(), flush=True)
@@ -520,12 +527,12 @@ def main() -> None:
         given.json.write_text(json.dumps([vars(each) for each in results], indent=1) + "\n")
 
 
-def _supervised(jobs: Sequence[tuple[str, str]], limit: int | None) -> Iterator[Result]:
+def _supervised(jobs: Sequence[tuple[str, str]], limit: int | None, *, dynamic: bool) -> Iterator[Result]:
     """The results of the jobs, from a worker process that is started again behind a job at which it dies."""
     pending = list(jobs)
     command = [sys.executable, str(Path(__file__).resolve()), "--worker"]
     while pending:
-        extra = [] if limit is None else ["--samples", str(limit)]
+        extra = [*([] if limit is None else ["--samples", str(limit)]), *(["--dynamic"] if dynamic else [])]
         worker = subprocess.Popen(
             [*command, *extra], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -542,11 +549,11 @@ def _supervised(jobs: Sequence[tuple[str, str]], limit: int | None) -> Iterator[
             yield Result(*pending.pop(0), crashed=[f"the process died with code {worker.returncode}"])
 
 
-def _work(limit: int | None) -> None:
+def _work(limit: int | None, *, dynamic: bool) -> None:
     known = entries()
     for line in sys.stdin.read().splitlines():
         name, dtype = line.rsplit(" ", 1)
-        print(json.dumps(vars(run(known[name], dtype, limit))), flush=True)
+        print(json.dumps(vars(run(known[name], dtype, limit, dynamic=dynamic))), flush=True)
 
 
 if __name__ == "__main__":
