@@ -174,6 +174,7 @@ class Importer:
                 self._let(number, given)
         for node in block.nodes:
             self.step(node)
+        self.b.recorded = []
         results = [self._argument(each) for each in block.outputs]
         if not all(isinstance(each, Value | bool | int | float | Sym) for each in results):
             raise Refusal("an inner graph returns something else than tensors and numbers")
@@ -337,8 +338,10 @@ class Importer:
     def _apply(self, node: ProgramNode, rule: ImportRule) -> list[Value | None]:
         """The values of the node's outputs, by its rule: named after them, checked against the recorded types."""
         self.b.current = node.name
-        self.b.recorded = [self.program.types.get(name or "") for name in node.outputs]
+        recorded = [self.program.types.get(name or "") for name in node.outputs]
+        self.b.recorded = [] if node.target.startswith("higher_order.") else recorded
         arguments = {name: self._argument(value) for name, value in node.args.items()}
+        self.b.recorded = recorded
         known, needed = _parameters(rule)
         if not known >= arguments.keys() or not needed <= arguments.keys():
             self._misfit(node, f"it was given {', '.join(arguments)}", None)

@@ -8,10 +8,18 @@ from typing import Any
 from isomorph.converters.torch.script.values import Value
 from isomorph.errors import MalformedError
 
-__all__ = ["MAX_LENGTH", "find"]
+__all__ = ["CHANGING", "MAX_LENGTH", "find"]
 
 MAX_LENGTH = 1 << 20
 """The most elements of a list or dict and characters of a string."""
+
+CHANGING = frozenset(
+    {
+        "_set_item", "append", "extend", "insert", "add_", "pop", "clear", "reverse", "Delete", "remove", "sort",
+        "setdefault", "update",
+    }
+)  # fmt: skip
+"""Operations that change the list or dict that is their first argument."""
 
 Operation = Callable[..., Value]
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from isomorph.converters.torch.program import short_class
 from isomorph.converters.torch.script import operations
+from isomorph.converters.torch.script.branches import UNDECIDED, Changes, branch
+from isomorph.converters.torch.script.containers import CHANGING
 from isomorph.converters.torch.script.operations import Raised
 from isomorph.converters.torch.script.session import Session
 from isomorph.converters.torch.script.source import ClassCode, FunctionCode, Library, Position, demangled
@@ -63,6 +65,7 @@ class Inliner:
         self._calls: dict[str, int] = {}
         self._positions: dict[tuple[str, int, int], Position] = {}
         self._depth = 0
+        self._changes: list[Changes] = []
 
     def run(self, root: Object, method: str, args: Sequence[Value]) -> Value:
         """The result of a method of the root. Raises UsageError if the code raises an exception."""
@@ -198,10 +201,14 @@ class Inliner:
             owner = self._value(target.value, names)
             if not isinstance(owner, Object):
                 raise MalformedError(f"an attribute of {describe(owner)} is assigned")
+            for changes in self._changes:
+                changes.attribute(owner, target.attr)
             owner.attributes[target.attr] = value
             self.changed[owner, target.attr] = None
         elif isinstance(target, ast.Subscript):
             owner, index = self._value(target.value, names), self._value(target.slice, names)
+            for changes in self._changes:
+                changes.container(owner)
             operations.call(self.session, "_set_item", [owner, index, value], {})
         else:
             raise MalformedError(f"{type(target).__name__} is assigned")
@@ -239,7 +246,41 @@ class Inliner:
         elif checks == [False, True]:
             self._block(statement.body, names)
         else:
-            self.session.note("prim.If", "which branch is taken depends on data or on a size that varies", self._here())
+            self.session.where = (Scope(tuple(self._scopes)), self._trace())
+            follow = [self._follower(body) for body in (statement.body, statement.orelse)]
+            branch(self.session, condition, names, self._containers(names), *follow)
+
+    def _follower(self, body: Sequence[ast.stmt]) -> Callable[[dict[str, Value], Changes], None]:
+        """Runs a branch on variables of its own; what else it changes is noted."""
+
+        def follow(names: dict[str, Value], changes: Changes) -> None:
+            self._changes.append(changes)
+            try:
+                self._block(body, names)
+            except _Return:
+                self.session.note("prim.If", "a branch that data or a varying size decides returns", self._here())
+            self._changes.pop()
+
+        return follow
+
+    def _containers(self, names: Mapping[str, Value]) -> dict[int, Value]:
+        """All lists and dicts that the code can reach from here, by identity."""
+        found: dict[int, Value] = {}
+        seen: set[int] = set()
+        pending = list(names.values())
+        while pending:
+            value = pending.pop()
+            if isinstance(value, Object):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    pending.extend(value.attributes.values())
+            elif isinstance(value, list | dict):
+                if id(value) not in found:
+                    found[id(value)] = value
+                    pending.extend(value.values() if isinstance(value, dict) else value)
+            elif isinstance(value, tuple):
+                pending.extend(value)
+        return found
 
     def _for(self, statement: ast.For, names: dict[str, Value]) -> None:
         for item in self._items(statement.iter, names):
@@ -308,6 +349,9 @@ class Inliner:
 
     def _name(self, node: ast.Name, names: dict[str, Value]) -> Value:
         if node.id in names:
+            if names[node.id] is UNDECIDED:
+                reason = "a variable is of another kind after one branch than after the other"
+                self.session.note("prim.If", reason, self._here())
             return names[node.id]
         if node.id in _NAMES:
             return _NAMES[node.id]
@@ -431,6 +475,9 @@ class Inliner:
         self.session.where = (Scope(tuple(self._scopes)), self._trace())
         if any(value is UNINITIALIZED for value in args):
             raise MalformedError(f"`{name}` reads a value that was never assigned")
+        if args and name in CHANGING:
+            for changes in self._changes:
+                changes.container(args[0])
         return operations.call(self.session, prefix + name, args, keywords)
 
     def _form(self, form: str, args: Sequence[ast.expr], names: dict[str, Value]) -> Value:

@@ -154,6 +154,11 @@ class Session:
         del self.importer.items[recording.noted :]
         return recording
 
+    def original(self, recording: Recording, ref: Ref) -> Ref:
+        """The tensor from outside that a result of in-place operations in a branch is; else the tensor itself."""
+        source = _memory_of(ref.name, recording, ())
+        return ref if source is None else Ref(source)
+
     def block_result(self, recording: Recording, value: Value) -> Any:
         """A value as a result of an inner graph; sizes in tensors are made there."""
         if isinstance(value, SizeTensor):
@@ -165,9 +170,17 @@ class Session:
         return _plain(value)
 
     def choose(
-        self, condition: Computed, blocks: Sequence[tuple[Recording, tuple[Any, ...]]], kinds: Sequence[type | None]
+        self,
+        condition: Computed,
+        blocks: Sequence[tuple[Recording, tuple[Any, ...]]],
+        kinds: Sequence[type | None],
+        changed: int,
     ) -> list[Value]:
-        """Emit the choice between two inner graphs; `kinds` has the type of each result, None for a tensor."""
+        """Emit the choice between two inner graphs.
+
+        kinds    the type of each result, None for a tensor
+        changed  how many of them, at the end, are new values of tensors from outside
+        """
         free: dict[Any, None] = {}
         for recording, results in blocks:
             for argument in (*(each for node in recording.nodes for each in node.args.values()), *results):
@@ -188,12 +201,12 @@ class Session:
         noted = len(self.importer.items)
         self._step(node)
         self._idle.update(range(noted, len(self.importer.items)))
-        self._share(outputs, blocks)
+        self._share(outputs[: len(outputs) - changed], blocks)
         return made
 
     def _share(self, outputs: Sequence[str], blocks: Sequence[tuple[Recording, tuple[Any, ...]]]) -> None:
         """Note results that may be the memory of a tensor from outside: changing either in place is refused."""
-        for output, results in zip(outputs, zip(*(results for _, results in blocks), strict=True), strict=True):
+        for output, results in zip(outputs, zip(*(results for _, results in blocks), strict=True), strict=False):
             for (recording, _), result in zip(blocks, results, strict=True):
                 if isinstance(result, Ref):
                     source = _memory_of(result.name, recording)
@@ -392,16 +405,14 @@ def _free(argument: Any, made: Collection[str], parameters: Collection[str]) -> 
         yield argument
 
 
-def _memory_of(name: str, recording: Recording) -> str | None:
+def _memory_of(name: str, recording: Recording, through: Collection[str] = VIEWS | MAYBE_VIEWS) -> str | None:
     """The tensor from outside whose memory a tensor of a branch may be; None if it is the branch's own."""
-    if name not in recording.made:
-        return name
     made_by = {output: node for node in recording.nodes for output in node.outputs}
     while name in made_by:
         node = made_by[name]
         target = base_name(node.target)
         operand = node.args.get("self", node.args.get("input"))
-        if not isinstance(operand, Ref) or not (target in VIEWS | MAYBE_VIEWS | IDENTITIES or mutates(node.target)):
+        if not isinstance(operand, Ref) or not (target in through or target in IDENTITIES or mutates(node.target)):
             return None
         name = operand.name
     return name
