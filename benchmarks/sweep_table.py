@@ -26,8 +26,8 @@ architecture allows.
 
 *Convert* is the time to walk the exported program, convert and write; *torch.onnx* the same by
 `torch.onnx.export(program, dynamo=True)` and `save`, from the same program, in another child of the same process.
-Memory is what is resident on top of the exported program. Latency is onnxruntime's, one thread, the two files taking turns.
-The machine is shared: ratios travel, seconds do not.
+Memory is what is resident on top of the exported program. Latency is that of onnxruntime on one thread, the two files
+taking turns. The machine is shared: ratios travel, seconds do not.
 
 """
 
