@@ -19,7 +19,7 @@ from isomorph.ir.passes.canonicalize import canonicalize
 from isomorph.ir.passes.fold import fold
 from isomorph.ir.passes.layout import assign_layout
 from isomorph.ir.passes.legalize import legalize
-from isomorph.ir.passes.movement import join_slices, shorten_moves, sink_moves
+from isomorph.ir.passes.movement import join_slices, pick_elements, shorten_moves, sink_moves
 from isomorph.ir.passes.raising.attention import raise_attention
 from isomorph.ir.passes.raising.norm import raise_norms
 from isomorph.ir.passes.share import share
@@ -128,6 +128,8 @@ def prepare(model: Model, target: Target, *, layout: LayoutChoice = "keep") -> M
     if model.source[0] != target.name:
         simple = simplify(simple)
     laid_out = assign_layout(simple, target.layout, target.refuse, native=layout == "native")
+    if model.source[0] != target.name:
+        laid_out = pick_elements(laid_out)
     prepared = canonicalize(legalize(laid_out, target.refuse, target.name), raise_layers=False)
     verify(prepared)
     return prepared

@@ -3,6 +3,7 @@
     a chain of Reshape, Transpose, Squeeze …      ->  the shortest chain that does the same, often nothing
     Linear(move(x)), the last axis kept           ->  move(Linear(x)), where only more moves follow
     Slices that are all parts of an axis          ->  Split
+    Squeeze(one element of an axis)               ->  Gather of that element
 
 Every rule is exact: elements are moved, none is computed.
 """
@@ -11,15 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from isomorph.ir.builder import Rewriter, rewrite
 from isomorph.ir.graph import Graph, Model, Node, Value
+from isomorph.ir.ops.index import Gather
 from isomorph.ir.ops.linear import Linear
-from isomorph.ir.ops.shape import Slice, Split
+from isomorph.ir.ops.shape import Slice, Split, Squeeze
 from isomorph.ir.passes.canonicalize import prune
+from isomorph.ir.passes.share import share
 from isomorph.ir.passes.views import MOVES, Part, View, cost, materialize, merged, trace
 from isomorph.ir.shapes import Dim
 
-__all__ = ["join_slices", "shorten_moves", "sink_moves"]
+__all__ = ["join_slices", "pick_elements", "shorten_moves", "sink_moves"]
 
 
 def shorten_moves(model: Model) -> Model:
@@ -80,6 +85,11 @@ class _Users:
         readers = self._readers.get(value, [])
         return value not in self._shown and bool(readers) and all(isinstance(each.op, MOVES) for each in readers)
 
+    def only_squeezed(self, value: Value) -> bool:
+        """Whether the value is read, and only by Squeezes."""
+        readers = self._readers.get(value, [])
+        return value not in self._shown and bool(readers) and all(isinstance(each.op, Squeeze) for each in readers)
+
     def chain(self, node: Node) -> int:
         """Number of moves up to this node that nothing else reads."""
         count = 1
@@ -108,6 +118,35 @@ def join_slices(model: Model) -> Model:
         return (done[source, axis][position],)
 
     return prune(rewrite(model, "movement", change)) if cuts else model
+
+
+def pick_elements(model: Model) -> Model:
+    """The model with Gather where a Slice or a Split takes single elements that are squeezed."""
+    users = _Users(model.graph)
+
+    def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
+        cut = node.inputs[0].producer if isinstance(node.op, Squeeze) and node.inputs[0] is not None else None
+        if cut is None or not isinstance(node.op, Squeeze) or not all(map(users.only_squeezed, cut.outputs)):
+            return None
+        source = cut.inputs[0]
+        at = None if source is None else _position(cut, node.inputs[0])
+        if source is None or at is None or node.op.axes != (at[0],):
+            return None
+        return (b.emit(Gather(at[0]), b.new(source), b.constant(np.int64(at[1]), "index")),)
+
+    return share(prune(rewrite(model, "movement", change)))
+
+
+def _position(cut: Node, piece: Value | None) -> tuple[int, int] | None:
+    """(axis, index) of the single element that a Slice, or this output of a Split into single elements, takes."""
+    op, source = cut.op, cut.inputs[0]
+    if isinstance(op, Split) and set(op.sizes) == {1} and source is not None:
+        return op.axis % source.rank, next(at for at, value in enumerate(cut.outputs) if value is piece)
+    if not isinstance(op, Slice) or len(op.axes) != 1 or op.steps != (1,) or source is None:
+        return None
+    axis, start = op.axes[0] % source.rank, op.starts[0] or 0
+    single = cut.output.shape[axis] == 1 and source.shape[axis] != 1
+    return (axis, start) if single and isinstance(start, int) else None
 
 
 Cut = tuple[Value, int, tuple[Dim, ...], int]

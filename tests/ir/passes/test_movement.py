@@ -13,7 +13,7 @@ import pytest
 from isomorph.ir import ArrayTensor, Builder, DType, Model, Origin, Parameter, Scope, Sym, Value, ops
 from isomorph.ir.evaluate import evaluate
 from isomorph.ir.passes.canonicalize import prune
-from isomorph.ir.passes.movement import join_slices, shorten_moves, sink_moves
+from isomorph.ir.passes.movement import join_slices, pick_elements, shorten_moves, sink_moves
 from isomorph.ir.passes.raising.attention import raise_attention
 from isomorph.ir.passes.views import cost, materialize, trace
 from isomorph.ir.verify import verify
@@ -170,6 +170,32 @@ def test_slices_of_all_parts_are_a_split() -> None:
     joined = join_slices(model)
     assert kinds(joined) == {"Split": 1, "Relu": 3, "Concat": 1}
     agree(model, joined, (3, 7))
+
+
+def test_single_elements_are_gathered() -> None:
+    def make(b: Builder) -> Value:
+        x = b.input("x", F32, (3, N, 4))
+        first, second, third = b.emit_many(ops.Split(0, (1, 1, 1)), x)
+        last = b.emit(ops.Slice((2,), (-1,), (4,), (1,)), x)
+        picked = [b.emit(ops.Squeeze((0,)), piece) for piece in (first, second, third)]
+        b.output("last", b.emit(ops.Squeeze((2,)), last))
+        return b.emit(ops.Concat(1), *picked)
+
+    model = built(make)
+    made = pick_elements(model)
+    assert kinds(made) == {"Gather": 4, "Concat": 1}
+    agree(model, made, (3, 2, 4))
+
+
+def test_elements_that_are_read_unsqueezed_stay() -> None:
+    def make(b: Builder) -> Value:
+        x = b.input("x", F32, (3, N, 4))
+        first = b.emit(ops.Slice((0,), (0,), (1,), (1,)), x)
+        b.output("first", first)
+        return b.emit(ops.Squeeze((0,)), first)
+
+    model = built(make)
+    assert kinds(pick_elements(model)) == kinds(model)
 
 
 @pytest.mark.parametrize("cuts", [((0, 3), (4, 7)), ((0, 4), (3, 7)), ((1, 7),), ((0, 3), (3, 6))])
