@@ -101,6 +101,9 @@ class Export:
         """From here on the named dimension has the value of this tensor of shape (1,)."""
         if isinstance(dim, Sym) and dim.name is not None:
             self._bound[dim.name] = value
+            stale = [size for size in self._sizes if isinstance(size, Sym) and dim.name in size.names()]
+            for size in stale:  # in a loop the name may have had another value before
+                del self._sizes[size]
 
     def name(self, value: Value | str | None) -> str:
         """The name of a value in the file; "" for an absent operand."""

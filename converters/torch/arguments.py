@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from isomorph.converters.torch.program import Computed, Opaque, ProgramNode, Ref, read_scope
+from isomorph.converters.torch.program import BLOCK_ARGUMENTS, Block, Computed, Opaque, ProgramNode, Ref, read_scope
 from isomorph.converters.torch.symbols import Inexpressible, Symbols
 from isomorph.ir import DType
 
 __all__ = ["DTYPES", "GraphReader", "integer", "module_stack", "only", "text_of"]
 
 Json = Any
+BlockReader = Callable[[Json, str], Block]
 
 DTYPES = {
     1: DType.UINT8,
@@ -40,7 +41,10 @@ DTYPES = {
 class GraphReader:
     """Turns the arguments of one graph's nodes into plain values."""
 
-    def __init__(self, graph: Json, prefix: str, bound: Mapping[str, Any], symbols: Symbols) -> None:
+    def __init__(
+        self, graph: Json, prefix: str, bound: Mapping[str, Any], symbols: Symbols, block: BlockReader | None = None
+    ) -> None:
+        self.read_block = block
         self.graph = graph
         self.prefix = prefix
         self.bound = bound
@@ -57,13 +61,26 @@ class GraphReader:
         return ProgramNode(
             self.renamed(text_of(name if number is None else number["as_name"])),
             text_of(node["target"]).removeprefix("torch.ops."),
-            {text_of(each["name"]): self.value(each["arg"]) for each in node["inputs"]},
+            self.arguments(node),
             outputs if number is None else (),
             read_scope(module_stack(metadata.get("nn_module_stack", ""))),
             text_of(metadata.get("stack_trace", "")),
             number is not None,
             None if number is None else self.value(node["outputs"][0]),
         )
+
+    def arguments(self, node: Json) -> dict[str, Any]:
+        """The arguments by name; those of operators with inner graphs, which have none in the file, by position."""
+        positions = BLOCK_ARGUMENTS.get(text_of(node["target"]).removeprefix("torch.ops."))
+        if positions is None:
+            return {text_of(each["name"]): self.value(each["arg"]) for each in node["inputs"]}
+        named = zip(positions, node["inputs"], strict=False)
+        return {text_of(each["name"]) or position: self.value(each["arg"]) for position, each in named}
+
+    def inner(self, value: Json) -> Any:
+        if self.read_block is None:
+            return Opaque("an inner graph is not expressed here")
+        return self.read_block(value["graph"], f"{self.prefix}{text_of(value['name'])}.")
 
     def _number_made(self, node: Json) -> Json | None:
         """The symbolic number that a node returns, None where it returns anything else."""
@@ -143,6 +160,7 @@ class GraphReader:
 _ARGUMENTS: dict[str, Any] = {
     "as_none": lambda reader, value: None,
     "as_tensor": GraphReader.tensor,
+    "as_graph": GraphReader.inner,
     "as_tensors": GraphReader.tensors,
     "as_optional_tensor": lambda reader, value: None if "as_none" in value else reader.tensor(value["as_tensor"]),
     "as_optional_tensors": GraphReader.optional_tensors,

@@ -21,6 +21,8 @@ import torch
 from isomorph.converters.torch.failure import explain, suggestion
 from isomorph.converters.torch.importer import import_program
 from isomorph.converters.torch.program import (
+    BLOCK_ARGUMENTS,
+    Block,
     Computed,
     Opaque,
     Program,
@@ -145,7 +147,7 @@ class _ProgramWalker:
         raw = [(each, self._type(placeholders[each].meta["val"])) for each in users]
         declared = _declared(self.dynamic_shapes, [kind.shape if kind else () for _, kind in raw])
         names = name_symbols([(each, kind.shape) for each, kind in raw if kind], declared, ranges)
-        self.symbols = Symbols({symbol: Sym(title) for symbol, title in names.items()})
+        self.symbols = Symbols({symbol: Sym(title) for symbol, title in names.items()}, ranges)
         self.expressions.clear()
         parameters = self._parameters(specs)
         self._walk(exported.graph_module, "", {})
@@ -209,6 +211,11 @@ class _ProgramWalker:
         elif isinstance(values, list | tuple):
             for name, value in zip(outputs, values, strict=False):
                 self._record(name, value)
+        numbers = {
+            name: self._number_of(value, name)
+            for name, value in zip(outputs, values if isinstance(values, list | tuple) else (), strict=False)
+            if name is not None and isinstance(value, _NUMBERS)
+        }
         args = {name: self._value(value, prefix, bound) for name, value in _arguments(node).items()}
         stack = node.meta.get("nn_module_stack") or {}
         return ProgramNode(
@@ -220,6 +227,7 @@ class _ProgramWalker:
             node.meta.get("stack_trace") or "",
             symbolic,
             self._number(node, prefix) if symbolic else None,
+            numbers,
         )
 
     def _inline(self, module: Any, node: Any, prefix: str, bound: dict[str, Any]) -> None:
@@ -279,20 +287,41 @@ class _ProgramWalker:
             return type(value).__name__
         return Opaque(f"an argument of the type {type(value).__name__} is not expressed")
 
+    def _block(self, module: Any, prefix: str) -> Block:
+        """The inner graph of a branch or a loop."""
+        saved, self.nodes = self.nodes, []
+        self._walk(module, prefix, {})
+        nodes, self.nodes = self.nodes, saved
+        placeholders = [each for each in module.graph.nodes if each.op == "placeholder"]
+        inputs = [
+            (prefix + each.name, self._number(each, prefix) if isinstance(each.meta.get("val"), _NUMBERS) else None)
+            for each in placeholders
+        ]
+        (results,) = next(each for each in module.graph.nodes if each.op == "output").args
+        listed = results if isinstance(results, list | tuple) else (results,)
+        return Block(inputs, nodes, tuple(self._value(each, prefix, {}) for each in listed))
+
     def _reference(self, node: Any, prefix: str, bound: Mapping[str, Any]) -> Any:
         if node.name in bound:
             return bound[node.name]
+        if node.op == "get_attr":
+            inner = getattr(node.graph.owning_module, node.target, None)
+            if isinstance(inner, torch.fx.GraphModule):
+                return self._block(inner, f"{prefix}{node.name}.")
+            return Opaque(f"the attribute {node.target} is not expressed")
         return (
             self._number(node, prefix) if isinstance(node.meta.get("val"), _NUMBERS) else Ref(prefix + _own_name(node))
         )
 
     def _number(self, node: Any, prefix: str) -> Any:
         """The number that a node returns: an int, float or bool, a size, or one that is computed."""
-        known = node.meta["val"]
+        return self._number_of(node.meta["val"], prefix + node.name)
+
+    def _number_of(self, known: Any, name: str) -> Any:
         if isinstance(known, bool | int | float):
             return known
         dim = self._dim(known) if isinstance(known, torch.SymInt) else None
-        return dim if isinstance(dim, int | Sym) else Computed(prefix + node.name, str(known.node.expr))
+        return dim if isinstance(dim, int | Sym) else Computed(name, str(known.node.expr))
 
     def _outputs(self, graph: Any) -> list[tuple[str, Any]]:
         (results,) = next(node for node in graph.nodes if node.op == "output").args
@@ -359,6 +388,9 @@ def _output_names(node: Any) -> list[str | None]:
 
 def _arguments(node: Any) -> dict[str, Any]:
     """The arguments by the names of the operator's schema."""
+    positions = BLOCK_ARGUMENTS.get(_target(node.target))
+    if positions is not None:
+        return {**dict(zip(positions, node.args, strict=False)), **node.kwargs}
     schema = getattr(node.target, "_schema", None)
     if schema is not None:
         names = [argument.name for argument in schema.arguments]

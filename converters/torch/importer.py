@@ -58,6 +58,7 @@ from isomorph.converters.torch import (
     unpool,
     vision,
 )
+from isomorph.converters.torch.autocast import autocast
 from isomorph.converters.torch.complex import Complex, pairs_of
 from isomorph.converters.torch.control import Body
 from isomorph.converters.torch.custom import CallSite, ModuleCall, call_sites, rule_of
@@ -347,7 +348,7 @@ class Importer:
             self._misfit(node, f"it was given {', '.join(arguments)}", None)
         with self._at(node):
             try:
-                result = rule(self.b, **arguments)
+                result = rule(self.b, **autocast(self.b, node.target, arguments, recorded[0] if recorded else None))
             except GraphError as error:
                 error.at = error.at or self._where(node)
                 raise

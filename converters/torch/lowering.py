@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from isomorph.converters.torch.promotion import Number, Operand, result_type
-from isomorph.ir import Builder, Dim, DType, Op, Parameter, Shape, Sym, TensorType, Value, ops
+from isomorph.ir import Builder, Dim, DType, Graph, Op, Parameter, Region, Shape, Sym, TensorType, Value, ops
 from isomorph.ir.op import normalize_axis
 from isomorph.ir.shapes import elements
 from isomorph.ir.tensors import DerivedTensor
@@ -27,8 +27,8 @@ class Lowering(Builder):
     named dimensions whose sizes are known so far: those of the inputs, and those that the data decided.
     """
 
-    def __init__(self, name: str, reserved: Collection[str]) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, reserved: Collection[str], *, graph: Graph | None = None) -> None:
+        super().__init__(name, graph=graph)
         self.reserve(reserved)
         self._numbers: dict[tuple[DType, str], Value] = {}
         self._reshaped: dict[tuple[Parameter, Shape], Parameter] = {}
@@ -47,6 +47,14 @@ class Lowering(Builder):
         value.name = name
         if value.producer is not None and value.producer.outputs[0] is value:
             value.producer.name = name
+
+    def region(self, name: str) -> Lowering:
+        """A builder of a region of the node to come; weights made from others are the same in it."""
+        inner = Lowering(name, self._reserved, graph=Region(name))
+        inner._scope, inner._origin = self._scope, self._origin
+        inner._reshaped, inner._converted = self._reshaped, self._converted
+        inner.bound, inner.current = set(self.bound), self.current
+        return inner
 
     def _default_name(self, op: Op) -> str:
         return f"{self.current}.{op.name}"
@@ -83,9 +91,24 @@ class Lowering(Builder):
         return self.cast(value, dtype) if isinstance(value, Value) else self.number(value, dtype)
 
     def promoted(self, *operands: Operand) -> tuple[Value, ...]:
-        """All operands in their common element type."""
+        """All operands in their common element type, of shapes that broadcast."""
         dtype = result_type(*operands)
-        return tuple(self.operand(operand, dtype) for operand in operands)
+        return self.aligned(*(self.operand(operand, dtype) for operand in operands))
+
+    def aligned(self, *values: Value) -> tuple[Value, ...]:
+        """The values, reshaped where torch took two expressions for one size: (N - 3) // 4 and (N - 1) // 4, say.
+
+        torch has seen to it that they are equal; the Reshape fails where they are not.
+        """
+        known: dict[int, Sym] = {}
+        made = []
+        for value in values:
+            shape = list(value.shape)
+            for place, dim in enumerate(reversed(value.shape), start=1):
+                if isinstance(dim, Sym):
+                    shape[-place] = known.setdefault(place, dim)
+            made.append(self.reshape(value, shape))
+        return tuple(made)
 
     def floating(self, value: Value) -> Value:
         """The value as torch's floating-point functions take it: integers and bools become float32."""

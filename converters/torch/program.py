@@ -17,8 +17,8 @@ from isomorph.errors import Unsupported
 from isomorph.ir import DimRange, Parameter, Scope, ScopeEntry, TensorType
 
 __all__ = [
-    "Computed", "Opaque", "Program", "ProgramNode", "Ref", "output_names", "range_of", "ranges_of", "read_scope",
-    "short_class", "user_frame",
+    "BLOCK_ARGUMENTS", "Block", "Computed", "Opaque", "Program", "ProgramNode", "Ref", "output_names", "range_of",
+    "ranges_of", "read_scope", "short_class", "user_frame",
 ]  # fmt: skip
 
 
@@ -49,14 +49,38 @@ class Opaque:
 
 
 @dataclass(slots=True)
+class Block:
+    """An inner graph, of a branch or a loop. It reads its inputs only; names of tensors are unique in the program.
+
+    inputs   (name, number): None for a tensor, else what the inner graph calls the number: int, Sym or Computed
+    outputs  Ref and plain numbers
+    """
+
+    inputs: list[tuple[str, Any]]
+    nodes: list[ProgramNode]
+    outputs: tuple[Any, ...]
+
+
+BLOCK_ARGUMENTS = {
+    "higher_order.cond": ("pred", "true_fn", "false_fn", "operands"),
+    "higher_order.while_loop": ("cond_fn", "body_fn", "carried_inputs", "additional_inputs"),
+    "higher_order.scan": ("combine_fn", "init", "xs", "additional_inputs"),
+    "higher_order.map_impl": ("f", "xs", "pos_args"),
+    "higher_order.associative_scan": ("combine_fn", "xs", "additional_inputs"),
+}
+"""Arguments by position of operators with inner graphs, which have no schema."""
+
+
+@dataclass(slots=True)
 class ProgramNode:
     """One operation.
 
     name      as in the FX graph
     target    "aten.conv2d.default", "_operator.mul" …
     args      by the names of the operator's schema; arguments left at their defaults are absent. Values are Ref, None,
-              bool, int, float, Sym, str, DType, Computed, Opaque, and tuples of these
+              bool, int, float, Sym, str, DType, Computed, Opaque, Block, and tuples of these
     outputs   names of the tensors that it returns, lists of tensors unrolled; None where one is not returned
+    numbers   what the program calls the outputs that are numbers, by their names: Sym or Computed
     symbolic  whether it returns one number and no tensors
     result    that number: known already (an int, a Sym of sizes) or `Computed`
     scope     the module that called it
@@ -71,6 +95,7 @@ class ProgramNode:
     trace: str = ""
     symbolic: bool = False
     result: Any = None
+    numbers: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

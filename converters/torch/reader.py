@@ -16,6 +16,7 @@ from isomorph.converters.torch.arguments import DTYPES, GraphReader, integer, mo
 from isomorph.converters.torch.importer import import_program
 from isomorph.converters.torch.payload import Payload, SavedPayload, payload_of
 from isomorph.converters.torch.program import (
+    Block,
     Program,
     ProgramNode,
     output_names,
@@ -165,7 +166,7 @@ class _ProgramReader:
                 f"there is no input {', '.join(sorted(unknown))}", advice=f"the inputs are {', '.join(users)}"
             )
         names = name_symbols([(name, kind.shape) for name, kind in raw if kind], {}, ranges)
-        renamed = Symbols({symbol: Sym(name) for symbol, name in names.items()})
+        renamed = Symbols({symbol: Sym(name) for symbol, name in names.items()}, ranges)
         spans = {names[symbol]: span for symbol, span in ranges.items() if symbol in names}
         bindings: dict[str, Dim] = {}
         self.symbols = renamed
@@ -175,7 +176,7 @@ class _ProgramReader:
                 raise MalformedError(f"the input {name} has no readable shape")
             if name in self.overrides:
                 unify(name, kind.shape, kind.dtype, self.overrides[name], bindings=bindings, ranges=spans)
-        self.symbols = Symbols({symbol: bindings.get(name, Sym(name)) for symbol, name in names.items()})
+        self.symbols = Symbols({symbol: bindings.get(name, Sym(name)) for symbol, name in names.items()}, ranges)
         return _bound_ranges(spans, bindings)
 
     def _type(self, meta: Json) -> TensorType | None:
@@ -223,7 +224,7 @@ class _ProgramReader:
 
     def _nodes(self, graph: Json, prefix: str, bound: Mapping[str, Any]) -> list[ProgramNode]:
         """The nodes of a graph, inner graphs in line; `bound` maps an inner graph's inputs to outer tensors."""
-        reader = GraphReader(graph, prefix, bound, self.symbols)
+        reader = GraphReader(graph, prefix, bound, self.symbols, self._block)
         for name, meta in graph["tensor_values"].items():
             kind = self._type(meta)
             if kind is not None:
@@ -237,6 +238,19 @@ class _ProgramReader:
                 continue
             nodes.extend(self._inlined(reader, node, inner[0]["graph"]))
         return nodes
+
+    def _block(self, graph: Json, prefix: str) -> Block:
+        """The inner graph of a branch or a loop."""
+        if prefix.count(".") > 8:
+            raise MalformedError("graphs are nested deeper than 8")
+        nodes = self._nodes(graph, prefix, {})
+        reader = GraphReader(graph, prefix, {}, self.symbols, self._block)
+        inputs: list[tuple[str, Any]] = []
+        for kind, value in (only(each) for each in graph["inputs"]):
+            tensor = kind == "as_tensor"
+            name = text_of(value["name"] if tensor else value["as_name"])
+            inputs.append((reader.renamed(name), None if tensor else reader.value({kind: value})))
+        return Block(inputs, nodes, tuple(map(reader.value, graph["outputs"])))
 
     def _inlined(self, reader: GraphReader, node: Json, graph: Json) -> list[ProgramNode]:
         """A block under `torch.no_grad()` or autocast, whose nodes run as if they stood outside."""
