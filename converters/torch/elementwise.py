@@ -34,7 +34,7 @@ def _scaled(b: Lowering, other: Operand, alpha: Number, dtype: DType) -> Operand
 def add(b: Lowering, self: Value, other: Operand, alpha: Number = 1) -> Value:
     """add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1): self + alpha * other; of bools: or"""
     dtype = result_type(self, other)
-    left, right = b.operand(self, dtype), b.operand(_scaled(b, other, alpha, dtype), dtype)
+    left, right = b.aligned(b.operand(self, dtype), b.operand(_scaled(b, other, alpha, dtype), dtype))
     return b.emit(ops.Or() if left.dtype is DType.BOOL else ops.Add(), left, right)
 
 
@@ -42,7 +42,7 @@ def add(b: Lowering, self: Value, other: Operand, alpha: Number = 1) -> Value:
 def sub(b: Lowering, self: Operand, other: Operand, alpha: Number = 1) -> Value:
     """sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1): self - alpha * other"""
     dtype = result_type(self, other)
-    return b.emit(ops.Sub(), b.operand(self, dtype), b.operand(_scaled(b, other, alpha, dtype), dtype))
+    return b.emit(ops.Sub(), *b.aligned(b.operand(self, dtype), b.operand(_scaled(b, other, alpha, dtype), dtype)))
 
 
 @rules.imports("aten.rsub.Tensor", "aten.rsub.Scalar")
