@@ -149,10 +149,21 @@ def arange(
         length: Dim = math.ceil((float(end) - float(start)) / float(step))  # type: ignore[arg-type]
         if kind.is_integer:
             start, step = int(start), int(step)  # type: ignore[arg-type]
+    elif isinstance(step, Sym):
+        return _symbolic_steps(b, start, step, kind)
     else:
         whole = b.static(step, "the step")
         length = ceil_div(end - start, whole) if whole > 0 else ceil_div(start - end, -whole)
     return b.emit(ops.Range(start, step, length, kind))  # type: ignore[arg-type]
+
+
+def _symbolic_steps(b: Lowering, start: Number, step: Sym, kind: DType) -> Value:
+    """start + step * (0, 1, …), as many as torch recorded."""
+    recorded = b.recorded[0] if b.recorded else None
+    if recorded is None:
+        raise b.refusal(f"the step is the symbolic size {step}; a static one is needed")
+    places = b.emit(ops.Mul(), b.emit(ops.Range(0, 1, recorded.shape[0], kind)), b.number(step, kind))
+    return places if start == 0 else b.emit(ops.Add(), places, b.number(start, kind))
 
 
 def _spaced(b: Lowering, start: Number, end: Number, steps: Dim, kind: DType) -> np.ndarray:

@@ -6,12 +6,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from isomorph.converters.torch.elementwise import both, mul, sub
 from isomorph.converters.torch.lowering import Lowering, axis_of
 from isomorph.converters.torch.promotion import Operand
 from isomorph.converters.torch.reduce import summable, total
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import Dim, DType, Sym, Value, ops
+from isomorph.ir.op import Op
 
 Values = tuple[Value, ...]
 
@@ -78,28 +81,54 @@ def logcumsumexp(b: Lowering, self: Value, dim: int) -> Value:
     return b.reshape(made, self.shape)
 
 
-def _register_extreme(name: str, comparison: type[ops.GreaterOrEqual] | type[ops.LessOrEqual]) -> None:
+def _register_extreme(name: str, comparison: type[ops.GreaterOrEqual] | type[ops.LessOrEqual], bound: float) -> None:
     @rules.imports(f"aten.{name}.default")
     def extreme(b: Lowering, self: Value, dim: int) -> Values:
         axis = axis_of(dim, self)
         x = b.lined(b.cast(self, DType.INT32) if self.dtype is DType.BOOL else self)
         place = b.emit(ops.Range(0, 1, x.shape[axis], DType.INT64))
-        place = b.emit(ops.Expand(x.shape), b.reshape(place, (*place.shape, *(1,) * (x.rank - axis - 1))))
-
-        def combine(earlier: Values, later: Values) -> Values:
-            kept = b.emit(comparison(), later[0], earlier[0])
-            if x.dtype.is_float:
-                kept = b.emit(ops.Or(), kept, b.emit(ops.IsNaN(), later[0]))
-            return tuple(b.emit(ops.Where(), kept, new, old) for old, new in zip(earlier, later, strict=True))
-
-        found, where = _scan(b, (x, place), axis, combine)
+        place = b.reshape(place, (*place.shape, *(1,) * (x.rank - axis - 1)))
+        if isinstance(x.shape[axis], Sym):
+            found, where = _extreme_of_pairs(b, x, place, axis, bound)
+        else:
+            place = b.emit(ops.Expand(x.shape), place)
+            found, where = _scan(b, (x, place), axis, lambda earlier, later: _later(b, comparison(), earlier, later))
         return b.reshape(b.cast(found, self.dtype), self.shape), b.reshape(where, self.shape)
 
     extreme.__doc__ = f"{name}(Tensor self, int dim) -> (values, indices), of equal values the last, of NaNs the last"
 
 
-_register_extreme("cummax", ops.GreaterOrEqual)
-_register_extreme("cummin", ops.LessOrEqual)
+def _later(b: Lowering, comparison: Op, earlier: Values, later: Values) -> Values:
+    """The later ones of (value, index), where the comparison with the earlier holds or they are NaN."""
+    kept = b.emit(comparison, later[0], earlier[0])
+    if later[0].dtype.is_float:
+        kept = b.emit(ops.Or(), kept, b.emit(ops.IsNaN(), later[0]))
+    return tuple(b.emit(ops.Where(), kept, new, old) for old, new in zip(earlier, later, strict=True))
+
+
+def _extreme_of_pairs(b: Lowering, x: Value, place: Value, axis: int, bound: float) -> Values:
+    """The extreme of all elements up to each place, along an axis of symbolic size."""
+    kind = ops.ReduceMax if bound < 0 else ops.ReduceMin
+    if not x.dtype.is_float:
+        limits = np.iinfo(x.dtype.numpy)
+        bound = int(limits.min if bound < 0 else limits.max)
+    pairs = _pairs(b, x, axis, bound)
+    found = b.emit(kind((axis + 1,)), pairs)
+    hit = b.emit(ops.Equal(), pairs, found)
+    hit = b.emit(ops.Or(), hit, b.emit(ops.IsNaN(), pairs)) if x.dtype.is_float else hit
+    up_to = b.emit(ops.LessOrEqual(), place, b.emit(ops.Unsqueeze((axis + 1,)), _spread(b, x, axis, place)))
+    where = b.emit(ops.Where(), b.emit(ops.And(), hit, up_to), place, b.number(-1, DType.INT64))
+    squeezed = b.emit(ops.Squeeze((axis + 1,)), found)
+    return squeezed, b.emit(ops.ReduceMax((axis + 1,), keepdims=False), where)
+
+
+def _spread(b: Lowering, x: Value, axis: int, place: Value) -> Value:
+    """The places in the shape of x from `axis` on, with ones for the axes before it."""
+    return b.emit(ops.Expand((*(1,) * axis, x.shape[axis], *(1,) * (x.rank - axis - 1))), place)
+
+
+_register_extreme("cummax", ops.GreaterOrEqual, -math.inf)
+_register_extreme("cummin", ops.LessOrEqual, math.inf)
 
 
 @rules.imports("aten.diff.default")

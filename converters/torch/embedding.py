@@ -67,12 +67,17 @@ def decomposed_embedding_bag(
     )
 
 
-def _equal_length(indices: Value, offsets: Value) -> int | None:
+def _equal_length(indices: Value, offsets: Value) -> Dim | None:
     """The length of the bags where the offsets are 0, n, 2n, …"""
-    op = offsets.producer.op if offsets.producer is not None else None
-    if not isinstance(op, ops.Range) or op.start != 0 or not isinstance(op.step, int):
+    node, length = offsets.producer, None
+    if node is not None and isinstance(node.op, ops.Mul) and node.inputs[0] is not None and node.inputs[1] is not None:
+        node, factor = node.inputs[0].producer, node.inputs[1].producer
+        if factor is not None and isinstance(factor.op, ops.Dims):
+            (length,) = factor.op.dims
+    if node is None or not isinstance(node.op, ops.Range) or node.op.start != 0 or isinstance(node.op.step, float):
         return None
-    return op.step if offsets.shape[0] * op.step == indices.shape[0] else None
+    length = node.op.step if length is None else length * node.op.step
+    return length if offsets.shape[0] * length == indices.shape[0] else None
 
 
 def _bag_of(b: Lowering, indices: Value, offsets: Value) -> Value:
