@@ -108,7 +108,7 @@ def parse_layer(data: Json, *, major: int, depth: int = 0) -> LayerConfig:
         key,
         config,
         shared_id=_shared_id(data),
-        refusal=_refusal(cls, data, name) or _quantized(cls, config, name),
+        refusal=_refusal(cls, data, name) or _quantized(cls, config, name) or _separate_gates(cls, name, major),
     )
     inner = config.get("layer")
     if isinstance(inner, Mapping) and "class_name" in inner:
@@ -125,6 +125,12 @@ def _key(cls: str, data: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if cls == "SlicingOpLambda":
         return "tf.__operators__.getitem"
     return cls
+
+
+def _separate_gates(cls: str, name: str, major: int) -> Unsupported | None:
+    if major < 2 and cls in ("GRU", "LSTM"):
+        return Unsupported(cls, "a layer of Keras 1, which has weights of their own for each gate", name)
+    return None
 
 
 def _quantized(cls: str, config: Mapping[str, Any], name: str) -> Unsupported | None:

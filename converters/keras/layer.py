@@ -147,10 +147,18 @@ class Layer:
         return name in self.instance.tensors
 
     def weight(
-        self, name: str, change: Callable[[TensorSource], TensorSource] | None = None, *, dtype: DType | None = None
+        self,
+        name: str,
+        change: Callable[[TensorSource], TensorSource] | None = None,
+        *,
+        dtype: DType | None = None,
+        part: str = "",
     ) -> Value:
-        """The weight `name`, seen through `change` (a lazy permutation), cast to what the layer computes in."""
-        parameter = self.instance.parameters.get(name)
+        """The weight `name`, seen through `change` (a lazy permutation), cast to what the layer computes in.
+
+        part  what the name of the parameter ends in, where a weight is seen as several
+        """
+        parameter = self.instance.parameters.get(name + part)
         if parameter is None:
             if name not in self.instance.tensors:
                 raise self.malformed(f"the weight {name!r} is missing")
@@ -159,9 +167,9 @@ class Layer:
             trainable = self.instance.trainable and self.source.trainable and slot.trainable
             role = "weight" if slot.trainable else "buffer"
             parameter = Parameter(
-                f"{self.instance.prefix}/{name}", change(source) if change else source, trainable, role
+                f"{self.instance.prefix}/{name}{part}", change(source) if change else source, trainable, role
             )
-            self.instance.parameters[name] = parameter
+            self.instance.parameters[name + part] = parameter
         value = self.builder.parameter(parameter)
         wanted = dtype or self.compute_dtype
         return value if wanted is None or not value.dtype.is_float else self.cast(value, wanted)

@@ -27,6 +27,7 @@ from isomorph.converters.keras import (  # noqa: F401  (the family files registe
     linear,
     norm,
     pool,
+    recurrent,
     reduce,
     reorder,
     resize,

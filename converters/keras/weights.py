@@ -16,7 +16,7 @@ from isomorph.converters.keras.hdf5 import Hdf5Group
 from isomorph.errors import MalformedError
 from isomorph.ir import TensorSource
 
-__all__ = ["LayerWeights", "Slot", "archive_weights", "canonical", "legacy_weights", "slots"]
+__all__ = ["LayerWeights", "Slot", "archive_weights", "canonical", "cells", "legacy_weights", "slots"]
 
 LayerWeights: TypeAlias = Mapping[LayerConfig, Mapping[str, TensorSource]]
 
@@ -79,6 +79,42 @@ def _scores(config: Mapping[str, Any]) -> list[Slot]:
     return [*scale, *([Slot("concat_score_weight")] if config.get("score_mode") == "concat" else [])]
 
 
+def cells(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(class, configuration) of the cells of an RNN layer, one or several that are stacked."""
+    cell = config.get("cell")
+    if isinstance(cell, Mapping) and cell.get("class_name") == "StackedRNNCells":
+        inner = cell.get("config")
+        listed = list(inner.get("cells") or []) if isinstance(inner, Mapping) else []
+    else:
+        listed = [cell]
+    found = []
+    for each in listed:
+        stated = each.get("config") if isinstance(each, Mapping) else None
+        if isinstance(each, Mapping) and isinstance(stated, Mapping):
+            found.append((str(each.get("class_name")), stated))
+    return found if len(found) == len(listed) else []
+
+
+def _recurrent(config: Mapping[str, Any]) -> list[Slot]:
+    names = ["kernel", "recurrent_kernel", *(["bias"] if _flag(config, "use_bias") else [])]
+    return [Slot(name, owner="cell") for name in names]
+
+
+def _cells(config: Mapping[str, Any]) -> list[Slot]:
+    """One cell, or several that are stacked, which Keras numbers for each class."""
+    listed = cells(config)
+    if len(listed) == 1:
+        return _recurrent(listed[0][1])
+    used: dict[str, int] = {}
+    found: list[Slot] = []
+    for place, (cls, inner) in enumerate(listed):
+        path = snake_case(cls)
+        used[path] = used.get(path, -1) + 1
+        path = f"{path}_{used[path]}" if used[path] else path
+        found += [Slot(f"{place}/{slot.name}", owner=f"cell/cells/{path}") for slot in _recurrent(inner)]
+    return found
+
+
 _SLOTS: dict[str, Callable[[Mapping[str, Any]], list[Slot]]] = {
     **dict.fromkeys(
         ["Conv1D", "Conv2D", "Conv3D", "Dense", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"], _kernel
@@ -94,6 +130,8 @@ _SLOTS: dict[str, Callable[[Mapping[str, Any]], list[Slot]]] = {
     "PReLU": lambda config: [Slot("alpha")],
     "LayerScale": lambda config: [Slot("gamma")],
     "MultiHeadAttention": _attention,
+    **dict.fromkeys(["SimpleRNN", "GRU", "LSTM"], _recurrent),
+    "RNN": _cells,
     "Attention": _scores,
     "AdditiveAttention": lambda config: [Slot("scale")] if config.get("use_scale", True) else [],
 }
@@ -101,6 +139,13 @@ _SLOTS: dict[str, Callable[[Mapping[str, Any]], list[Slot]]] = {
 
 def slots(layer: LayerConfig) -> list[Slot]:
     """The weights of a layer in Keras' order; those of the wrapped layer for a wrapper."""
+    if layer.cls == "Bidirectional" and layer.wrapped is not None:
+        inside = slots(layer.wrapped)
+        return [
+            Slot(f"{way}/{slot.name}", slot.trainable and layer.wrapped.trainable, f"{way}_layer/{slot.owner}")
+            for way in ("forward", "backward")
+            for slot in inside
+        ]
     if layer.wrapped is not None:
         return [
             Slot(slot.name, slot.trainable and layer.wrapped.trainable, slot.owner) for slot in slots(layer.wrapped)
