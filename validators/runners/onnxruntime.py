@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,10 @@ class OnnxRunner:
         self._role = role
 
     def _open(self, model: str | bytes) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
+        try:
+            return onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
+        except _NotImplemented as error:
+            raise _no_kernel(self._proto, str(error)) from error
 
     def signature(self) -> Signature:
         bounds = _index_bounds(self._proto.graph)
@@ -76,6 +80,27 @@ class OnnxRunner:
             if not isinstance(values.get(name), np.ndarray):
                 raise RunnerError(f"output `{name}` is not a tensor", runner="onnxruntime")
         return Result({name: values[name] for name in names}, {tap: np.asarray(values[tap]) for tap in found})
+
+
+def _no_kernel(proto: ModelProto, message: str) -> RunnerError:
+    """What onnxruntime lacks, in words: the operator and the element types of the node that it names."""
+    found = _MISSING_KERNEL.search(message)
+    if found is None:
+        return RunnerError(f"it lacks something that the model needs: {message[:300]}", runner="onnxruntime")
+    kinds = {item.name: item.type.tensor_type.elem_type for item in (*proto.graph.value_info, *proto.graph.input)}
+    kinds.update((item.name, item.data_type) for item in proto.graph.initializer)
+    nodes = [node for node in proto.graph.node if node.name == found["node"]]
+    types = sorted({onnx.TensorProto.DataType.Name(kinds[x]).lower() for n in nodes for x in n.input if x in kinds})
+    of = f" of {', '.join(types)}" if types else ""
+    return RunnerError(
+        f"its CPU provider has no kernel for {found['op']} (since opset {found['version']}){of}",
+        runner="onnxruntime",
+        because=f"node {found['node']}; the model may run elsewhere, and one in float32 can be judged here",
+    )
+
+
+_NotImplemented = onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented
+_MISSING_KERNEL = re.compile(r"implementation for (?P<op>\w+)\((?P<version>\d+)\) node with name '(?P<node>[^']*)'")
 
 
 def _options(role: str) -> onnxruntime.SessionOptions:
