@@ -223,9 +223,15 @@ def _divide(left: Dim, right: Dim) -> Dim:
         raise ShapeError(f"division of the dimension {left} by zero")
     if isinstance(left, int) and isinstance(right, int):
         return left // right
+    left, right = _without_common_factors(left, right)
+    if isinstance(left, int) and isinstance(right, int):
+        return left // right
     exact = _exact_quotient(left, right)
     if exact is not None:
         return exact
+    number = _divisor_of_multiple(left, right)
+    if number is not None:
+        return number
     if isinstance(right, int) and right > 0 and isinstance(left, Sym):
         # (q * right + rest) // right = q + rest // right, for every integer rest
         whole = {term: factor // right for term, factor in left.terms}
@@ -241,6 +247,32 @@ def _divide(left: Dim, right: Dim) -> Dim:
     return _call("//", left, right)
 
 
+def _without_common_factors(left: Dim, right: Dim) -> tuple[Dim, Dim]:
+    """Dividend and divisor without the factors of all their terms: numbers and named dimensions."""
+    terms = [*_terms(left), *_terms(right)]
+    factor = math.gcd(*(coefficient for _, coefficient in terms))
+    shared = [atom for atom in terms[0][0] if atom.op == "dim"] if terms else []
+    for monomial, _ in terms:
+        rest = list(monomial)
+        shared = [atom for atom in shared if atom in rest and not rest.remove(atom)]  # type: ignore[func-returns-value]
+    if factor <= 1 and not shared:
+        return left, right
+    divisor = Sym._make({tuple(shared): factor})
+    reduced = _exact_quotient(left, divisor), _exact_quotient(right, divisor)
+    return (left, right) if reduced[0] is None or reduced[1] is None else (reduced[0], reduced[1])
+
+
+def _divisor_of_multiple(left: Dim, right: Dim) -> int | None:
+    """d for x // (x // d), where x is a multiple of d."""
+    if isinstance(right, Sym) and len(right.terms) == 1:
+        ((monomial, factor),) = right.terms
+        if factor == 1 and len(monomial) == 1 and monomial[0].op == "//":
+            inner, number = monomial[0].args
+            if inner == left and isinstance(number, int) and number > 0 and _modulo(left, number) == 0:
+                return number
+    return None
+
+
 def _modulo(left: Dim, right: Dim) -> Dim:
     if right == 0:
         raise ShapeError(f"remainder of the dimension {left} by zero")
@@ -249,7 +281,11 @@ def _modulo(left: Dim, right: Dim) -> Dim:
     if _exact_quotient(left, right) is not None:
         return 0
     if isinstance(right, int) and right > 0 and isinstance(left, Sym):
-        reduced = Sym._make({term: factor % right for term, factor in left.terms})
+        reduced: Dim = 0
+        for term, factor in left.terms:
+            inner = term[0].args[0] if len(term) == 1 and term[0].op == "%" and term[0].args[1] == right else None
+            product = Sym._make({term: 1}) if inner is None else inner  # (x % m) is as good as x
+            reduced = reduced + product * (factor % right)
         if reduced != left:
             return _modulo(reduced, right)
     return _call("%", left, right)

@@ -198,3 +198,13 @@ def test_decide_takes_the_operand_that_the_ranges_leave() -> None:
     assert decide(parse_dim("min(N, 48) + max(N, 1)"), ranges) == 2 * Sym("N")
     assert decide(parse_dim("max(N, 7)"), ranges) == parse_dim("max(N, 7)")
     assert decide(parse_dim("max(M, 1)"), ranges) == parse_dim("max(M, 1)")
+
+
+def test_quotients_without_common_factors() -> None:
+    n, s = Sym("N"), Sym("S")
+    padded = s + (127 * (s % 128)) % 128
+    assert (128 * padded * n) // (16384 * n) == padded // 128
+    assert (6 * n) // (4 * n) == 1
+    assert padded % 128 == 0
+    assert padded // (padded // 128) == 128
+    assert (s % 128 + 3 * s) % 128 == (4 * s) % 128
