@@ -56,7 +56,7 @@ def _attention(session: Session, call: Call, query: Value, key: Value, value: Va
     """
     size, heads = given["embed_dim"], given["num_head"]
     if given.get("mask") is not None:
-        session.note("aten._native_multi_head_attention", "a mask on the fast path", session.where[1].strip())
+        session.note("aten._native_multi_head_attention", "a mask on the fast path", session.here())
     batch, length = session.kind(query).shape[:2]
     weights = call("chunk", given["qkv_weight"], 3, 0)
     biases = call("chunk", given["qkv_bias"], 3, 0)

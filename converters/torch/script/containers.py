@@ -95,8 +95,8 @@ def _popped(owner: list[Value], index: int = -1) -> Value:
 
 
 def _sliced(owner: Any, start: Any = None, end: Any = None, step: Any = 1) -> Any:
-    limits = [None if each is None else min(max(each, -(1 << 62)), 1 << 62) for each in (start, end)]
-    return owner[slice(*limits, step)]
+    begin, stop = (None if each is None else min(max(each, -(1 << 62)), 1 << 62) for each in (start, end))
+    return owner[begin:stop:step]
 
 
 def _deleted(owner: Any, index: Any) -> None:

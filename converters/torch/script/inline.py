@@ -292,7 +292,7 @@ class Inliner:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
             limits = [self._value(arg, names) for arg in node.args]
             if not all(isinstance(limit, int) for limit in limits) or not 1 <= len(limits) <= 3:
-                return self.session.note("prim.Loop", f"how often a loop runs is {limits[-1]}", self._here())
+                self.session.note("prim.Loop", f"how often a loop runs is {limits[-1]}", self._here())
             if len(limits) == 3 and limits[2] == 0:
                 raise MalformedError("a range has the step 0")
             return range(*limits)
@@ -435,7 +435,7 @@ class Inliner:
     def _choice(self, node: ast.IfExp, names: dict[str, Value]) -> Value:
         condition = self._condition(node.test, names)
         if isinstance(condition, Number):
-            return self.session.note("prim.If", "which value is taken depends on data", self._here())
+            self.session.note("prim.If", "which value is taken depends on data", self._here())
         return self._value(node.body if condition else node.orelse, names)
 
     def _call(self, node: ast.Call, names: dict[str, Value]) -> Value:
@@ -524,7 +524,7 @@ class Inliner:
             fits = isinstance(value, tuple) and len(value) == len(items)
             return fits and all(self._matches(each, item) for each, item in zip(value, items, strict=True))
         if title in _TYPES:
-            return _TYPES[title](value)
+            return bool(_TYPES[title](value))
         return isinstance(value, Object | NamedTuple | EnumValue) and value.title == title
 
 

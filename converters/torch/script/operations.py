@@ -56,6 +56,8 @@ def call(session: Session, name: str, args: Sequence[Value], keywords: Mapping[s
         operation = containers.find(args[0], plain)
         if operation is not None:
             return _contained(operation, name, args, keywords)
+    if not args and plain in ("dict", "list"):
+        return {} if plain == "dict" else []
     if plain == "mul" and len(args) == 2 and isinstance(args[1], list | str):
         return call(session, name, (args[1], args[0]), keywords)
     if args and not keywords and all(arithmetic.is_number(each) for each in args) and plain in arithmetic.OPERATIONS:
@@ -79,7 +81,7 @@ def _emit(session: Session, name: str, args: Sequence[Value], keywords: Mapping[
     """Emit the overload that the call means."""
     found = resolve(name, args, keywords)
     if found is None:
-        where = session.where[1].strip()
+        where = session.here()
         kinds = ", ".join(describe(value) for value in (*args, *keywords.values()))
         if not overloads(name):
             session.note(_target(name), "there is no rule for this operation", where)
@@ -150,7 +152,7 @@ def _size(session: Session, x: Value, dim: Value = None) -> Value:
     if dim is None:
         return list(shape)
     if not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
-        raise MalformedError(f"a tensor of {len(shape)} axes has no axis {dim}", at=session.where[1].strip())
+        raise MalformedError(f"a tensor of {len(shape)} axes has no axis {dim}", at=session.here())
     return shape[dim]
 
 
@@ -258,7 +260,7 @@ def _as_tensor(session: Session, data: Value, dtype: Value = None, **options: Va
 def _to_list(session: Session, x: Value, *_: Value) -> Value:
     known = session.known(session.tensor(x))
     if known is None:
-        return session.note("prim.tolist", "the elements of a tensor are not known", session.where[1].strip())
+        session.note("prim.tolist", "the elements of a tensor are not known", session.here())
     return known.tolist()
 
 

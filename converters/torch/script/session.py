@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from isomorph.converters.torch.importer import Importer
-from isomorph.converters.torch.program import Block, Computed, Program, ProgramNode, Ref
+from isomorph.converters.torch.program import Block, Computed, Program, ProgramNode, Ref, user_frame
 from isomorph.converters.torch.script.schemas import Schema
 from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, SizeTensor, Value, is_tensor
 from isomorph.converters.torch.storage import IDENTITIES, MAYBE_VIEWS, VIEWS, Cell, base_name, mutates
@@ -102,11 +102,11 @@ class Session:
         """Element type and shape of a tensor."""
         return TensorType(DType.INT64, ()) if isinstance(tensor, SizeTensor) else self.value(tensor).type
 
-    def stop(self) -> Any:
+    def stop(self) -> NoReturn:
         """Raise what the importer has noted: the code cannot be followed any further."""
         raise UnsupportedError(f"import {self.program.name}", self.importer.items)
 
-    def note(self, op: str, reason: str, where: str) -> Any:
+    def note(self, op: str, reason: str, where: str) -> NoReturn:
         """Note one more thing that cannot be expressed, and stop."""
         self.importer.items.append(Unsupported(op, reason, where))
         self.stop()
@@ -223,7 +223,6 @@ class Session:
         outer = importers[level - 1].value(name)
         if outer is None:
             self.stop()
-            return
         formal = importer.b.input(name, outer.dtype, outer.shape)
         importer.cells[name] = Cell(formal)
         self._formals.setdefault(id(self._recordings[level - 1]), {})[name] = formal
@@ -247,12 +246,14 @@ class Session:
         self.importer.step(node)
 
     def here(self) -> str:
-        """The innermost line, for an error."""
-        return self.where[1].strip()
+        """The module and the user's line, for an error."""
+        scope, trace = self.where
+        file, line, code = user_frame(trace)
+        return Origin("torch", "", "", file, line, code).describe(scope)
 
-    def _unknown(self, schema: Schema) -> None:
+    def _unknown(self, schema: Schema) -> NoReturn:
         reason = f"what it returns, {', '.join(schema.returns)}, is not followed"
-        self.note(schema.target, reason, self.where[1].strip())
+        self.note(schema.target, reason, self.here())
 
     def node(self, target: str, args: Mapping[str, Any]) -> Ref:
         """Emit an operation with one result."""
@@ -304,7 +305,7 @@ class Session:
             return self.convert(tensor.dim, kind)
         type_ = self.kind(tensor)
         if any(size != 1 for size in type_.shape):
-            raise MalformedError(f"one element is taken out of a tensor of shape {list(type_.shape)}", at=self.where[1])
+            raise MalformedError(f"one element is taken out of a tensor of shape {list(type_.shape)}", at=self.here())
         known = self.known(tensor)
         if known is not None:
             return kind(known.reshape(-1)[0].item())
@@ -340,7 +341,7 @@ class Session:
                 self._sizes[value.dim] = self.node("aten.scalar_tensor.default", args)
             return self._sizes[value.dim]
         if not isinstance(value, Ref):
-            raise MalformedError("a tensor is expected", at=self.where[1])
+            raise MalformedError("a tensor is expected", at=self.here())
         return value
 
     def known(self, ref: Ref) -> np.ndarray | None:
@@ -359,12 +360,12 @@ class Session:
     def _argument(self, value: Value, kind: str) -> Any:
         """A value as the rules take it: element types as DType, lists as tuples, tensors as Ref."""
         plain = kind.rstrip("?")
-        if isinstance(value, list | tuple) and not isinstance(value, Ref):
+        if isinstance(value, list | tuple):
             element = plain.partition("[")[0] + ("?" if "?[" in plain else "")
             return tuple(self._argument(item, element) for item in value)
         if plain == "ScalarType" and isinstance(value, int):
             if value not in SCALAR_TYPES:
-                self.note("ScalarType", f"the element type with code {value} is not expressed", self.where[1].strip())
+                self.note("ScalarType", f"the element type with code {value} is not expressed", self.here())
             return SCALAR_TYPES[value]
         if plain in ("Layout", "MemoryFormat", "Device") and value is not None:
             return {"Layout": "layout", "MemoryFormat": "memory_format"}.get(plain, "device")
@@ -380,7 +381,7 @@ class Session:
     def _next(self, target: str) -> str:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise MalformedError(f"the code unrolls to more than {MAX_NODES} operations", at=self.where[1].strip())
+            raise MalformedError(f"the code unrolls to more than {MAX_NODES} operations", at=self.here())
         base = target.split(".")[1] if target.count(".") else target
         return self._fresh(base.strip("_") or "op")
 
@@ -450,7 +451,7 @@ def _length(target: str, args: Mapping[str, Any], session: Session) -> int | Non
     name = target.split(".")[1]
     if name in ("meshgrid", "broadcast_tensors"):
         return len(args["tensors"])
-    source = args.get("self", args.get("tensor"))
+    source = args.get("self", args.get("tensor", args.get("condition")))
     if not isinstance(source, Ref):
         return None
     shape = session.kind(source).shape
