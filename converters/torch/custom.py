@@ -28,7 +28,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,6 +102,8 @@ def torch_module(cls: type | str) -> Callable[[Rule], Rule]:
 def load_extensions() -> None:
     """Import the rules that installed libraries bring. What an extension raises is its own, and not caught."""
     if any(_declares(folder) for folder in sys.path):
+        from importlib.metadata import entry_points
+
         for point in entry_points(group=GROUP):
             point.load()
 
