@@ -83,9 +83,23 @@ class Emitter:
         suffix   what this layer adds to the node's name, where a node takes several
         type     of the result, if it is not that of the node's output
         """
+        types = [type or node.outputs[0].type]
+        return self.layers(node, cls, config, *args, weights=weights, suffix=suffix, types=types)[0]
+
+    def layers(
+        self,
+        node: Node,
+        cls: str,
+        config: Mapping[str, Any],
+        *args: Any,
+        types: Sequence[TensorType],
+        weights: Sequence[Held | None] = (),
+        suffix: str = "",
+        **kwargs: Any,
+    ) -> tuple[Tensor, ...]:
+        """The same for a layer that returns several tensors, of these types, or takes named arguments."""
         held = tuple(weight for weight in weights if weight is not None)
-        kind = type or node.outputs[0].type
-        computed = held[0].data.dtype if held else kind.dtype
+        computed = held[0].data.dtype if held else types[0].dtype
         settings: dict[str, Any] = {"trainable": _trainable(held), **config}
         if computed.is_float:
             settings["dtype"] = dtype_policy(computed)
@@ -96,7 +110,7 @@ class Emitter:
             self._add(entry, node)
             self._own(entry)
             self._shared[key] = entry
-        return self._call(entry, args, {}, [kind])[0]
+        return self._call(entry, args, kwargs, types)
 
     def operation(
         self,
@@ -336,6 +350,7 @@ class Emitter:
 _LAYER_OPS: tuple[type[Op], ...] = (
     ops.Conv, ops.ConvTranspose, ops.SeparableConv, ops.Linear, ops.Gemm, ops.Embedding, ops.BatchNormalization,
     ops.LayerNormalization, ops.GroupNormalization, ops.InstanceNormalization, ops.RMSNormalization, ops.PRelu,
+    ops.RNN, ops.GRU, ops.LSTM,
 )  # fmt: skip
 
 

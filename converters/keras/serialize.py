@@ -52,10 +52,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A weight of a layer: the parameter and the view of its elements that Keras stores."""
+    """A weight of a layer: the parameter, the view of its elements that Keras stores, and the sublayer that has it."""
 
     parameter: Parameter
     data: TensorSource
+    owner: str = ""
 
 
 @dataclass(eq=False, slots=True)

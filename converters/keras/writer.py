@@ -29,6 +29,7 @@ from isomorph.converters.keras import (  # noqa: F401  (the family files registe
     linear,
     norm,
     pool,
+    recurrent_export,
     reduce,
     resize,
     shape,
@@ -95,6 +96,7 @@ def _build(model: Model) -> tuple[Emitter, list[Tensor], list[Tensor]]:
         for node in model.graph.nodes
         if (reason := refuse(node)) is not None
     ]
+    failures += [Unsupported("state", "Keras has no input that is kept from run to run", name) for name in model.state]
     if failures:
         raise UnsupportedError("write this model to keras", failures)
     out = Emitter(model.graph)
@@ -147,9 +149,12 @@ def _write_weights(file: IO[bytes], entries: Sequence[Entry]) -> None:
             used[kind] += 1
             group = layers.create_group(f"{place}/vars")
             group.attrs["name"] = entry.name
-            for number, weight in enumerate(entry.weights):
+            counts: Counter[str] = Counter()
+            for weight in entry.weights:
                 array = np.ascontiguousarray(weight.data.numpy())
-                dataset = group.create_dataset(str(number), data=array, track_times=False)
+                inside = f"{place}/{weight.owner}/vars" if weight.owner else f"{place}/vars"
+                number, counts[weight.owner] = counts[weight.owner], counts[weight.owner] + 1
+                dataset = layers.create_dataset(f"{inside}/{number}", data=array, track_times=False)
                 if weight.data.dtype is DType.BFLOAT16:
                     dataset.attrs["dtype"] = "bfloat16"
 
