@@ -34,6 +34,9 @@ _SIZES_FOLLOW = 0x8
 _MOST_MEMBERS = 1 << 20
 _READ_LIMIT = 256 << 20
 _BUDGET = 4 << 30
+_INFLATED = 16 << 20
+_RATIO = 100
+"""A member larger than _INFLATED bytes may be at most _RATIO times as large as it is compressed."""
 
 
 class Archive:
@@ -103,6 +106,8 @@ class Archive:
             self._fail(
                 f"{name} would exceed the archive's budget", because=f"{member.file_size} bytes, {self._left} left"
             )
+        if member.file_size > max(_INFLATED, _RATIO * member.compress_size):
+            self._fail(f"{name} is a bomb", because=f"{member.compress_size} bytes become {member.file_size}")
         self._left -= member.file_size
         try:
             with self._zip.open(member) as file:

@@ -31,14 +31,14 @@ def command(as_json: bool) -> int:
         return 0
     table = screen.columns("name", "format", "suffixes", "read", "written", "judged by")
     for format in FORMATS:
-        supported = format.reads or format.writes
+        supported = format.reads or format.writes or format.lacks is not None
         table.add_row(
             format.name,
             format.title,
             " ".join(format.suffixes),
-            "yes" if format.reads else "-",
+            "yes" if format.reads else "--arch" if format.lacks else "-",
             "yes" if format.writes else "-",
-            _judge(format.runner, format.extra) if supported else "-",
+            _judge(format.runner, format.extra),
             style=None if supported else "dim",
         )
     screen.show(table)

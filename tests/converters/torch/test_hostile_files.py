@@ -97,12 +97,16 @@ def bombs(folder: Path) -> dict[str, Path]:
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr("model/data.pkl", zeros)
+    padded = b"{" + b" " * (1 << 25) + b"}"
     flat = b"\x80\x02]q\x00(" + b"h\x00" * 1_000_000 + b"e."
     return {
         "deflated pickle": archive(folder / "a.pt", {"m/data.pkl": zeros}, zipfile.ZIP_DEFLATED),
         "nested": archive(folder / "b.pt2", {
             "serialized_exported_program.json": b"{}", "serialized_state_dict.pt": inner.getvalue()
         }),
+        "deflated JSON": archive(
+            folder / "e.pt2", {"serialized_exported_program.json": padded}, zipfile.ZIP_DEFLATED
+        ),
         "deep JSON": archive(folder / "c.pt2", {"serialized_exported_program.json": b"[" * 1_000_000}),
         "flat pickle": archive(folder / "d.pt", {"m/data.pkl": flat}),
     }  # fmt: skip
