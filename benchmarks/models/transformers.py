@@ -15,7 +15,10 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig
-from transformers.integrations.executorch import register_dynamic_cache_export_support
+from transformers.integrations.executorch import (
+    TorchExportableModuleWithStaticCache,
+    register_dynamic_cache_export_support,
+)
 
 from models.entry import Entry, Example, calibrate
 
@@ -172,33 +175,13 @@ def _cached(module: Any, config: Any, symbolic: bool) -> Example:
     return _kwargs(module, tensors, axes, symbolic)
 
 
-class _StaticCache(torch.nn.Module):
-    """A decoder whose `StaticCache` lies in buffers that each call writes to."""
-
-    def __init__(self, module: Any, config: Any) -> None:
-        super().__init__()
-        self.module = module
-        self.cache = transformers.StaticCache(config=config, max_cache_len=16)
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.cache.early_initialization(1, heads, size, torch.float32, torch.device("cpu"))
-        for index, layer in enumerate(self.cache.layers):
-            for part in ("keys", "values"):
-                self.register_buffer(f"{part}_{index}", getattr(layer, part), persistent=False)
-
-    def forward(self, input_ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        return self.module(
-            input_ids=input_ids,
-            position_ids=position[None],
-            cache_position=position,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits
-
-
 def _static_cache(module: Any, config: Any, symbolic: bool) -> Example:
-    holder = _StaticCache(module, config).eval()
-    return Example(holder, (_tokens(config, 1, 1), torch.tensor([3])), {}, (None, None) if symbolic else None)
+    """One token at a position, with a `StaticCache` in buffers that each call writes to: transformers' own recipe."""
+    module.generation_config.cache_implementation = "static"
+    module.generation_config.use_cache = True
+    holder = TorchExportableModuleWithStaticCache(module, batch_size=1, max_cache_len=16, device=torch.device("cpu"))
+    tensors = {"input_ids": _tokens(config, 1, 1), "cache_position": torch.tensor([3])}
+    return Example(holder.eval(), (), tensors, dict.fromkeys(tensors) if symbolic else None)
 
 
 def _pair(module: Any, config: Any, symbolic: bool) -> Example:
