@@ -26,6 +26,22 @@ def cat(b: Lowering, tensors: Sequence[Value], dim: int = 0) -> Value:
     return b.emit(ops.Concat(axis_of(dim, kept[0])), *(b.cast(tensor, dtype) for tensor in kept))
 
 
+@rules.imports("aten._chunk_cat.default")
+def chunk_cat(b: Lowering, tensors: Sequence[Value], dim: int, num_chunks: int) -> Value:
+    """_chunk_cat(Tensor[] tensors, int dim, int num_chunks): padded, cut into chunks, flattened behind dim, joined"""
+    pieces = []
+    for x in tensors:
+        axis = axis_of(dim, x)
+        size = b.static(x.shape[axis], "the axis that is cut")
+        length = -(-size // num_chunks)
+        extra = length * num_chunks - size
+        if extra:
+            x = b.emit(ops.Pad(tuple((0, extra if at == axis else 0) for at in range(x.rank)), "constant", 0), x)
+        rest = elements(x.shape[axis + 1 :])
+        pieces.append(b.reshape(x, (*x.shape[:axis], num_chunks, length * rest)))
+    return cat(b, pieces, axis_of(dim, tensors[0]) + 1)
+
+
 @rules.imports("aten.stack.default")
 def stack(b: Lowering, tensors: Sequence[Value], dim: int = 0) -> Value:
     """stack(Tensor[] tensors, int dim=0)"""

@@ -37,6 +37,14 @@ _ALIASES = {
 }  # fmt: skip
 """Operators that torch keeps under a second name, with the schema of the first (in place as well)."""
 
+_COPIES = frozenset(
+    {
+        "alias", "as_strided", "detach", "diagonal", "expand", "narrow", "permute", "select", "slice", "split",
+        "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze", "view",
+    }
+)  # fmt: skip
+"""Views that torch also has as `<name>_copy`, which gives a tensor of its own."""
+
 
 def canonical(target: str) -> str:
     """The first name of an operator that has several: "aten.mul_.Tensor" of "aten.multiply_.Tensor"."""
@@ -44,6 +52,8 @@ def canonical(target: str) -> str:
         return target
     name, _, overload = target.removeprefix("aten.").partition(".")
     plain = name.rstrip("_")
+    if name.endswith("_copy") and name.removesuffix("_copy") in _COPIES:
+        return f"aten.{name.removesuffix('_copy')}.{overload}"
     return f"aten.{_ALIASES[plain]}{name[len(plain) :]}.{overload}" if plain in _ALIASES else target
 
 

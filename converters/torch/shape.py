@@ -1,13 +1,15 @@
-"""Operations that move, cut, join, repeat and create elements."""
+"""Shapes and the order of axes."""
 
 # ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from isomorph.converters.torch.lowering import Lowering, axes_of, axis_of
 from isomorph.converters.torch.rules import rules
-from isomorph.ir import Dim, Value, ops
+from isomorph.ir import Dim, DType, Value, ops
 from isomorph.ir.shapes import elements
 
 Sizes = Sequence[Dim]
@@ -52,7 +54,13 @@ def permute(b: Lowering, self: Value, dims: Sequence[int]) -> Value:
     return b.emit(ops.Transpose(tuple(axis_of(dim, self) for dim in dims)), self)
 
 
-@rules.imports("aten.transpose.int", "aten.swapaxes.default")
+@rules.imports(
+    "aten.transpose.int",
+    "aten.transpose.default",
+    "aten.transpose_.default",
+    "aten.swapaxes.default",
+    "aten.swapaxes_.default",
+)
 def transpose(
     b: Lowering, self: Value, dim0: int | None = None, dim1: int | None = None, axis0: int = 0, axis1: int = 0
 ) -> Value:
@@ -64,16 +72,51 @@ def transpose(
     return b.emit(ops.Transpose(tuple(order)), self)
 
 
-@rules.imports("aten.t.default", "aten.numpy_T.default")
+@rules.imports("aten.t.default", "aten.t_.default", "aten.numpy_T.default")
 def reverse_axes(b: Lowering, self: Value) -> Value:
     """t(Tensor self): the axes in reverse"""
     return b.emit(ops.Transpose(tuple(reversed(range(self.rank)))), self)
 
 
-@rules.imports("aten.mT.default")
+@rules.imports("aten.mT.default", "aten.mH.default", "aten.adjoint.default", "aten.matrix_H.default")
 def matrix_transpose(b: Lowering, self: Value) -> Value:
-    """mT(Tensor self): the last two axes exchanged"""
+    """mT(Tensor self), mH(Tensor self) of real numbers: the last two axes exchanged"""
     return transpose(b, self, -2, -1)
+
+
+@rules.imports("aten.ravel.default")
+def ravel(b: Lowering, self: Value) -> Value:
+    """ravel(Tensor self)"""
+    return b.reshape(self, (elements(self.shape),))
+
+
+@rules.imports("aten.view.dtype")
+def view_as_type(b: Lowering, self: Value, dtype: DType) -> Value:
+    """view.dtype(Tensor self, ScalarType dtype): the same bits as another type, of integers of one size"""
+    if dtype is self.dtype:
+        return b.emit(ops.Identity(), self)
+    whole = all(kind.is_integer or kind is DType.BOOL for kind in (self.dtype, dtype))
+    b.require(
+        whole and dtype.itemsize == self.dtype.itemsize and dtype is not DType.BOOL,
+        f"the bits of {self.dtype} as {dtype}; ONNX has BitCast from opset 26 on",
+    )
+    return b.emit(ops.Cast(dtype), self)
+
+
+@rules.imports("aten.as_strided.default")
+def as_strided(b: Lowering, self: Value, size: Sizes, stride: Sizes, storage_offset: Dim | None = None) -> Value:
+    """as_strided(Tensor self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None), of an input in C order"""
+    b.require(self.is_input, "how the elements of a tensor that is computed lie in memory is not known")
+    lengths = [b.static(each, "a size") for each in size]
+    steps = [b.static(each, "a stride") for each in stride]
+    b.require(elements(lengths) <= _MOST_CELLS, f"a tensor of {elements(lengths)} elements")  # type: ignore[operator]
+    places = np.full((), 0 if storage_offset is None else b.static(storage_offset, "the offset"), np.int64)
+    for length, step in zip(lengths, steps, strict=True):
+        places = places[..., None] + np.arange(length) * step
+    return b.emit(ops.Gather(0), ravel(b, self), b.constant(places, "places"))
+
+
+_MOST_CELLS = 1 << 24
 
 
 @rules.imports("aten.movedim.int", "aten.movedim.intlist")
@@ -88,14 +131,22 @@ def movedim(b: Lowering, self: Value, source: Sequence[int] | int, destination: 
     )
 
 
-@rules.imports("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
+@rules.imports(
+    "aten.squeeze.default",
+    "aten.squeeze.dim",
+    "aten.squeeze.dims",
+    "aten.squeeze_.default",
+    "aten.squeeze_.dim",
+    "aten.squeeze_.dims",
+)
 def squeeze(b: Lowering, self: Value, dim: Sequence[int] | int | None = None) -> Value:
     """squeeze.dims(Tensor self, int[] dim): without those of the axes that have size 1"""
-    axes = tuple(axis for axis in axes_of(dim, self) if self.shape[axis] == 1)
+    chosen = () if dim == () else axes_of(dim, self)
+    axes = tuple(axis for axis in chosen if self.shape[axis] == 1)
     return b.emit(ops.Squeeze(axes), self) if axes else self
 
 
-@rules.imports("aten.unsqueeze.default")
+@rules.imports("aten.unsqueeze.default", "aten.unsqueeze_.default")
 def unsqueeze(b: Lowering, self: Value, dim: int) -> Value:
     """unsqueeze(Tensor self, int dim)"""
     return b.emit(ops.Unsqueeze((dim % (self.rank + 1),)), self)

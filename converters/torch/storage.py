@@ -17,8 +17,10 @@ from isomorph.converters.torch.complex import Complex
 from isomorph.converters.torch.diagonal import diagonal_scatter
 from isomorph.converters.torch.lowering import Lowering, Refusal, axis_of
 from isomorph.converters.torch.program import ProgramNode
-from isomorph.ir import Value, ops
+from isomorph.converters.torch.scatter import select_scatter, slice_scatter
+from isomorph.ir import Dim, Value, ops
 from isomorph.ir.layout import inverse
+from isomorph.ir.shapes import ceil_div
 
 __all__ = ["IDENTITIES", "MAYBE_VIEWS", "VIEWS", "Cell", "mutated_argument", "mutates", "write"]
 
@@ -29,46 +31,62 @@ IDENTITIES = frozenset(
 
 _DROPOUTS = frozenset({"aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout"})
 
-VIEWS = _DROPOUTS | frozenset(
+_TURNED = frozenset(
     {
-        "aten.view",
-        "aten.unsqueeze",
-        "aten.squeeze",
-        "aten.transpose",
-        "aten.permute",
-        "aten.t",
-        "aten.select",
-        "aten.slice",
-        "aten.expand",
-        "aten.expand_as",
-        "aten.view_as",
-        "aten.split",
-        "aten.split_with_sizes",
-        "aten.chunk",
-        "aten.unbind",
-        "aten.narrow",
-        "aten.unflatten",
-        "aten.numpy_T",
-        "aten.mT",
-        "aten.swapaxes",
-        "aten.movedim",
-        "aten.moveaxis",
-        "aten.broadcast_to",
-        "aten.diagonal",
-        "aten.linalg_diagonal",
-        "aten.unfold",
-        "aten.as_strided",
-        "aten.hsplit",
-        "aten.vsplit",
-        "aten.dsplit",
-        "aten.swapdims",
-        "aten.mH",
-        "aten.adjoint",
-        "aten.real",
-        "aten.imag",
-        "aten.view_as_real",
-        "aten.view_as_complex",
+        "aten.squeeze_",
+        "aten.swapaxes_",
+        "aten.swapdims_",
+        "aten.t_",
+        "aten.transpose_",
+        "aten.unsqueeze_",
     }
+)
+"""Change the axes of a tensor in place, not its elements: from then on the program names the result."""
+
+VIEWS = (
+    _TURNED
+    | _DROPOUTS
+    | frozenset(
+        {
+            "aten.view",
+            "aten.unsqueeze",
+            "aten.squeeze",
+            "aten.transpose",
+            "aten.permute",
+            "aten.t",
+            "aten.select",
+            "aten.slice",
+            "aten.expand",
+            "aten.expand_as",
+            "aten.view_as",
+            "aten.split",
+            "aten.split_with_sizes",
+            "aten.chunk",
+            "aten.unbind",
+            "aten.narrow",
+            "aten.unflatten",
+            "aten.numpy_T",
+            "aten.mT",
+            "aten.swapaxes",
+            "aten.movedim",
+            "aten.moveaxis",
+            "aten.broadcast_to",
+            "aten.diagonal",
+            "aten.linalg_diagonal",
+            "aten.unfold",
+            "aten.as_strided",
+            "aten.hsplit",
+            "aten.vsplit",
+            "aten.dsplit",
+            "aten.swapdims",
+            "aten.mH",
+            "aten.adjoint",
+            "aten.real",
+            "aten.imag",
+            "aten.view_as_real",
+            "aten.view_as_complex",
+        }
+    )
 )
 """Always return a view of `self` (dropout: the tensor itself, outside of training)."""
 
@@ -150,7 +168,9 @@ def base_name(target: str) -> str:
 def mutates(target: str) -> bool:
     """Whether the operation changes its argument `self` in place."""
     name = base_name(target)
-    return name.startswith("aten.") and name.endswith("_") and not name.endswith("__") and name not in IDENTITIES
+    return (
+        name.startswith("aten.") and name.endswith("_") and not name.endswith("__") and name not in IDENTITIES | _TURNED
+    )
 
 
 def mutated_argument(node: ProgramNode) -> Any:
@@ -165,7 +185,11 @@ def write(b: Lowering, cell: Cell, value: Value) -> None:
     while cell.base is not None and cell.node is not None:
         base = cell.base
         current = None if base.stale or not cell.certain or base.value is None else base.value
-        made = None if current is None or cell.value is None else _write_back(b, cell.node, current, cell.value)
+        made = (
+            None
+            if current is None or cell.value is None
+            else _write_back(b, cell.node, cell.index, current, cell.value)
+        )
         if made is None:
             break
         base.value = made
@@ -176,52 +200,52 @@ def write(b: Lowering, cell: Cell, value: Value) -> None:
             other.stale = reason
 
 
-def _write_back(b: Lowering, node: ProgramNode, base: Any, view: Any) -> Value | None:
+def _write_back(b: Lowering, node: ProgramNode, index: int, base: Any, view: Any) -> Value | None:
     """The base with the elements of its changed view, or None where the view cannot be undone."""
-    name = base_name(node.target)
+    name = base_name(node.target).rstrip("_")
     if isinstance(base, Complex) or isinstance(view, Complex):
         return None
+    given = {key: each for key, each in node.args.items() if key != "self"}
     if name in _DROPOUTS:
-        return view
+        kept: Value = view
+        return kept
     if name in ("aten.view", "aten.unsqueeze", "aten.squeeze", "aten.unflatten", "aten.view_as"):
         return b.emit(ops.Reshape(base.shape), view)
-    if name in ("aten.transpose", "aten.permute", "aten.t") and view.producer is not None:
+    if (
+        name in ("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.permute", "aten.t")
+        and view.producer is not None
+    ):
         perm = _permutation(name, node.args, base)
         return b.emit(ops.Transpose(inverse(perm)), view)
-    if name in ("aten.select", "aten.slice"):
-        return _write_slice(b, name, node.args, base, view)
-    if name == "aten.diagonal":
-        return diagonal_scatter(b, base, view, **{key: each for key, each in node.args.items() if key != "self"})
+    scatter = {"aten.select": select_scatter, "aten.slice": slice_scatter, "aten.diagonal": diagonal_scatter}.get(name)
+    if scatter is not None:
+        made: Value = scatter(b, base, view, **given)  # type: ignore[operator]
+        return made
+    dim = given.get("dim", 0)
+    if name == "aten.unbind":
+        return select_scatter(b, base, view, dim, index)
+    start = given["start"] if name == "aten.narrow" else _piece_start(name, given, base, index)
+    return None if start is None else slice_scatter(b, base, view, dim, start)
+
+
+def _piece_start(name: str, given: Mapping[str, Any], base: Value, index: int) -> Dim | None:
+    """Where a piece begins along the axis that was split; None where that is not known."""
+    if name == "aten.split_with_sizes" or isinstance(given.get("split_size"), tuple):
+        sizes = given.get("split_sizes") or given.get("split_size") or ()
+        return sum(sizes[:index], start=0)
+    if name == "aten.split":
+        return index * given["split_size"]  # type: ignore[no-any-return]
+    if name == "aten.chunk":
+        return index * ceil_div(base.shape[axis_of(given.get("dim", 0), base)], given["chunks"])
     return None
 
 
 def _permutation(name: str, args: Mapping[str, Any], base: Value) -> tuple[int, ...]:
     if name == "aten.permute":
         return tuple(axis_of(dim, base) for dim in args["dims"])
-    first, second = (args["dim0"], args["dim1"]) if name == "aten.transpose" else (0, 1)
+    first, second = (args.get("dim0", args.get("axis0", 0)), args.get("dim1", args.get("axis1", 1)))
     order = list(range(base.rank))
     if len(order) > 1:
         first, second = axis_of(first, base), axis_of(second, base)
         order[first], order[second] = order[second], order[first]
     return tuple(order)
-
-
-def _write_slice(b: Lowering, name: str, args: Mapping[str, Any], base: Value, view: Value) -> Value | None:
-    axis = axis_of(args.get("dim", 0), base)
-    size = base.shape[axis]
-    start = args.get("index") if name == "aten.select" else args.get("start") or 0
-    if args.get("step", 1) != 1 or not isinstance(start, int) or not isinstance(size, int):
-        whole = name == "aten.slice" and start == 0 and view.shape == base.shape
-        return view if whole else None
-    piece = b.emit(ops.Unsqueeze((axis,)), view) if name == "aten.select" else view
-    length = piece.shape[axis]
-    if not isinstance(length, int):
-        return None
-    begin = min(max(start + size if start < 0 else start, 0), size)
-    end = begin + length
-    parts = [piece]
-    if begin > 0:
-        parts.insert(0, b.emit(ops.Slice((axis,), (0,), (begin,), (1,)), base))
-    if end < size:
-        parts.append(b.emit(ops.Slice((axis,), (end,), (size,), (1,)), base))
-    return b.emit(ops.Concat(axis), *parts) if len(parts) > 1 else piece
