@@ -29,6 +29,7 @@ from isomorph.errors import RunnerError, UsageError
 from isomorph.ir import DType
 from isomorph.ir.shapes import parse_dim
 from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
+from isomorph.validators.runners.torch_versions import loadable
 
 __all__ = ["CallableRunner", "ProgramRunner", "open_model"]
 
@@ -59,12 +60,12 @@ def _load_program(path: str) -> Any:
     """The program in a file; libraries that register its operators are imported first, torchvision where it lacks."""
     load_extensions()
     try:
-        return torch.export.load(path)
+        return torch.export.load(loadable(path))
     except Exception:
         if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
             raise
         importlib.import_module("torchvision")
-        return torch.export.load(path)
+        return torch.export.load(loadable(path))
 
 
 def _joined(weights: Mapping[str, Any]) -> tuple[torch.nn.Module, tuple[Any, ...]]:
