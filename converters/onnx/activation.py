@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from isomorph.converters.onnx.export import Export
@@ -62,7 +64,7 @@ def read_clip(node: OnnxNode) -> Value:
         )
     if all(not node.has(position) or node.inputs[position] in node.graph.constants for position in (1, 2)):
         low, high = (None if bound is None else bound.item() for bound in (node.constant(1), node.constant(2)))
-        return node.emit(ops.Clip(low, high), x)
+        return node.emit(ops.Clip(None if low == -math.inf else low, None if high == math.inf else high), x)
     for position, op in ((1, ops.Max()), (2, ops.Min())):
         bound = node.optional(position)
         x = x if bound is None else node.emit(op, x, bound)
@@ -108,10 +110,13 @@ def write_activation(export: Export, node: Node) -> None:
 @rules.exports(ops.Clip)
 def write_clip(export: Export, node: Node) -> None:
     assert isinstance(node.op, ops.Clip) and node.inputs[0] is not None
-    kind = node.inputs[0].dtype.numpy
+    dtype = node.inputs[0].dtype
+    low, high = node.op.min, node.op.max
+    if dtype.is_float:  # onnxruntime takes the largest finite number for a bound that is absent
+        low, high = -math.inf if low is None else low, math.inf if high is None else high
     bounds = [
-        None if bound is None else export.constant(np.asarray(bound, kind), name)
-        for name, bound in (("min", node.op.min), ("max", node.op.max))
+        None if bound is None else export.constant(np.asarray(bound, dtype.numpy), name)
+        for name, bound in (("min", low), ("max", high))
     ]
     export.replace("Clip", node, inputs=[node.inputs[0], *bounds])
 

@@ -85,12 +85,19 @@ def floor_divide(b: Lowering, self: Value, other: Operand) -> Value:
 
 
 def _floor_div(b: Lowering, left: Value, right: Value) -> Value:
-    """(a - a mod b) / b, which is exact where a / b rounds up to an integer; a / b where b is 0."""
-    remainder = b.emit(ops.Mod(), left, right)
-    quotient = b.emit(ops.Div(), b.emit(ops.Sub(), left, remainder), right)
+    """(a - a mod b) / b, which is exact where a / b rounds up to an integer; a / b where b is 0.
+
+    Of floating point from fmod(a, b), less 1 where that has the other sign, so that an infinite b gives 0 or -1.
+    """
     if left.dtype.is_integer:
-        return quotient
-    by_zero = b.emit(ops.Equal(), right, b.number(0, right.dtype))
+        return b.emit(ops.Div(), b.emit(ops.Sub(), left, b.emit(ops.Mod(), left, right)), right)
+    zero = b.number(0, right.dtype)
+    rest = b.emit(ops.Mod(fmod=True), left, right)
+    quotient = b.emit(ops.Div(), b.emit(ops.Sub(), left, rest), right)
+    apart = b.emit(ops.Xor(), b.emit(ops.Less(), rest, zero), b.emit(ops.Less(), right, zero))
+    wrong = b.emit(ops.And(), apart, b.emit(ops.Not(), b.emit(ops.Equal(), rest, zero)))
+    quotient = b.emit(ops.Sub(), quotient, b.cast(wrong, left.dtype))
+    by_zero = b.emit(ops.Equal(), right, zero)
     return b.emit(ops.Where(), by_zero, b.emit(ops.Div(), left, right), b.emit(ops.Round(), quotient))
 
 
@@ -232,6 +239,13 @@ def isfinite(b: Lowering, self: Value) -> Value:
     return b.emit(ops.Not(), b.emit(ops.Or(), b.emit(ops.IsNaN(), x), b.emit(ops.IsInf(), x)))
 
 
+def _sign(b: Lowering, x: Value) -> Value:
+    """The sign; 0 of NaN, of which ONNX says nothing."""
+    if not x.dtype.is_float:
+        return x if x.dtype is DType.BOOL else b.emit(ops.Sign(), x)
+    return b.emit(ops.Where(), b.emit(ops.IsNaN(), x), b.number(0, x.dtype), b.emit(ops.Sign(), x))
+
+
 def _register_unary(name: str, compute: Callable[[Lowering, Value], Value], *, floating: bool) -> None:
     @rules.imports(*both(name, "default"))
     def unary(b: Lowering, self: Value) -> Value:
@@ -281,7 +295,7 @@ for _name, _op in _ROUNDING.items():
 _register_unary("rsqrt", lambda b, x: b.emit(ops.Reciprocal(), b.emit(ops.Sqrt(), x)), floating=True)
 _register_unary("square", lambda b, x: power(b, x, 2), floating=False)
 for _name in ("sign", "sgn"):
-    _register_unary(_name, lambda b, x: x if x.dtype is DType.BOOL else b.emit(ops.Sign(), x), floating=False)
+    _register_unary(_name, _sign, floating=False)
 _register_unary("trunc", lambda b, x: truncated(b, x) if x.dtype.is_float else x, floating=False)
 _register_unary("log2", _logarithm(2), floating=True)
 _register_unary("log10", _logarithm(10), floating=True)
