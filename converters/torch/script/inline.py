@@ -34,7 +34,7 @@ from isomorph.converters.torch.script.values import (
     is_tensor,
 )
 from isomorph.errors import IsomorphError, MalformedError, UsageError
-from isomorph.ir import Parameter, Scope, ScopeEntry, Sym
+from isomorph.ir import Scope, ScopeEntry, Sym
 
 __all__ = ["MAX_STEPS", "Inliner"]
 
@@ -340,7 +340,7 @@ class Inliner:
             raise MalformedError("expressions are nested too deep")
         value = evaluate(self, node, names)
         self._depth -= 1
-        return self.session.parameter(value) if isinstance(value, Parameter) else value
+        return value
 
     def _literal(self, node: ast.Constant, names: dict[str, Value]) -> Value:
         if node.value is None or isinstance(node.value, bool | int | float | complex | str):

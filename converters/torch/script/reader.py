@@ -17,7 +17,7 @@ from isomorph.converters.torch.script.inline import Inliner
 from isomorph.converters.torch.script.session import Session
 from isomorph.converters.torch.script.signature import Given, Inputs, Signature, leaves
 from isomorph.converters.torch.script.source import demangled
-from isomorph.converters.torch.script.values import Object, Value, describe, is_tensor
+from isomorph.converters.torch.script.values import NamedTuple, Object, Value, describe, is_tensor
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError, UsageError
 from isomorph.ir import Model, Parameter, Sym
 
@@ -56,7 +56,7 @@ class _Reading:
         source = ("torch", f"TorchScript {script.version}".strip())
         title = demangled(self.root.title).rpartition(".")[2]
         self.session = Session(title, signature.tensors, signature.dims, source)
-        self.inliner = Inliner(script.library, script.constants, self.session)
+        self.inliner = Inliner(script.library, _placed(script.constants, self.session, {}), self.session)
 
     def model(self, method: str) -> Model:
         for name in self.signature.states:
@@ -64,6 +64,7 @@ class _Reading:
         for name, number in self.signature.numbers.items():
             if name in self.root.attributes:
                 self.root.attributes[name] = number
+        _placed(self.root, self.session, {})
         before = _numbers(self.root)
         result = self.inliner.run(self.root, method, [self._argument(given) for given in self.signature.arguments])
         outputs = [(name, self._checked(name, leaf)) for name, leaf in leaves(result)]
@@ -83,7 +84,6 @@ class _Reading:
         return Ref(given.name) if given.number is None else self.session.item(Ref(given.name), given.number)
 
     def _checked(self, name: str, leaf: Value) -> Value:
-        leaf = self.session.parameter(leaf) if isinstance(leaf, Parameter) else leaf
         if not is_tensor(leaf) and not isinstance(leaf, bool | int | float | Sym):
             item = Unsupported("output", f"it is {describe(leaf)}", name)
             raise UnsupportedError("import the results", [item])
@@ -115,6 +115,28 @@ class _Reading:
         return ",".join(map(str, self.session.kind(value).shape)) if is_tensor(value) else str(value)
 
 
+def _placed(value: Value, session: Session, done: dict[int, Value]) -> Value:
+    """The value with tensors of the program for its parameters; objects, lists and dicts stay the same."""
+    if isinstance(value, Parameter):
+        return session.parameter(value)
+    if id(value) in done:
+        return value
+    if isinstance(value, Object):
+        done[id(value)] = value
+        value.attributes.update({name: _placed(each, session, done) for name, each in value.attributes.items()})
+    elif isinstance(value, list):
+        done[id(value)] = value
+        value[:] = [_placed(each, session, done) for each in value]
+    elif isinstance(value, dict):
+        done[id(value)] = value
+        value.update({key: _placed(each, session, done) for key, each in value.items()})
+    elif isinstance(value, NamedTuple):
+        return NamedTuple.of(value.title, value.fields, tuple(_placed(each, session, done) for each in value))
+    elif isinstance(value, tuple):
+        return tuple(_placed(each, session, done) for each in value)
+    return value
+
+
 def _numbers(root: Object) -> dict[tuple[Object, str], Value]:
     """The attributes of all objects below the root that are no tensors, as they are now."""
     found: dict[tuple[Object, str], Value] = {}
@@ -132,6 +154,6 @@ def _numbers(root: Object) -> dict[tuple[Object, str], Value]:
                 found[owner, name] = list(value)
             elif isinstance(value, dict):
                 found[owner, name] = dict(value)
-            elif not isinstance(value, Parameter):
+            elif not is_tensor(value):
                 found[owner, name] = value
     return found

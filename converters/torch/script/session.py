@@ -67,12 +67,13 @@ class Session:
         self._idle: set[int] = set()
         self._recordings: list[Recording] = []
         self._shared: dict[str, str] = {}
+        self._signed: dict[str, DimRange] = {}
         self._formals: dict[int, dict[str, IRValue]] = {}
 
     @property
     def dims(self) -> dict[str, DimRange]:
-        """Ranges of the named dimensions so far."""
-        return {**self.program.dims, **self.importer.own_dims}
+        """Ranges of the named dimensions so far; a number that is taken out of data may be negative."""
+        return {**self.program.dims, **self.importer.own_dims, **self._signed}
 
     def parameter(self, parameter: Parameter) -> Ref:
         """The tensor of the program that a parameter is; the same parameter always gives the same one."""
@@ -192,7 +193,11 @@ class Session:
         name = self._next("prim.If")
         outputs = [self._fresh(f"{name}_{index}") for index in range(len(kinds))]
         made = [
-            Ref(output) if kind is None else self.new_size() if kind is int else Number(kind, Computed(output, output))
+            Ref(output)
+            if kind is None
+            else self.new_number()
+            if kind is int
+            else Number(kind, Computed(output, output))
             for output, kind in zip(outputs, kinds, strict=True)
         ]
         args = {"pred": condition, "true_fn": inner[0], "false_fn": inner[1], "operands": (*tensors, *numbers)}
@@ -280,6 +285,12 @@ class Session:
             for output in outputs:
                 self.program.types[output] = TensorType(dtype, tuple(size if dim is None else dim for dim in shape))
 
+    def new_number(self) -> Sym:
+        """A named integer that the data decide."""
+        number = self.new_size()
+        self._signed[str(number)] = DimRange(-(1 << 63))
+        return number
+
     def new_size(self) -> Sym:
         """A named size that the data decide."""
         count = 0
@@ -311,7 +322,7 @@ class Session:
             return kind(known.reshape(-1)[0].item())
         own = bool if type_.dtype is DType.BOOL else float if type_.dtype.is_float else int
         name = self._next("item")
-        result: Any = self.new_size() if own is int else Computed(name, name)
+        result: Any = self.new_number() if own is int else Computed(name, name)
         scope, trace = self.where
         self._step(ProgramNode(name, "aten.item.default", {"self": tensor}, (), scope, trace, True, result))
         return self.convert(result if own is int else Number(own, result), kind)

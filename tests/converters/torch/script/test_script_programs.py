@@ -177,6 +177,18 @@ class Cells(nn.Module):
         return torch.stack(states, 1), [h, c]
 
 
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True)
+        self.gru = nn.GRU(6, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, (_, c) = self.lstm(x)
+        z, _ = self.gru(y)
+        return z, c
+
+
 class Lists(nn.Module):
     def forward(self, xs: list[Tensor], table: dict[str, Tensor]) -> Tensor:
         total = xs[0]
@@ -221,6 +233,7 @@ PROGRAMS = {
     "enums": (lambda: Enums(Color.BLUE), (2, 3)),
     "attention": (Attention, (2, 5, 8)),
     "cells": (Cells, (2, 3, 4)),
+    "recurrent": (Recurrent, (2, 5, 4)),
     "functions": (Functions, (2, 3)),
 }
 REFUSED_BY_TORCH = {
