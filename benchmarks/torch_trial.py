@@ -20,8 +20,8 @@ from models.entry import Entry, Example
 
 from isomorph.converters.convert import convert
 from isomorph.converters.torch.capture import capture
-from isomorph.errors import IsomorphError, UnsupportedError
-from isomorph.validators.runner import ModelFile
+from isomorph.errors import IsomorphError, RunnerError, UnsupportedError
+from isomorph.validators.runner import ModelFile, Result
 from isomorph.validators.runners.onnxruntime import OnnxRunner
 from isomorph.validators.runners.torch import ProgramRunner, as_numpy
 from isomorph.validators.trial import judge
@@ -115,9 +115,12 @@ def _judge(exported: Any, example: Example, path: Path) -> dict[str, Any]:
     """The verdict of the judge on the exported program and the file, in float64 and float32."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     began = time.perf_counter()
-    source = ProgramRunner(exported)
+    source = _Guarded(ProgramRunner(exported), "torch")
+    target = _Guarded(OnnxRunner(path, role="target"), "onnxruntime")
+    names = [spec.name for spec in source.signature().inputs]
+    data = dict(zip(names, _arrays(example), strict=True))
     try:
-        report = judge(source, OnnxRunner(path, role="target"), written=ModelFile(path, "onnx"))
+        report = judge(source, target, data=data, written=ModelFile(path, "onnx"))
     except IsomorphError as error:
         return {"error": type(error).__name__, "reasons": _reasons(error)}
     return {
@@ -129,6 +132,24 @@ def _judge(exported: Any, example: Example, path: Path) -> dict[str, Any]:
         "worst": max((o.worst.comparison.worst for o in report.outputs if o.worst is not None), default=None),
         "seconds": time.perf_counter() - began,
     }
+
+
+class _Guarded:
+    """A runner whose failures are RunnerErrors, as those of a runner in a process of its own are."""
+
+    def __init__(self, runner: Any, name: str) -> None:
+        self.signature = runner.signature
+        self._runner = runner
+        self._name = name
+
+    def run(self, inputs: Mapping[str, Any], **options: Any) -> Result:
+        try:
+            result: Result = self._runner.run(inputs, **options)
+        except (IsomorphError, NotImplementedError):
+            raise
+        except Exception as error:
+            raise RunnerError(_sentence(error), runner=self._name) from error
+        return result
 
 
 def _peer(exported: Any, path: Path) -> dict[str, Any]:
@@ -162,8 +183,7 @@ def _latency(example: Example, paths: Mapping[str, Path]) -> dict[str, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    leaves = torch.utils._pytree.tree_leaves((example.args, dict(example.kwargs)))
-    arrays = [as_numpy(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    arrays = _arrays(example)
     sessions, found = {}, {}
     for name, path in paths.items():
         try:
@@ -183,6 +203,12 @@ def _latency(example: Example, paths: Mapping[str, Path]) -> dict[str, Any]:
         if len(next(iter(times.values()))) >= MOST_RUNS:
             break
     return found | {name: statistics.median(each) for name, each in times.items()}
+
+
+def _arrays(example: Example) -> list[Any]:
+    """The tensors among the example inputs, in order."""
+    leaves = torch.utils._pytree.tree_leaves((example.args, dict(example.kwargs)))
+    return [as_numpy(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def _reasons(error: IsomorphError) -> dict[str, int]:

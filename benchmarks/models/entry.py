@@ -64,4 +64,4 @@ def _set_statistics(norm: Any, args: tuple[torch.Tensor, ...]) -> None:
     axes = [axis for axis in range(args[0].ndim) if axis != 1]
     variance, mean = torch.var_mean(args[0], dim=axes, correction=0)
     norm.running_mean.copy_(mean)
-    norm.running_var.copy_(torch.where(variance > 1e-6 * variance.max(), variance, torch.ones_like(variance)))
+    norm.running_var.copy_(torch.where(variance > 1e-3 * variance.max(), variance, torch.ones_like(variance)))
