@@ -303,6 +303,37 @@ def shape_cases():
     yield "time_flatten", one((3, *IMAGE), L.TimeDistributed(L.Flatten()))
 
 
+def with_states(cls, build, directions=1):
+    """A model whose inputs are a sequence and the initial states of each direction."""
+    x = keras.Input(SEQUENCE)
+    states = [keras.Input((4,)) for _ in range(directions * (2 if cls is L.LSTM else 1))]
+    given = states if len(states) > 1 else states[0]
+    return keras.Model([x, *states], build(cls(4))(x, initial_state=given))
+
+
+def recurrent_cases():
+    for cls in (L.LSTM, L.GRU, L.SimpleRNN):
+        name = cls.__name__.lower()
+        yield f"{name}_last", one(SEQUENCE, cls(4))
+        yield f"{name}_open", one((None, 5), cls(4, use_bias=False))
+        yield f"{name}_all", one(SEQUENCE, cls(4, return_sequences=True, return_state=True, dropout=0.1))
+        backwards = cls(4, return_sequences=True, return_state=True, go_backwards=True, activation="relu")
+        yield f"{name}_backwards", one(SEQUENCE, backwards)
+        yield f"{name}_states", with_states(cls, lambda layer: layer)
+        yield f"{name}_both_states", with_states(cls, L.Bidirectional, 2)
+        yield f"{name}_both", one(SEQUENCE, L.Bidirectional(cls(4, return_sequences=True, return_state=True)))
+        for mode in ("concat", "sum", "ave", "mul", None):
+            yield f"{name}_both_{mode}", one(SEQUENCE, L.Bidirectional(cls(4), merge_mode=mode))
+        yield f"{name}_both_sum_all", one(SEQUENCE, L.Bidirectional(cls(4, return_sequences=True), merge_mode="sum"))
+    yield "gru_reset_before", one(SEQUENCE, L.GRU(4, reset_after=False, recurrent_activation="hard_sigmoid"))
+    yield "lstm_functions", one(SEQUENCE, L.LSTM(4, activation="softsign", recurrent_activation="elu"))
+    yield "rnn_cell", one(SEQUENCE, L.RNN(L.SimpleRNNCell(3, activation="linear")))
+    stacked = [L.LSTMCell(4), L.GRUCell(3), L.LSTMCell(2)]
+    yield "rnn_cells", one(SEQUENCE, L.RNN(stacked, return_sequences=True, return_state=True))
+    shared = L.LSTM(5, return_sequences=True)
+    yield "lstm_shared", one(SEQUENCE, lambda x: shared(shared(x)))
+
+
 def structure_cases():
     shared = L.Dense(5, name="shared")
     start = keras.Input((6, 5))
@@ -345,6 +376,7 @@ def main(folder):
         operation_cases,
         merge_cases,
         shape_cases,
+        recurrent_cases,
         structure_cases,
     )
     cases = [case for make in families for case in make()]
