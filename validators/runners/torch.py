@@ -3,6 +3,9 @@
 Float64 is made by two means together: the module's parameters, buffers and inputs are doubled, and a dispatch mode
 rewrites each dtype argument that names a narrower float (`to(torch.float32)`, factory functions) while the model runs.
 The same mode sees every result, so a value that stayed narrow is found and the float64 run is refused.
+
+What a model changes in place, its buffers and its arguments, are outputs as well: every run begins with the buffers as
+they were in the file, and ends with a look at what became of them.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +27,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, treespec_dumps
 
 from isomorph.converters.torch.architecture import Architecture, join
+from isomorph.converters.torch.capture import capture_program
 from isomorph.converters.torch.custom import load_extensions
 from isomorph.converters.torch.program import output_names
 from isomorph.converters.torch.reference import argument_names, example_inputs
-from isomorph.errors import RunnerError, UsageError
+from isomorph.converters.torch.state import changed, next_name
+from isomorph.errors import IsomorphError, RunnerError, UsageError
 from isomorph.ir import DType
 from isomorph.ir.shapes import parse_dim
 from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
+from isomorph.validators.runners.torch_quantized import quantized_in_double, register_operators
 from isomorph.validators.runners.torch_versions import loadable
 
 __all__ = ["CallableRunner", "ProgramRunner", "open_model"]
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
+_WIDE = {**dict.fromkeys(_NARROW, torch.float64), torch.complex64: torch.complex128}
 _CHECKS = ("_guards_fn", "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 
 
@@ -62,9 +71,9 @@ def _load_program(path: str) -> Any:
     try:
         return torch.export.load(loadable(path))
     except Exception:
-        if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
-            raise
-        importlib.import_module("torchvision")
+        register_operators()
+        if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is not None:
+            importlib.import_module("torchvision")
         return torch.export.load(loadable(path))
 
 
@@ -111,10 +120,13 @@ class _Widening(TorchDispatchMode):
         self.narrow: str | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        own = quantized_in_double(func)
+        if own is not None:
+            return own(*args, **(kwargs or {}))
         args, kwargs = tree_map(_widened, (args, kwargs or {}))
         result = func(*args, **kwargs)
         if self.narrow is None and any(
-            isinstance(r, torch.Tensor) and r.dtype in _NARROW for r in tree_flatten(result)[0]
+            isinstance(r, torch.Tensor) and r.dtype in _WIDE for r in tree_flatten(result)[0]
         ):
             self.narrow = str(func)
         return result
@@ -122,29 +134,107 @@ class _Widening(TorchDispatchMode):
 
 def _widened(value: Any) -> Any:
     if isinstance(value, torch.dtype):
-        return torch.float64 if value in _NARROW else value
-    if isinstance(value, torch.Tensor) and value.dtype in _NARROW:
-        return value.double()
+        return _WIDE.get(value, value)
+    if isinstance(value, torch.Tensor) and value.dtype in _WIDE:
+        return value.to(_WIDE[value.dtype])
     return value
 
 
 def _doubled(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy in float64, tensors that are plain attributes included."""
+    """A copy in float64 and complex128, tensors that are plain attributes included."""
     double = copy.deepcopy(module).double()
     for part in double.modules():
+        for held in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
+            held.data = _widened(held.data)
         for name, value in vars(part).items():
-            if isinstance(value, torch.Tensor) and value.dtype in _NARROW:
-                setattr(part, name, value.double())
+            if isinstance(value, torch.Tensor) and value.dtype in _WIDE:
+                setattr(part, name, _widened(value))
     return double
+
+
+class _States:
+    """Buffers by their paths, and arguments by their names, that a model changes in place."""
+
+    def __init__(self, module: torch.nn.Module, buffers: Sequence[str], arguments: Sequence[str]) -> None:
+        self._initial = {path: _attribute(module, path).detach().clone() for path in buffers}
+        self._arguments = tuple(arguments)
+
+    def restore(self, module: torch.nn.Module, given: Mapping[str, np.ndarray] | None = None) -> None:
+        """Give the buffers the values that they began with, or those that are given."""
+        with torch.no_grad():
+            for path, value in self._initial.items():
+                array = (given or {}).get(path)
+                _attribute(module, path).copy_(value if array is None else torch.from_numpy(np.array(array)))
+
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The buffers as inputs, with the range of the values that they began with."""
+        return tuple(replace(_spec(path, value, None), bounds=_range(value)) for path, value in self._initial.items())
+
+    def after(self, module: torch.nn.Module, arguments: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        """What became of them, under the names of the outputs that a conversion has for them."""
+        found = {path: _attribute(module, path) for path in self._initial}
+        found.update((name, arguments[name]) for name in self._arguments)
+        return {next_name(name): as_numpy(value) for name, value in found.items()}
+
+    def specs(self, arguments: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
+        buffers = [_spec(next_name(path), value, None) for path, value in self._initial.items()]
+        return (*buffers, *(replace(arguments[name], name=next_name(name), bounds=None) for name in self._arguments))
+
+
+def _range(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """Whole numbers around the elements, at least 1 apart."""
+    if not tensor.numel() or tensor.dtype is torch.bool or tensor.is_complex() or not tensor.isfinite().all():
+        return None
+    low, high = math.floor(tensor.min().item()), math.ceil(tensor.max().item())
+    return low, max(high, low + 1)
+
+
+def _attribute(module: torch.nn.Module, path: str) -> Any:
+    for part in path.split("."):
+        module = getattr(module, part)
+    return module
+
+
+class _Writes(TorchDispatchMode):
+    """Notes the memory that operations write to in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for formal, given in zip(func._schema.arguments, args, strict=False):
+            if formal.alias_info is not None and formal.alias_info.is_write:
+                self.written.update(_memory(each) for each in tree_flatten(given)[0] if isinstance(each, torch.Tensor))
+        return func(*args, **(kwargs or {}))
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters, buffers and plain attributes by path, each once."""
+    found = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for prefix, part in module.named_modules():
+        for name, value in vars(part).items():
+            if isinstance(value, torch.Tensor):
+                found[f"{prefix}.{name}" if prefix else name] = value
+    return found
 
 
 class _GraphRunner:
     """Runs a flat fx graph module: arguments in the order of `input_names`, results in the order of `output_names`."""
 
     def __init__(
-        self, module: torch.fx.GraphModule, input_names: Sequence[str], output_names: Sequence[str | None]
+        self,
+        module: torch.fx.GraphModule,
+        input_names: Sequence[str],
+        output_names: Sequence[str | None],
+        states: _States,
     ) -> None:
         self._module = flat(module)
+        self._states = states
         self._double: torch.fx.GraphModule | None = None
         self.input_names = tuple(input_names)
         self.output_names = tuple(output_names)
@@ -152,15 +242,21 @@ class _GraphRunner:
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         arguments = [torch.from_numpy(np.array(inputs[name])) for name in self.input_names]
         kept: dict[str, np.ndarray] = {}
+        module = self._module
         if precision == FLOAT64:
             if self._double is None:
                 self._double = _doubled(self._module)
-            values = in_double(lambda: _interpret(self._double, [_widened(a) for a in arguments], taps, kept))
+            module, arguments = self._double, [_widened(a) for a in arguments]
+            self._states.restore(module, inputs)
+            values = in_double(lambda: _interpret(module, arguments, taps, kept))
         else:
+            self._states.restore(module, inputs)
             with torch.no_grad():
-                values = _interpret(self._module, arguments, taps, kept)
+                values = _interpret(module, arguments, taps, kept)
         named = zip(self.output_names, tree_flatten(values)[0], strict=True)
-        return Result({name: as_numpy(value) for name, value in named if name is not None}, kept)
+        results = {name: as_numpy(value) for name, value in named if name is not None}
+        given = dict(zip(self.input_names, arguments, strict=True))
+        return Result({**results, **self._states.after(module, given)}, kept)
 
 
 def in_double(call: Any) -> Any:
@@ -238,7 +334,10 @@ class ProgramRunner:
         spec = program.module_call_graph[0].signature.out_spec
         named = zip(_result_names(spec, len(self._outputs)), self._outputs, strict=True)
         names = [name if isinstance(node, torch.fx.Node) else None for name, node in named]
-        self._runner = _GraphRunner(program.module(check_guards=False), [node.name for node in self._inputs], names)
+        module = program.module(check_guards=False)
+        inputs = [node.name for node in self._inputs]
+        self._states = _States(module, *_changes(program, inputs))
+        self._runner = _GraphRunner(module, inputs, names, self._states)
 
     def signature(self) -> Signature:
         dims = {
@@ -251,10 +350,23 @@ class ProgramRunner:
             for name, node in zip(self._runner.output_names, self._outputs, strict=True)
             if name is not None
         )
+        outputs += self._states.specs({spec.name: spec for spec in inputs})
+        inputs += self._states.inputs()
         return Signature(inputs, outputs, dims, _count(self._program.state_dict.values()), environment())
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         return self._runner.run(inputs, taps=taps, precision=precision)
+
+
+def _changes(program: Any, inputs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Paths of the buffers and names of the inputs that a program changes in place."""
+    try:
+        walked = capture_program(program)
+    except IsomorphError:  # it cannot be converted either
+        return [], []
+    names = changed(walked)
+    buffers = dict.fromkeys(walked.parameters[name].name for name in names if name in walked.parameters)
+    return list(buffers), [name for name in inputs if name in names]
 
 
 class CallableRunner:
@@ -273,6 +385,16 @@ class CallableRunner:
         self._leaves = leaves
         self._names = _argument_names(module, arguments)
         self._double: torch.nn.Module | None = None
+        self._states = self._watched()
+
+    def _watched(self) -> _States:
+        """Run a copy once, to see what it changes in place."""
+        module, leaves = copy.deepcopy(self._module), [leaf.detach().clone() for leaf in self._leaves]
+        with torch.no_grad(), _Writes() as watch:
+            module(*self._structure.unflatten(leaves))
+        buffers = [path for path, tensor in _tensors_of(module).items() if _memory(tensor) in watch.written]
+        arguments = [name for name, leaf in zip(self._names, leaves, strict=True) if _memory(leaf) in watch.written]
+        return _States(self._module, buffers, arguments)
 
     def signature(self) -> Signature:
         inputs = tuple(
@@ -280,32 +402,42 @@ class CallableRunner:
             for name, leaf in zip(self._names, self._leaves, strict=True)
         )
         with torch.no_grad():
-            values, spec = tree_flatten(copy.deepcopy(self._module)(*self._arguments))
+            leaves = [leaf.detach().clone() for leaf in self._leaves]
+            values, spec = tree_flatten(copy.deepcopy(self._module)(*self._structure.unflatten(leaves)))
         names = _result_names(spec, len(values))
         outputs = tuple(_spec(name, value, None) for name, value in zip(names, values, strict=True))
+        outputs += self._states.specs({each.name: each for each in inputs})
+        inputs += self._states.inputs()
         notes = ("the module is in training mode",) if self._module.training else ()
         return Signature(inputs, outputs, {}, _count(self._module.state_dict().values()), environment(), notes)
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         leaves = [torch.from_numpy(np.array(inputs[name])) for name in self._names]
         if taps:
-            return self._run_exported(leaves, taps, precision)
+            return self._run_exported(leaves, inputs, taps, precision)
         if precision == FLOAT64:
             if self._double is None:
                 self._double = _doubled(self._module)
-            double, wide = self._double, [_widened(leaf) for leaf in leaves]
-            values = in_double(lambda: double(*self._structure.unflatten(wide)))
+            module, leaves = self._double, [_widened(leaf) for leaf in leaves]
+            self._states.restore(module, inputs)
+            values = in_double(lambda: module(*self._structure.unflatten(leaves)))
         else:
+            module = self._module
+            self._states.restore(module, inputs)
             with torch.no_grad():
-                values = self._module(*self._structure.unflatten(leaves))
+                values = module(*self._structure.unflatten(leaves))
         flat_values, spec = tree_flatten(values)
         names = _result_names(spec, len(flat_values))
-        return Result({name: as_numpy(value) for name, value in zip(names, flat_values, strict=True)})
+        results = {name: as_numpy(value) for name, value in zip(names, flat_values, strict=True)}
+        return Result({**results, **self._states.after(module, dict(zip(self._names, leaves, strict=True)))})
 
-    def _run_exported(self, leaves: list[torch.Tensor], taps: Sequence[str], precision: str) -> Result:
+    def _run_exported(
+        self, leaves: list[torch.Tensor], inputs: Mapping[str, np.ndarray], taps: Sequence[str], precision: str
+    ) -> Result:
+        self._states.restore(self._module)
         runner = ProgramRunner(torch.export.export(self._module, tuple(self._structure.unflatten(leaves))))
         names = [spec.name for spec in runner.signature().inputs]
-        feeds = {name: as_numpy(leaf) for name, leaf in zip(names, leaves, strict=True)}
+        feeds = {**inputs, **{name: as_numpy(leaf) for name, leaf in zip(names, leaves, strict=False)}}
         return runner.run(feeds, taps=taps, precision=precision)
 
 
