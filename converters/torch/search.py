@@ -134,6 +134,12 @@ def _require_type(b: Lowering, x: Value, dim: int) -> None:
         raise b.refusal(f"torch.export records the type {kind} for the axis {dim} of {x.type}; pass a nonnegative axis")
 
 
+def _is_recorded(b: Lowering, output: int) -> bool:
+    """Whether an output that is not asked for is there all the same, in torch's records."""
+    kind = b.recorded[output]
+    return kind is not None and kind.shape != (0,)
+
+
 @rules.imports("aten.unique_consecutive.default")
 def unique_consecutive(
     b: Lowering, self: Value, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
@@ -159,10 +165,10 @@ def unique_consecutive(
     nothing = b.constant(np.zeros(0, np.int64), "nothing")
     inverse = counts = nothing
     one = b.number(1, DType.INT64)
-    if return_inverse:
+    if return_inverse or _is_recorded(b, 1):
         inverse = b.emit(ops.Sub(), b.emit(ops.CumSum(0), b.cast(fresh, DType.INT64)), one)
         inverse = b.reshape(inverse, self.shape if dim is None else (length,))
-    if return_counts:
+    if return_counts or _is_recorded(b, 2):
         starts = b.reshape(b.emit(ops.NonZero(size), fresh), (size,))
         rest = b.emit(ops.Slice((0,), (1,), (None,), (1,)), starts)
         ends = b.emit(ops.Concat(0), rest, b.reshape(b.number(length, DType.INT64), (1,)))

@@ -108,3 +108,35 @@ def apply() -> Callable[..., Any]:
             return self.function(*args)
 
     return Apply
+
+
+@pytest.fixture
+def judge(convert: Callable[..., Model], apply: Callable[..., Any], tmp_path: Path) -> Callable[..., Model]:
+    """`convert` of a function, and onnxruntime on our ONNX against eager."""
+    import onnxruntime
+    import torch
+
+    from isomorph.converters.convert import save
+
+    def run(
+        function: Callable[..., Any], *inputs: Any, others: Any = (), rtol: float = 1e-5, atol: float = 1e-5, **how: Any
+    ) -> Model:
+        module = apply(function).eval()
+        model = convert(module, *inputs, others=others, rtol=rtol, atol=atol, **how)
+        path = tmp_path / "model.onnx"
+        save(model, path, force=True)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 4
+        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        names = [item.name for item in session.get_inputs()]
+        for given in (inputs, *others):
+            feeds = dict(zip(model.inputs, (each.numpy() for each in given), strict=True))
+            found = session.run(None, {name: feeds[name] for name in names})
+            with torch.no_grad():
+                wanted = arrays(module(*(each.clone() for each in given)))
+            for got, want in zip(found, wanted, strict=True):
+                assert (got.dtype, got.shape) == (want.dtype, want.shape)
+                np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
+        return model
+
+    return run
