@@ -29,10 +29,13 @@ def evaluate(
     """The outputs of the model by name, for arrays by input name.
 
     precision  compute every floating-point value in this type (FLOAT64 for a reference run), casts included
+    inputs     states may be left out: they have their initial values
     observe    is called with each node and its outputs, in order; not with those in regions
     Raises ShapeError or DTypeError for inputs that do not fit, GraphError for an op without an evaluation.
     """
     graph = model.graph
+    initial = {name: state.initial.data.numpy() for name, state in model.state.items() if state.initial is not None}
+    inputs = {**initial, **inputs}
     results = _run(graph, inputs, bind_dims(graph, inputs), precision, observe)
     return dict(zip(graph.outputs, results, strict=True))
 

@@ -13,7 +13,7 @@ A *case* is a family of values and a size for each symbolic dimension. Families 
 
 Integer inputs are uniform on the bounds that the model itself states (rows of the table they index), else the whole
 range for 8-bit types (images, quantized data), else {0, 1}, which every table and mask accepts. Booleans are coin
-flips.
+flips. What a model keeps from run to run is uniform on the range of its initial value, of any type.
 
 Sizes: a symbolic dimension that is axis 0 of an input is a batch: 2, 1, 3 in turn. The others take distinct odd and
 even sizes inside their range, so that swapped axes cannot hide; several cases, several sizes.
@@ -185,6 +185,8 @@ def _values(spec: TensorSpec, family: str, shape: Sequence[int], rng: np.random.
         raise UsageError(
             f"cannot make values for the input `{spec.name}` of type {dtype}", advice="pass --data with real inputs"
         )
+    if spec.bounds is not None:
+        return rng.uniform(*spec.bounds, shape).astype(dtype.numpy)
     return _floats(family, shape, rng).astype(dtype.numpy)
 
 

@@ -15,8 +15,19 @@ from onnx import TensorProto
 from isomorph.errors import MalformedError, UnsafeError, Unsupported, UnsupportedError
 from isomorph.ir import ArrayTensor, DerivedTensor, DType, MappedTensor, Shape, Sym, TensorSource
 
-__all__ = ["DTYPES", "ELEMENT_TYPES", "dtype_of", "element_type", "tensor_proto", "tensor_source", "value_info"]
+__all__ = [
+    "DTYPES",
+    "ELEMENT_TYPES",
+    "STATE",
+    "dtype_of",
+    "element_type",
+    "tensor_proto",
+    "tensor_source",
+    "value_info",
+]
 
+STATE = "isomorph.state"
+"""Key of a model's metadata: JSON, {input: output that is its next value}."""
 ELEMENT_TYPES: dict[DType, int] = {
     DType.FLOAT32: TensorProto.FLOAT,
     DType.UINT8: TensorProto.UINT8,

@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 
 import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
-from isomorph.converters.onnx.codec import dtype_of, tensor_source
+from isomorph.converters.onnx.codec import STATE, dtype_of, tensor_source
 from isomorph.converters.onnx.functions import branch_nodes, function_nodes, inlined_count, names_read, specified_body
 from isomorph.converters.onnx.reading import Attributes, Body, Graph, OnnxNode, parse_json
 from isomorph.converters.onnx.rules import rules
@@ -36,6 +36,7 @@ from isomorph.ir import (
     Scope,
     ScopeEntry,
     Shape,
+    State,
     Sym,
     TensorType,
     Value,
@@ -115,6 +116,8 @@ class _Reading:
         self.missing: set[str] = set()
         self.count = 0
         self.prefixes: set[str] = set()
+        self.state = set(self._states())
+        self.initial: dict[str, Parameter] = {}
 
     def model(self) -> Model:
         """Read the whole graph; all nodes that cannot be read are reported in one error."""
@@ -127,7 +130,7 @@ class _Reading:
         if self.refused:
             raise UnsupportedError("read onnx", self.refused)
         self._outputs()
-        metadata = {entry.key: entry.value for entry in self.proto.metadata_props}
+        metadata = {entry.key: entry.value for entry in self.proto.metadata_props if entry.key != STATE}
         for key, text in (("onnx.producer", self.proto.producer_name), ("onnx.doc_string", self.proto.doc_string)):
             if text:
                 metadata[key] = text
@@ -139,7 +142,17 @@ class _Reading:
             for name in sorted(dim.names())
         }
         source = ("onnx", f"opset {self.opsets.get('', 0)}")
-        return prune(self.builder.finish(dims=dims, metadata=metadata, source=source))
+        states = {name: State(output, self.initial.get(name)) for name, output in self._states().items()}
+        return prune(self.builder.finish(dims=dims, metadata=metadata, source=source, state=states))
+
+    def _states(self) -> dict[str, str]:
+        """The outputs that are the next values of inputs, by input, as far as the file has both."""
+        noted = next((parse_json(entry.value) for entry in self.proto.metadata_props if entry.key == STATE), None)
+        inputs, outputs = ({item.name for item in items} for items in (self.proto.graph.input, self.proto.graph.output))
+        pairs = noted.items() if isinstance(noted, dict) else ()
+        return {
+            name: output for name, output in pairs if name in inputs and isinstance(output, str) and output in outputs
+        }
 
     def _opsets(self) -> dict[str, int]:
         opsets = _opsets(self.proto.opset_import)
@@ -183,6 +196,9 @@ class _Reading:
         self.graph.constants[name] = Parameter(name, source, trainable, role)
 
     def _inputs(self) -> None:
+        for name in self.state & self.graph.constants.keys():
+            initial = self.graph.constants.pop(name)
+            self.initial[name] = replace(initial, role="buffer", trainable=False)
         declared = [item for item in self.proto.graph.input if item.name not in self.graph.constants]
         names = [item.name for item in declared]
         for name in self.overrides:

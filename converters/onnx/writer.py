@@ -1,11 +1,16 @@
 """Writes ONNX files: deterministic bytes, readable names, provenance as structured metadata.
 
 Node metadata `isomorph.scope` is a JSON list of [path, class, call], `isomorph.origin` a JSON object; the metadata of
-the model keeps what the source carried. See: onnx.proto (NodeProto.metadata_props, since IR version 10).
+the model keeps what the source carried.
+A tensor that the model keeps from run to run (`Model.state`) is an input with an initializer of the same name, its
+default, and an output; `isomorph.state` in the metadata of the model says which output is which input's next value.
+
+See: onnx.proto (NodeProto.metadata_props, since IR version 10).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -18,7 +23,7 @@ from onnx import TensorProto, helper
 import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
 from isomorph.converters.files import atomic_path
 from isomorph.converters.onnx.attention import refuse_attention
-from isomorph.converters.onnx.codec import ELEMENT_TYPES, element_type, tensor_proto, value_info
+from isomorph.converters.onnx.codec import ELEMENT_TYPES, STATE, element_type, tensor_proto, value_info
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_read
 from isomorph.converters.onnx.norm import smallest_epsilon
@@ -120,6 +125,7 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
             data = value.parameter.data
             sources[export.name(value)] = data if perm is None else data.permuted(perm)
     sources.update(export.constants)
+    sources.update((name, state.initial.data) for name, state in model.state.items() if state.initial is not None)
     graph = _graph(export)
     opset_id = helper.make_opsetid("", chosen)
     ir_version = max(_OLDEST_IR_VERSION, helper.find_min_ir_version_for([opset_id]))
@@ -127,6 +133,9 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
     proto.producer_name, proto.producer_version = "isomorph", version("isomorph")
     for key in sorted(model.metadata):
         proto.metadata_props.add(key=key, value=model.metadata[key])
+    if model.state:
+        states = {name: state.output for name, state in model.state.items()}
+        proto.metadata_props.add(key=STATE, value=json.dumps(states))
     if sum(source.nbytes for source in sources.values()) > EXTERNAL_DATA_FROM:
         _write_with_data(proto, sources, export, path)
         return

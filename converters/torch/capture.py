@@ -130,6 +130,7 @@ class _ProgramWalker:
         self.types: dict[str, TensorType] = {}
         self.nodes: list[ProgramNode] = []
         self.refusals: list[Unsupported] = []
+        self.updates: list[tuple[str, Any]] = []
 
     def walk(self) -> Program:
         exported = self.exported
@@ -157,7 +158,16 @@ class _ProgramWalker:
         inputs = [(each, self.types[each]) for each in users]
         version = torch.__version__.partition("+")[0]
         return Program(
-            title, inputs, parameters, self.nodes, outputs, self.types, dims, self.refusals, ("torch", version)
+            title,
+            inputs,
+            parameters,
+            self.nodes,
+            outputs,
+            self.types,
+            dims,
+            self.refusals,
+            ("torch", version),
+            self.updates,
         )
 
     def _title(self, graph: Any) -> str:
@@ -323,6 +333,14 @@ class _ProgramWalker:
         dim = self._dim(known) if isinstance(known, torch.SymInt) else None
         return dim if isinstance(dim, int | Sym) else Computed(name, str(known.node.expr))
 
+    def _holder(self, spec: Any) -> str:
+        """The tensor of the graph that an output is the new value of."""
+        if spec.kind.name == "USER_INPUT_MUTATION":
+            return str(spec.target)
+        return next(
+            str(each.arg.name) for each in self.exported.graph_signature.input_specs if each.target == spec.target
+        )
+
     def _outputs(self, graph: Any) -> list[tuple[str, Any]]:
         (results,) = next(node for node in graph.nodes if node.op == "output").args
         values = []
@@ -330,16 +348,16 @@ class _ProgramWalker:
             kind = spec.kind.name
             if kind == "USER_OUTPUT":
                 values.append(self._value(result, "", {}))
-            elif kind in ("BUFFER_MUTATION", "PARAMETER_MUTATION"):
-                reason = f"it changes {spec.target}; models with state are not expressed yet"
-                self.refusals.append(Unsupported(kind.lower(), reason))
-            elif kind != "USER_INPUT_MUTATION":
+            elif kind in _UPDATES:
+                self.updates.append((self._holder(spec), self._value(result, "", {})))
+            else:
                 self.refusals.append(Unsupported(kind.lower(), "an output of this kind is not expressed"))
         signature = self.exported.module_call_graph[0].signature
         names = output_names(None if signature is None else _structure(signature.out_spec), len(values))
         return [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
 
 
+_UPDATES = ("BUFFER_MUTATION", "PARAMETER_MUTATION", "USER_INPUT_MUTATION")
 _GETITEM = operator.getitem
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)
 _WRAPPERS = frozenset({"wrap_with_set_grad_enabled", "wrap_with_autocast"})

@@ -67,6 +67,7 @@ from isomorph.converters.torch.numbers import ITEMS, as_value
 from isomorph.converters.torch.numbers import RULES as NUMBER_RULES
 from isomorph.converters.torch.program import Block, Computed, Opaque, Program, ProgramNode, Ref, user_frame
 from isomorph.converters.torch.rules import ImportRule, complex_rules
+from isomorph.converters.torch.state import changed, next_name
 from isomorph.converters.torch.storage import (
     IDENTITIES,
     MAYBE_VIEWS,
@@ -78,7 +79,7 @@ from isomorph.converters.torch.storage import (
     write,
 )
 from isomorph.errors import GraphError, MalformedError, Unsupported, UnsupportedError
-from isomorph.ir import DimRange, DType, Model, Origin, Parameter, Scope, Sym, TensorType, Value, ops
+from isomorph.ir import DimRange, DType, Model, Origin, Parameter, Scope, State, Sym, TensorType, Value, ops
 from isomorph.ir.shapes import names_in
 
 __all__ = ["FAMILIES", "Importer", "import_program"]
@@ -134,6 +135,8 @@ class Importer:
         self.pairs: dict[Parameter, Parameter] = {}
         self.sites = call_sites(program)
         self.covered: set[str] = set()
+        self.state: dict[str, State] = {}
+        self.holders: dict[str, Cell] = {}
 
     def run(self) -> Model:
         self.begin()
@@ -153,6 +156,44 @@ class Importer:
             self.taken.add(name)
             self.b.bound.update(names_in(line for line in kind.shape if isinstance(line, Sym) and line.line))
             self.cells[name] = Cell(value, root=f"input {name}")
+        self._states()
+
+    def _states(self) -> None:
+        """Declare what the program changes: a buffer becomes an input, under its own name, with its value as default.
+
+        Tensors that are one parameter are one input.
+        """
+        inputs = {name for name, _ in self.program.inputs}
+        declared: dict[Parameter, Cell] = {}
+        for name in changed(self.program):
+            parameter = self.program.parameters.get(name)
+            if name in inputs:
+                self.state[name] = State(next_name(name))
+                self.holders[name] = self.cells[name]
+            elif parameter is not None and parameter not in declared:
+                value = self.b.input(parameter.name, parameter.data.dtype, parameter.data.shape)
+                self.state[value.name] = State(next_name(value.name), parameter)
+                declared[parameter] = self.holders[value.name] = Cell(value, root=f"state {parameter.name}")
+        for name, parameter in self.program.parameters.items():
+            if parameter in declared:
+                self.cells[name] = declared[parameter]
+
+    def _next_states(self) -> None:
+        """The outputs for what the program changes."""
+        updates = {id(self.cells.get(name)): value for name, value in self.program.updates}
+        for name, cell in self.holders.items():
+            try:
+                given = updates.get(id(cell))
+                value = cell.read(self._remake) if given is None else self._argument(given)
+            except (Refusal, _Missing) as refusal:
+                if str(refusal) or not self.items:
+                    reason = str(refusal) or "the rule of an operation that changes it does not compute it"
+                    self.items.append(Unsupported("state", reason, name))
+                continue
+            if isinstance(value, Value):
+                self.b.output(self.state[name].output, value)
+            elif not self.items:
+                self.items.append(Unsupported("state", "its new value cannot be computed", name))
 
     def inside(self, b: Lowering | None = None) -> Importer:
         """An importer of an inner graph: in line, or through the builder `b` of a region. Refusals are noted here."""
@@ -170,7 +211,8 @@ class Importer:
             raise MalformedError(f"an inner graph takes {len(block.inputs)} operands, {len(operands)} are given")
         for (name, number), given in zip(block.inputs, operands, strict=True):
             if number is None:
-                self.cells[name] = Cell(given if isinstance(given, Value) else self.b.number(given, DType.INT64))
+                value = given if isinstance(given, Value) else self.b.number(given, DType.INT64)
+                self.cells[name] = Cell(value, root=f"operand {name}")
             else:
                 self._let(number, given)
         for node in block.nodes:
@@ -215,11 +257,12 @@ class Importer:
     def finish(self) -> Model:
         """The model, after the last node. Raises UnsupportedError with everything that could not be expressed."""
         self._outputs()
+        self._next_states()
         if self.items:
             raise UnsupportedError(f"import {self.program.name}", self.items)
         dims = {name: span for name, span in self.program.dims.items() if name in self.b.bound}
         dims.update(self.own_dims)
-        return self.b.finish(dims=dims, source=self.program.source)
+        return self.b.finish(dims=dims, source=self.program.source, state=self.state)
 
     def _import(self, node: ProgramNode) -> None:
         """Import one node; what cannot be expressed is noted, and its outputs are missing from then on."""
@@ -311,8 +354,8 @@ class Importer:
         return self.cells.get(operand.name) if isinstance(operand, Ref) else None
 
     def _mutate(self, node: ProgramNode, cell: Cell, value: Any) -> None:
-        if cell.root.startswith("buffer") or cell.root.startswith("weight"):
-            raise Refusal(f"it changes the {cell.root}; models with state are not expressed yet")
+        if cell.root.startswith(("buffer", "weight", "operand")):
+            raise Refusal(f"it changes the {cell.root} in place, which is not expressed here")
         if value is None or cell.value is None:
             raise _Missing
         if isinstance(value, Complex) or isinstance(cell.value, Complex):

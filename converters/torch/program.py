@@ -105,7 +105,8 @@ class Program:
     types       as torch recorded them, for all tensors whose sizes are expressible
     parameters  by the name of the tensor in the graph; tied weights are one `Parameter` under several names
     outputs     (name, value); a value is a Ref or a plain number
-    refusals    what the signature asks for and the IR cannot express (buffers that change)
+    refusals    what the signature asks for and the IR cannot express
+    updates     (tensor, value): what the signature says that a buffer or an input is after the run
     """
 
     name: str
@@ -117,6 +118,7 @@ class Program:
     dims: dict[str, DimRange] = field(default_factory=dict)
     refusals: list[Unsupported] = field(default_factory=list)
     source: tuple[str, str] = ("torch", "")
+    updates: list[tuple[str, Any]] = field(default_factory=list)
 
 
 _NN_MODULE = re.compile(r"torch\.nn\.modules\.\w+\.(\w+)")

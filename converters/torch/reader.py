@@ -120,6 +120,7 @@ class _ProgramReader:
         self.graph = self.module["graph"]
         self.symbols = Symbols()
         self.refusals: list[Unsupported] = []
+        self.updates: list[tuple[str, Any]] = []
 
     def read(self) -> Program:
         ranges = ranges_of(
@@ -147,6 +148,7 @@ class _ProgramReader:
             dims,
             self.refusals,
             ("torch", f"pt2 schema {self.version}"),
+            self.updates,
         )
 
     def _title(self) -> str:
@@ -271,16 +273,24 @@ class _ProgramReader:
                 nodes.append(ProgramNode(name, "aten.alias.default", {"self": value}, (name,), scope))
         return nodes
 
+    def _holder(self, kind: str, spec: Json) -> str:
+        """The tensor of the graph that an output is the new value of."""
+        of, key = _UPDATES[kind]
+        title = text_of(spec[key])
+        if of == "user_input":
+            return title
+        inputs = [only(each) for each in self.module["signature"]["input_specs"]]
+        return next(text_of(each["arg"]["name"]) for found, each in inputs if found == of and each.get(key) == title)
+
     def _outputs(self) -> list[tuple[str, Any]]:
         reader = GraphReader(self.graph, "", {}, self.symbols)
         values: list[Any] = []
         for kind, spec in (only(each) for each in self.module["signature"]["output_specs"]):
             if kind == "user_output":
                 values.append(reader.value(spec["arg"]))
-            elif kind in ("buffer_mutation", "parameter_mutation"):
-                title = spec.get("buffer_name") or spec.get("parameter_name")
-                self.refusals.append(Unsupported(kind, f"it changes {title}; models with state are not expressed yet"))
-            elif kind != "user_input_mutation":
+            elif kind in _UPDATES:
+                self.updates.append((self._holder(kind, spec), reader.value({"as_tensor": spec["arg"]})))
+            else:
                 self.refusals.append(Unsupported(kind, "an output of this kind is not expressed"))
         entries = self.module["module_call_graph"]
         spec = next(
@@ -290,6 +300,12 @@ class _ProgramReader:
         return [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
 
 
+_UPDATES = {
+    "buffer_mutation": ("buffer", "buffer_name"),
+    "parameter_mutation": ("parameter", "parameter_name"),
+    "user_input_mutation": ("user_input", "user_input_name"),
+}
+"""Kinds of outputs that are new values: the kind of input that they are of, and the key of its name."""
 _WRAPPERS = frozenset({"wrap_with_set_grad_enabled", "wrap_with_autocast"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import onnx
 import onnxruntime
 from onnx import AttributeProto, GraphProto, ModelProto
 
+from isomorph.converters.onnx.codec import STATE
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
 from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
@@ -50,6 +52,10 @@ class OnnxRunner:
         bounds = _index_bounds(self._proto.graph)
         dims: dict[str, tuple[int, int | None]] = {}
         inputs = [_spec(node, dims, bounds.get(node.name)) for node in self._session.get_inputs()]
+        states = _states(self._proto)
+        inputs += [
+            _spec(node, dims, None) for node in self._session.get_overridable_initializers() if node.name in states
+        ]
         outputs = [_spec(node, {}, None) for node in self._session.get_outputs()]
         return Signature(tuple(inputs), tuple(outputs), dims, _count(self._proto.graph), self._environment())
 
@@ -80,6 +86,12 @@ class OnnxRunner:
             if not isinstance(values.get(name), np.ndarray):
                 raise RunnerError(f"output `{name}` is not a tensor", runner="onnxruntime")
         return Result({name: values[name] for name in names}, {tap: np.asarray(values[tap]) for tap in found})
+
+
+def _states(proto: ModelProto) -> set[str]:
+    """Inputs that the model keeps from run to run; they have defaults."""
+    noted = next((entry.value for entry in proto.metadata_props if entry.key == STATE), "{}")
+    return set(json.loads(noted))
 
 
 def _no_kernel(proto: ModelProto, message: str) -> RunnerError:
