@@ -174,7 +174,7 @@ def _emit(
             outputs[side].append(session.block_result(outcomes[side].recording, value))
     kinds = [None if is_tensor(left) else kind_of(left) for left, _ in pairs] + [None] * len(changed)
     blocks = [(each.recording, tuple(out)) for each, out in zip(outcomes, outputs, strict=True)]
-    results = session.choose(condition.computed, blocks, kinds, len(changed))
+    results = session.choose(condition.computed, blocks, kinds, changed)
     for name, result in zip(changed, results[len(pairs) :], strict=True):
         session.node("aten.copy_.default", {"self": Ref(name), "src": result})
     return results[: len(pairs)]

@@ -175,12 +175,12 @@ class Session:
         condition: Computed,
         blocks: Sequence[tuple[Recording, tuple[Any, ...]]],
         kinds: Sequence[type | None],
-        changed: int,
+        changed: Sequence[str],
     ) -> list[Value]:
         """Emit the choice between two inner graphs.
 
         kinds    the type of each result, None for a tensor
-        changed  how many of them, at the end, are new values of tensors from outside
+        changed  tensors from outside that they change in place; the last results are their new values
         """
         free: dict[Any, None] = {}
         for recording, results in blocks:
@@ -188,8 +188,14 @@ class Session:
                 free.update(dict.fromkeys(_free(argument, recording.made, self.program.parameters)))
         tensors = [each for each in free if isinstance(each, Ref)]
         numbers = [each for each in free if isinstance(each, Computed)]
-        inputs = [(each.name, None) for each in tensors] + [(self._fresh("number"), each) for each in numbers]
-        inner = [Block(list(inputs), recording.nodes, results) for recording, results in blocks]
+        own = {name: self._fresh(f"{name}_given") for name in changed}
+        inputs: list[tuple[str, Any]] = [(own.get(each.name, each.name), None) for each in tensors]
+        inputs += [(self._fresh("number"), each) for each in numbers]
+        copies = [
+            ProgramNode(name, "aten.clone.default", {"self": Ref(given)}, (name,), *self.where)
+            for name, given in own.items()
+        ]
+        inner = [Block(list(inputs), [*copies, *recording.nodes], results) for recording, results in blocks]
         name = self._next("prim.If")
         outputs = [self._fresh(f"{name}_{index}") for index in range(len(kinds))]
         made = [
@@ -206,7 +212,7 @@ class Session:
         noted = len(self.importer.items)
         self._step(node)
         self._idle.update(range(noted, len(self.importer.items)))
-        self._share(outputs[: len(outputs) - changed], blocks)
+        self._share(outputs[: len(outputs) - len(changed)], blocks)
         return made
 
     def _share(self, outputs: Sequence[str], blocks: Sequence[tuple[Recording, tuple[Any, ...]]]) -> None:
@@ -274,6 +280,8 @@ class Session:
         self._step(ProgramNode(name, target, dict(args), tuple(outputs), scope, trace))
         if not mutates(target):
             self._idle.update(range(noted, len(self.importer.items)))
+        elif any(self.importer.value(output) is None for output in outputs):
+            self._idle.clear()  # what it changes is not what the importer holds: nothing may be dropped
         return [Ref(output) for output in outputs]
 
     def _record(self, target: str, args: Mapping[str, Any], outputs: Sequence[str]) -> None:
