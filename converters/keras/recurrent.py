@@ -16,7 +16,11 @@ from isomorph.converters.keras.rules import rules
 from isomorph.converters.keras.weights import cells
 from isomorph.ir import DerivedTensor, TensorSource, Value, ops
 
-_KINDS = {"LSTM": ops.LSTM, "GRU": ops.GRU, "SimpleRNN": ops.RNN}
+_KINDS: dict[str, type[ops.LSTM] | type[ops.GRU] | type[ops.RNN]] = {
+    "LSTM": ops.LSTM,
+    "GRU": ops.GRU,
+    "SimpleRNN": ops.RNN,
+}
 _ORDERS = {"LSTM": "ifco", "GRU": "", "SimpleRNN": ""}
 
 

@@ -78,7 +78,7 @@ def _write(out: Emitter, node: Node) -> list[Tensor]:
         if any(named[name] is not None for name in op.STATES)
         else []
     )
-    given = {"initial_state": first if len(first) > 1 else first[0]} if first else {}
+    given: dict[str, Any] = {"initial_state": first if len(first) > 1 else first[0]} if first else {}
     if both:
         inner = class_object(
             "keras.layers", _CLASSES[op.name], {"name": "layer", **config, "dtype": dtype_policy(y.dtype)}

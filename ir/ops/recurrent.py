@@ -167,7 +167,7 @@ class _Recurrent(Op):
         assert x is not None
         if x.dtype.itemsize < 4:
             wide = {
-                name: array if array is None or name == "lengths" else np.float32(array)
+                name: array if array is None or name == "lengths" else array.astype(np.float32)
                 for name, array in named.items()
             }
             return tuple(array.astype(x.dtype) for array in self._run(wide))

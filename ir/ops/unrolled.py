@@ -136,7 +136,7 @@ class _Way:
         kinds = (*(value.type for value in first), TensorType(y.dtype, (x.shape[0], *y.shape)))
         back = (self.backwards,)
         op = Scan(kinds, len(first), len(over), (0,) * len(over), (0,), back * len(over), back)
-        *ends, y = b.emit_many(op, *first, *over, *read, regions=(body.graph,))
+        *ends, y = b.emit_many(op, *first, *over, *read, regions=(body.graph,))  # type: ignore[arg-type]
         return y, [b.emit(Unsqueeze((0,)), end) for end in ends]
 
     def _step(self, row: Value, live: Value | None, state: list[Value]) -> tuple[Value, list[Value]]:
