@@ -213,11 +213,26 @@ def _leaves(spec: Mapping[str, Any], path: tuple[str, ...], found: list[tuple[st
         found.append(path)
         return
     children = spec["children_spec"]
-    keys = [str(index) for index in range(len(children))]
-    context = spec["context"]
-    if isinstance(context, str) and spec["type"] not in ("builtins.tuple", "builtins.list"):
-        named = json.loads(context)
-        if isinstance(named, list) and len(named) == len(children):
-            keys = [re.sub(r"\W", "_", str(key)) for key in named]
+    keys = _keys(spec["type"], spec["context"], len(children))
     for key, child in zip(keys, children, strict=True):
         _leaves(child, (*path, key), found)
+
+
+def _keys(kind: Any, context: Any, count: int) -> list[str]:
+    """Names of a node's children: the keys of a dict, the fields of a data class; positions for all else.
+
+    The context of a dict is the list of its keys, of a default dict [factory, keys], of a data class [fields, fields
+    that are None]. What the user's own containers write is anything.
+    """
+    positions = [str(index) for index in range(count)]
+    if not isinstance(context, str) or kind in ("builtins.tuple", "builtins.list"):
+        return positions
+    try:
+        named = json.loads(context)
+    except ValueError:  # the name of a named tuple's class, or a text of the user's
+        return positions
+    lists = [named, *(part for part in named if isinstance(part, list))] if isinstance(named, list) else []
+    for names in lists:
+        if len(names) == count and all(isinstance(name, str | int) for name in names):
+            return [re.sub(r"\W", "_", str(name)) for name in names]
+    return positions

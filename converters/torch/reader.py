@@ -51,7 +51,7 @@ def read_program(path: Path, *, inputs: Inputs | None = None) -> Program:
     with Archive(path) as archive:
         try:
             return _ProgramReader(archive, inputs or {}).read()
-        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             raise MalformedError(
                 f"{path.name} does not follow the schema of exported programs",
                 at=str(path),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from isomorph.converters.torch.program import output_names
 from isomorph.converters.torch.reader import read
 from isomorph.errors import IsomorphError, MalformedError, UnsupportedError
 from isomorph.ir import MappedTensor
@@ -159,6 +160,9 @@ MODEL_ATTACKS: dict[str, Callable[[Json], None]] = {
     "deep-expression": lambda document: document["graph_module"]["graph"]["tensor_values"]["image"][
         "sizes"
     ].__setitem__(0, {"as_expr": {"expr_str": "Add(" * 5000 + "Integer(1)" + ")" * 5000}}),
+    "deep-structure": lambda document: document["graph_module"]["module_call_graph"][0]["signature"].update(
+        out_spec="[1, " + '{"type": "t", "context": null, "children_spec": [' * 50_000
+    ),
     "missing-output": lambda document: document["graph_module"]["signature"]["output_specs"][0]["user_output"].update(
         arg={"as_tensor": {"name": "nowhere"}}
     ),
@@ -221,3 +225,23 @@ def test_fuzzed_programs_raise_typed_errors(edit: Any) -> None:
             read(edit(choice.choice([MODEL, MODEL, WEIGHTS]), alter))
         except IsomorphError:
             continue
+
+
+STRUCTURES = {
+    "dict": ("builtins.dict", '["first", "se cond"]', ["first", "se_cond"]),
+    "default dict": ("collections.defaultdict", '["builtins.list", ["first", "second"]]', ["first", "second"]),
+    "data class": ("m.Data", '[["first", "second"], []]', ["first", "second"]),
+    "data class with a None": ("m.Data", '[["first", "second"], ["third"]]', ["first", "second"]),
+    "named tuple": ("collections.namedtuple", "m.Pair", ["output_0", "output_1"]),
+    "text of the user's": ("m.Own", "(a|b", ["output_0", "output_1"]),
+    "number of the user's": ("m.Own", "3", ["output_0", "output_1"]),
+    "tuple": ("builtins.tuple", "null", ["output_0", "output_1"]),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_names_of_returned_structures(name: str) -> None:
+    kind, context, expected = STRUCTURES[name]
+    leaf = {"type": None, "context": None, "children_spec": []}
+    spec = json.dumps([1, {"type": kind, "context": context, "children_spec": [leaf, leaf]}])
+    assert output_names(spec, 2) == expected
