@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from onnx import helper
 
 from isomorph.converters.onnx.codec import DTYPES, element_type
@@ -71,7 +73,7 @@ def write_random(export: Export, node: Node) -> None:
     else:
         kind, about = "RandomUniform", {"low": op.low, "high": op.high}
     outputs = node.outputs if drawn is op.dtype else None
-    given = {"dtype": element_type(drawn), "seed": op.seed, **about}
+    given: dict[str, Any] = {"dtype": element_type(drawn), "seed": op.seed, **about}
     if any(isinstance(size, Sym) for size in op.shape):
         zero = helper.make_tensor("value", element_type(drawn), [1], [0])
         like = export.emit("ConstantOfShape", [export.sizes(op.shape)], value=zero)

@@ -160,7 +160,7 @@ def _register_move(target: str, adapt: Adapt) -> None:
         with recorded_parts(b):
             both = [rule(b, part, **arguments) for part in parts]
         if isinstance(both[0], Value):
-            return Complex(None, tuple(both))
+            return Complex(None, (both[0], both[1]))  # type: ignore[arg-type]
         return [Complex(None, pair) for pair in zip(*both, strict=True)]  # type: ignore[arg-type]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -244,7 +245,7 @@ _register_shift("fftshift", back=False)
 _register_shift("ifftshift", back=True)
 
 
-def _frequencies(name: str, bins: Callable[[int, float], npt.NDArray[np.float64]]) -> None:
+def _frequencies(name: str, bins: Callable[..., npt.NDArray[np.floating[Any]]]) -> None:
     @rules.imports(f"aten.fft_{name}.default")
     def frequencies(
         b: Lowering,

@@ -55,6 +55,7 @@ from isomorph.converters.torch import (
     split,
     statistics,
     transcendental,
+    transformer,
     unpool,
     vision,
 )
@@ -86,9 +87,10 @@ __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
     activation, attention, bits, classification, complex_create, complex_elementwise, complex_linear, complex_shape,
-    control, conv, create, cumulative, diagonal, distance, dropout, elementwise, elimination, embedding, experts, fold,
-    fourier, index, join, linear, loss, norm, pad, pool, product, quant, random, rearrange, recurrent, reduce,
-    resize, sample, scatter, search, shape, signal, sort, special, split, statistics, transcendental, unpool, vision,
+    control, conv, create, cumulative, diagonal, distance, dropout, elementwise, elimination, embedding, experts,
+    fold, fourier, index, join, linear, loss, norm, pad, pool, product, quant, random, rearrange, recurrent, reduce,
+    resize, sample, scatter, search, shape, signal, sort, special, split, statistics, transcendental, transformer,
+    unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 
@@ -413,7 +415,7 @@ class Importer:
             f"the arguments of `{node.target}` do not fit it", at=self._where(node), because=because
         ) from error
 
-    def _settle(self, node: ProgramNode, name: str, value: Value) -> None:
+    def _settle(self, node: ProgramNode, name: str, value: Any) -> None:
         """Name the value as the program does, and compare its type with the recorded one."""
         tensor = value.value if isinstance(value, Complex) else value
         made_here = tensor is not None and tensor.producer is not None and tensor.producer.origin.name == node.name
@@ -526,7 +528,7 @@ class Importer:
             held = parameter.data.dtype.is_complex
             made = Complex(self.b.parameter(self._pairs(parameter))) if held else self.b.parameter(parameter)
             cell = self.cells[name] = Cell(made, root=title)
-        value = cell.read(self._remake)
+        value: Value = cell.read(self._remake)
         if value is None:
             raise _Missing
         return value

@@ -132,7 +132,7 @@ def _cosines(*factors: float) -> Shape:
 
     def window(n: npt.NDArray[np.float64], last: float) -> npt.NDArray[np.float64]:
         terms = ((-1) ** k * factor * np.cos(2 * np.pi * k * n / last) for k, factor in enumerate(factors))
-        return np.sum(list(terms), 0)
+        return np.asarray(np.sum(list(terms), 0))
 
     return window
 
@@ -203,6 +203,6 @@ def kaiser_window(
     """kaiser_window.beta(int window_length, bool periodic, float beta, *, …): I0(beta sqrt(1 - t^2)) / I0(beta)"""
 
     def shape(n: npt.NDArray[np.float64], last: float) -> npt.NDArray[np.float64]:
-        return np.i0(beta * np.sqrt(np.maximum(1 - (2 * n / last - 1) ** 2, 0))) / np.i0(beta)
+        return np.asarray(np.i0(beta * np.sqrt(np.maximum(1 - (2 * n / last - 1) ** 2, 0))) / np.i0(beta))
 
     return _made(b, window_length, periodic, dtype, shape)

@@ -133,7 +133,8 @@ class QuantizeLinear(_Linear):
         if zero_point is not None:
             total = total + self.spread(zero_point, x.ndim, size).astype(np.float64)
         low, high = integer_range(self.dtype)
-        return np.clip(np.nan_to_num(total, nan=0), low, high).astype(np.int32).astype(self.dtype.numpy)
+        steps = np.clip(np.nan_to_num(total, nan=0), low, high)
+        return np.asarray(steps.astype(np.int32), self.dtype.numpy)
 
     def decompose(self, b: Builder, x: Value, scale: Value, zero_point: Value | None = None) -> Value:  # type: ignore[override]
         if not self.dtype.is_integer:

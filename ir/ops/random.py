@@ -29,6 +29,11 @@ def _generator(seed: float | None) -> np.random.Generator:
     return np.random.default_rng(None if seed is None else np.asarray(seed, np.float64).view(np.uint64).item())
 
 
+def _sizes(shape: Shape) -> list[int]:
+    """The sizes, which are numbers in an evaluation."""
+    return [size for size in shape if isinstance(size, int)]
+
+
 @dataclass(frozen=True, slots=True)
 class RandomUniform(Op):
     """y (*shape): independent numbers, uniform in [low, high).
@@ -49,7 +54,8 @@ class RandomUniform(Op):
         return (_floating(self, self.dtype, self.shape),)
 
     def evaluate(self) -> Array:  # type: ignore[override]
-        return _generator(self.seed).uniform(self.low, self.high, self.shape).astype(self.dtype.numpy)
+        drawn = _generator(self.seed).uniform(self.low, self.high, _sizes(self.shape))
+        return drawn.astype(self.dtype.numpy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,8 @@ class RandomNormal(Op):
         return (_floating(self, self.dtype, self.shape),)
 
     def evaluate(self) -> Array:  # type: ignore[override]
-        return _generator(self.seed).normal(self.mean, self.scale, self.shape).astype(self.dtype.numpy)
+        drawn = _generator(self.seed).normal(self.mean, self.scale, _sizes(self.shape))
+        return drawn.astype(self.dtype.numpy)
 
     def decompose(self, b: Builder) -> Value:  # type: ignore[override]
         """mean + scale sqrt(-2 log u) cos(2 pi v) of two uniform numbers (Box and Muller)."""
@@ -137,7 +144,7 @@ class Multinomial(Op):
 
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
         noise = _generator(self.seed).gumbel(size=(x.shape[0], self.sample_size, x.shape[1]))
-        return np.argmax(x.astype(np.float64)[:, None] + noise, -1).astype(self.dtype.numpy)
+        return np.asarray(np.argmax(x.astype(np.float64)[:, None] + noise, -1), self.dtype.numpy)
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
         """The class with the largest sum of its logarithm and a Gumbel number, -log(-log(u))."""

@@ -66,6 +66,7 @@ class DFT(Op):
 
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
         count = self.points(x.shape[self.axis])
+        assert isinstance(count, int)
         wide = x.astype(np.float64)
         if self.onesided:
             made = (
