@@ -77,6 +77,7 @@ from isomorph.converters.torch.storage import (
     base_name,
     mutated_argument,
     mutates,
+    shares,
     write,
 )
 from isomorph.errors import GraphError, MalformedError, Unsupported, UnsupportedError
@@ -343,8 +344,36 @@ class Importer:
             view = operand is not None and not drawn and (target in VIEWS or target in MAYBE_VIEWS)
             for position, (name, value) in enumerate(zip(node.outputs, values, strict=True)):
                 if name is not None:
-                    base = operand if view else None
-                    self.cells[name] = Cell(value, base, node, position, certain=target in VIEWS)
+                    shared = view and self._shares(node, operand, name, value)
+                    base = operand if shared is not False else None
+                    self.cells[name] = Cell(value, base, node, position, certain=bool(shared))
+
+    def _shares(self, node: ProgramNode, operand: Cell | None, name: str, value: Any) -> bool | None:
+        """Whether the result of an operation that may return a view has the memory of its operand; None: it may."""
+        if base_name(node.target) in VIEWS:
+            return True
+        given = mutated_argument(node)
+        if operand is None or not isinstance(operand.value, Value) or not isinstance(value, Value):
+            return None
+        strides = self.program.strides
+        return shares(node, (operand.value.type, strides.get(given.name)), (value.type, strides.get(name)))
+
+    def _view_of(self, node: ProgramNode, position: int, base: Value) -> Value:
+        """An output of a view operation, of another base than its own."""
+        rule = self._rule(node)
+        if rule is None:
+            raise _Missing
+        saved = self.b.current, self.b.recorded
+        given = {name: self._argument(value) for name, value in node.args.items() if name not in ("self", "input")}
+        self.b.current = node.name
+        self.b.recorded = [self.program.types.get(name or "") for name in node.outputs]
+        with self._at(node):
+            result = rule(self.b, **given, **{name: base for name in ("self", "input") if name in node.args})
+        self.b.current, self.b.recorded = saved
+        value = result if isinstance(result, Value) else result[position]
+        if not isinstance(value, Value):
+            raise _Missing
+        return value
 
     def _single(self, node: ProgramNode) -> str:
         if len(node.outputs) != 1 or node.outputs[0] is None:
@@ -368,7 +397,7 @@ class Importer:
             with self._at(node):
                 kept = self.b.emit(ops.Expand(cell.value.shape), kept)
         with self._at(node):
-            write(self.b, cell, kept)
+            write(self.b, cell, kept, self._view_of)
         if node.outputs and node.outputs[0] is not None:
             self.cells[node.outputs[0]] = cell
 
@@ -377,7 +406,7 @@ class Importer:
         if type(value) is not type(before) or value.shape != before.shape or value.dtype is not before.dtype:
             raise Refusal("it changes a tensor of complex numbers in place, to one of another type or shape")
         with self._at(node):
-            write(self.b, cell, value)
+            write(self.b, cell, value, self._view_of)
         if node.outputs and node.outputs[0] is not None:
             self.cells[node.outputs[0]] = cell
 
