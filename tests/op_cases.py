@@ -138,6 +138,7 @@ def _case(name: str, op: Op, *operands: Operand, limits: tuple[Limitation, ...] 
     return OpCase(name, op, operands, limits)
 
 
+_WHOLE = Limitation("decompose", "a choice between floating-point numbers is in every target; others are put together")
 _X = Data((2, 3, 4))
 _POSITIVE = Data((2, 3, 4), low=0.1, high=3.0)
 _UNIT = Data((2, 3, 4), low=-0.95, high=0.95)
@@ -216,7 +217,7 @@ def _binary() -> list[OpCase]:
         _case("pow_square", ops.Pow(), _X, Literal(2.0)),
         _case("pow_int_exponent", ops.Pow(), _X, Literal(3, I64)),
         _case("pow_int", ops.Pow(), Data((2, 3), I64, -4, 5), Literal(3, I64)),
-        _case("where", ops.Where(), Data((3, 4), BOOL), _X, Data((4,))),
+        _case("where", ops.Where(), Data((3, 4), BOOL), _X, Data((4,)), limits=(_WHOLE,)),
     ]
 
 
@@ -448,6 +449,9 @@ def _index() -> list[OpCase]:
         _case("unique_unsorted", ops.Unique(Sym("count"), None, sorted=False), Data((12,), I64, 0, 5)),
         _case("unique_bytes", ops.Unique(Sym("count")), Data((12,), U8, 0, 5)),
         _case("trilu", ops.Trilu(), x),
+        _case("trilu_bytes", ops.Trilu(), Data((4, 4), U8, 0, 9)),
+        _case("where_bools", ops.Where(), Data((3, 4), BOOL), Data((3, 4), BOOL), Data((4,), BOOL)),
+        _case("where_short", ops.Where(), Data((3, 4), BOOL), Data((3, 4), DType.INT16), Data((4,), DType.INT16)),
         _case("trilu_lower", ops.Trilu(-1, upper=False), x),
         _case("trilu_above", ops.Trilu(1), Data((4, 4), I64, 1, 9)),
     ]

@@ -273,13 +273,36 @@ def _refuse_scatter(node: Node, opset: int) -> str | None:
 def _refuse_resize(node: Node, opset: int) -> str | None:
     op, x = node.op, node.inputs[0]
     assert isinstance(op, ops.Resize) and x is not None
+    known = x.type.is_static and node.output.type.is_static
+    if known and x.dtype in (DType.BOOL, DType.INT16, DType.INT64, DType.FLOAT64):
+        return f"onnxruntime has no kernel for {x.dtype}"
     if op.antialias and opset < 18:
         return f"opset {opset} has antialias only from 18 on"
     return None if scales_give_sizes(op, x.shape[2:]) else "ONNX computes other sizes from its scales"
 
 
+_WITHOUT_KERNEL: dict[type[Op], frozenset[DType]] = {
+    ops.Where: frozenset({DType.BOOL, DType.INT16}),
+    ops.Trilu: frozenset({DType.UINT8, DType.INT8, DType.INT16}),
+    ops.Pad: frozenset({DType.INT16}),
+    ops.DepthToSpace: frozenset({DType.BOOL, DType.INT16, DType.INT32, DType.INT64}),
+    ops.SpaceToDepth: frozenset({DType.BOOL, DType.INT16, DType.INT32, DType.INT64}),
+    ops.OneHot: frozenset({DType.BOOL, DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.FLOAT64}),
+}
+"""Element types for which ONNX has an operator and onnxruntime 1.32 no kernel (on the CPU): the op is put together."""
+
+
+def _refuse_kernel(node: Node, opset: int) -> str | None:
+    lacking = _WITHOUT_KERNEL[type(node.op)]
+    return f"onnxruntime has no kernel for {node.output.dtype}" if node.output.dtype in lacking else None
+
+
 def _refuse_pad(node: Node, opset: int) -> str | None:
     assert isinstance(node.op, ops.Pad)
+    if (reason := _refuse_kernel(node, opset)) is not None and all(
+        isinstance(size, int) for pair in node.op.pads for size in pair
+    ):
+        return reason
     return f"opset {opset} has the mode 'wrap' only from 19 on" if node.op.mode == "wrap" and opset < 19 else None
 
 
@@ -392,6 +415,7 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.ScatterElements: _refuse_scatter,
     ops.ScatterND: _refuse_scatter,
     ops.Resize: _refuse_resize,
+    **dict.fromkeys(_WITHOUT_KERNEL, _refuse_kernel),
     ops.Pad: _refuse_pad,
     ops.Reshape: _refuse_reshape,
     ops.Swish: _refuse_swish,
