@@ -140,10 +140,22 @@ class _Walk:
         elif isinstance(value, list | tuple) and any(isinstance(each, _HOLDERS) for each in value):
             for index, each in enumerate(value):
                 self.visit(each, _joined(name, index), name)
-        elif isinstance(value, Called) and isinstance(value.state, dict) and "_parameters" in value.state:
+        elif isinstance(value, Called) and self.is_module(value):
             self.visit_module(value.state, name, container=name)
         elif name:
             self.made.others[name] = _short(value)
+        if isinstance(value, Called) and not self.is_module(value):
+            self.visit_object(value, name)
+
+    def visit_object(self, value: Called, name: str) -> None:
+        """Any other object: its attributes, and its items if it is a kind of dict or list."""
+        for key, each in (*value.pairs, *enumerate(value.items), *_items(value.state)):
+            if isinstance(each, _HOLDERS):
+                self.visit(each, _joined(name, key), name)
+
+    @staticmethod
+    def is_module(value: Called) -> bool:
+        return isinstance(value.state, dict) and "_parameters" in value.state
 
     def visit_module(self, state: Mapping[Any, Any], name: str, container: str) -> None:
         """A pickled torch.nn.Module: its parameters, buffers and modules."""

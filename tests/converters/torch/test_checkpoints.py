@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import struct
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from isomorph.converters.torch.safetensors import read_header
 from isomorph.errors import MalformedError, UnsafeError, UnsupportedError, UsageError
 from isomorph.ir import MappedTensor
 
+dumps: Any = importlib.import_module("pickle").dumps
 FILES = Path(__file__).resolve().parents[2] / "data" / "checkpoints"
 
 
@@ -47,6 +50,24 @@ def test_a_pickled_module_is_its_tensors() -> None:
     module, state = read_checkpoint(FILES / "module.pt"), read_checkpoint(FILES / "legacy.pt")
     assert set(module.entries) == set(state.entries) - {"half", "turned", "repeated", "empty"}
     np.testing.assert_array_equal(arrays(module)["first.weight"], arrays(state)["first.weight"])
+
+
+class Own(dict[str, Any]):
+    """A dict with attributes, of a class that nobody needs to have."""
+
+
+def test_objects_are_walked_and_not_made(tmp_path: Path) -> None:
+    own = Own(inner=np.arange(3))
+    own.more = [np.ones(2), "text"]  # type: ignore[attr-defined]
+    path = tmp_path / "own.pkl"
+    path.write_bytes(dumps({"model": own, "state": types.SimpleNamespace(weight=np.zeros((2, 2)), epoch=3)}))
+    checkpoint = read_checkpoint(path)
+    assert {name: entry.shape for name, entry in checkpoint.entries.items()} == {
+        "model.inner": (3,),
+        "model.more.0": (2,),
+        "state.weight": (2, 2),
+    }
+    assert "not called" in checkpoint.others["model"]
 
 
 def test_other_kinds_of_tensors_are_listed_and_refused_by_name() -> None:
@@ -103,6 +124,35 @@ def test_legacy_files_that_lie(tmp_path: Path) -> None:
         path.write_bytes(good[:end] + count.to_bytes(8, "little", signed=True) + good[end + 8 :])
         with pytest.raises(MalformedError, match="inconsistent"):
             read_checkpoint(path)
+
+
+def text(value: str) -> bytes:
+    return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+
+def old_file(path: Path, view: bytes, offset: int, size: int) -> Path:
+    """What torch 0.4 wrote of a tensor on a view of a storage of 6 floats."""
+    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x06" + view + b"tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor\n(" + storage + bytes([75, offset, 75, size]) + b"\x85K\x01\x85tR"
+    content = b"\x80\x02}" + text("w") + tensor + b"s."
+    head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True, "protocol_version": 1001}]
+    pickles = [*map(dumps, head), content, dumps(["0"])]
+    path.write_bytes(b"".join(pickles) + struct.pack("<q", 6) + np.arange(6, dtype=np.float32).tobytes())
+    return path
+
+
+def test_views_of_storages_of_old_files(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    view = b"(" + text("1") + b"K\x02K\x03t"  # 3 elements from element 2 on
+    assert arrays(read_checkpoint(old_file(path, view, 0, 3)))["w"].tolist() == [2, 3, 4]
+    assert arrays(read_checkpoint(old_file(path, view, 1, 2)))["w"].tolist() == [3, 4]
+    assert arrays(read_checkpoint(old_file(path, b"N", 1, 5)))["w"].tolist() == [1, 2, 3, 4, 5]
+    for bad in (b"(" + text("1") + b"K\x04K\x03t", b"(" + text("1") + b"K\x02t", b"K\x01"):
+        with pytest.raises(MalformedError):
+            read_checkpoint(old_file(path, bad, 0, 3))
+    for offset, size in ((1, 3), (0, 4)):
+        with pytest.raises(MalformedError, match="beyond its storage"):
+            read_checkpoint(old_file(path, view, offset, size))
 
 
 def written(path: Path, tensors: Any, data: bytes = b"", header: bytes | None = None) -> Path:
