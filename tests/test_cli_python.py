@@ -47,6 +47,16 @@ def module():
     torch.manual_seed(0)
     return Net().eval()
 
+class Nested(torch.nn.Module):
+    def forward(self, x, pair, scale=None, *, options=None, flag=True):
+        y = (x + pair[0]) * scale
+        return {"y": y + options["bias"] if flag else y}
+
+def nested():
+    torch.manual_seed(0)
+    x, a, b, bias = (torch.randn(2, 4) for _ in range(4))
+    return Nested().eval(), (x, (a, b)), {"options": {"bias": bias}, "scale": torch.tensor(2.0), "flag": True}
+
 def with_arguments():
     return module(), (torch.zeros(2, 3, 8, 8),)
 
@@ -139,6 +149,14 @@ def test_several_inputs_and_element_types(folder: Path) -> None:
     found = inputs(folder, "python:nets:lookup", "l.onnx", "--input", "ids=N,7:int64", "--input", "scale=:float32")
     assert found["ids"] == {"dtype": "int64", "shape": ["N", 7]}
     assert found["scale"] == {"dtype": "float32", "shape": []}
+
+
+def test_nested_and_keyword_arguments_are_judged(folder: Path) -> None:
+    done = run(folder, "convert", "python:nets:nested", "k.onnx", "--validate", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads(done.stdout)
+    assert content["verdict"] == "EQUIVALENT"
+    assert set(content["inputs"]) == {"x", "pair_0", "pair_1", "options_bias", "scale"}
 
 
 def test_an_attribute_that_is_a_module(folder: Path) -> None:

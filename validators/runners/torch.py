@@ -13,8 +13,10 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
+import inspect
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, treespec_dumps
+from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_map, treespec_dumps
 
 from isomorph.converters.torch.architecture import Architecture, join
 from isomorph.converters.torch.capture import capture_program
@@ -56,8 +58,8 @@ def open_model(model: Mapping[str, Any], *, role: str) -> Any:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(0)
     if model["kind"] == "capture":
-        module, arguments = _joined(model["weights"]) if "weights" in model else resolve(model["reference"])
-        return CallableRunner(module, arguments)
+        made = _joined(model["weights"]) if "weights" in model else resolve(model["reference"])
+        return CallableRunner(*made)
     if model["format"] == "torchscript":
         from isomorph.validators.runners.torchscript import ScriptRunner
 
@@ -77,7 +79,7 @@ def _load_program(path: str) -> Any:
         return torch.export.load(loadable(path))
 
 
-def _joined(weights: Mapping[str, Any]) -> tuple[torch.nn.Module, tuple[Any, ...]]:
+def _joined(weights: Mapping[str, Any]) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any]]:
     """The module of a checkpoint's architecture with its weights, and example arguments of the shapes given."""
     architecture = Architecture.parse(weights["architecture"])
     joined = join(architecture, Path(weights["path"]), prefix=weights["prefix"])
@@ -88,13 +90,11 @@ def _joined(weights: Mapping[str, Any]) -> tuple[torch.nn.Module, tuple[Any, ...
             for name, shape, dtype in weights["inputs"]
         }
         arguments, keywords = example_inputs(architecture.reference, argument_names(joined.module), shapes)
-    if keywords:
-        raise UsageError(f"the judge calls {architecture.reference} by position only, not with {', '.join(keywords)}")
-    return joined.module, arguments
+    return joined.module, arguments, keywords
 
 
-def resolve(reference: str) -> tuple[torch.nn.Module, tuple[Any, ...] | None]:
-    """Call "MODULE:CALLABLE"; it returns a module, or (module, example arguments). Raises UsageError."""
+def resolve(reference: str) -> tuple[torch.nn.Module, tuple[Any, ...] | None, dict[str, Any]]:
+    """Call "MODULE:CALLABLE": (module, example arguments or None, keyword arguments). Raises UsageError."""
     name, _, attribute = reference.partition(":")
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 (the user's code is imported as the user's interpreter would)
     try:
@@ -104,12 +104,12 @@ def resolve(reference: str) -> tuple[torch.nn.Module, tuple[Any, ...] | None]:
     except (ImportError, AttributeError) as error:
         raise UsageError(f"cannot import `{reference}`: {error}") from error
     made = target if isinstance(target, torch.nn.Module) else target()
-    module, arguments = made if isinstance(made, tuple) else (made, None)
+    module, arguments, keywords = (*made, None, None)[:3] if isinstance(made, tuple) else (made, None, None)
     if not isinstance(module, torch.nn.Module):
         raise UsageError(f"`{reference}` returned {type(module).__name__}, not a torch.nn.Module")
     if arguments is not None and not isinstance(arguments, (tuple, list)):
         arguments = (arguments,)
-    return module, tuple(arguments) if arguments is not None else None
+    return module, tuple(arguments) if arguments is not None else None, dict(keywords or {})
 
 
 class _Widening(TorchDispatchMode):
@@ -372,18 +372,18 @@ def _changes(program: Any, inputs: Sequence[str]) -> tuple[list[str], list[str]]
 class CallableRunner:
     """The user's live module, run as it is. Taps come from torch.export of the module with the inputs at hand."""
 
-    def __init__(self, module: torch.nn.Module, arguments: tuple[Any, ...] | None) -> None:
+    def __init__(
+        self, module: torch.nn.Module, arguments: tuple[Any, ...] | None, keywords: Mapping[str, Any] | None = None
+    ) -> None:
         if arguments is None:
             raise UsageError(
                 "the judge needs example arguments", advice="return (module, (example, ...)) from the callable"
             )
         self._module = module
-        self._arguments = arguments
-        leaves, self._structure = tree_flatten(arguments)
-        if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
-            raise UsageError("the example arguments hold something that is not a tensor")
-        self._leaves = leaves
-        self._names = _argument_names(module, arguments)
+        given, self._structure = tree_flatten((arguments, dict(keywords or {})))
+        self._given = given
+        self._leaves = [leaf for leaf in given if isinstance(leaf, torch.Tensor)]
+        self._names = _leaf_names(module, arguments, keywords or {})
         self._double: torch.nn.Module | None = None
         self._states = self._watched()
 
@@ -391,10 +391,21 @@ class CallableRunner:
         """Run a copy once, to see what it changes in place."""
         module, leaves = copy.deepcopy(self._module), [leaf.detach().clone() for leaf in self._leaves]
         with torch.no_grad(), _Writes() as watch:
-            module(*self._structure.unflatten(leaves))
+            self._call(module, leaves)
         buffers = [path for path, tensor in _tensors_of(module).items() if _memory(tensor) in watch.written]
         arguments = [name for name, leaf in zip(self._names, leaves, strict=True) if _memory(leaf) in watch.written]
         return _States(self._module, buffers, arguments)
+
+    def _arguments(self, leaves: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The example arguments with other tensors; what is no tensor stays."""
+        tensors = iter(leaves)
+        given = [next(tensors) if isinstance(leaf, torch.Tensor) else leaf for leaf in self._given]
+        arguments, keywords = self._structure.unflatten(given)
+        return tuple(arguments), dict(keywords)
+
+    def _call(self, module: torch.nn.Module, leaves: Sequence[torch.Tensor]) -> Any:
+        arguments, keywords = self._arguments(leaves)
+        return module(*arguments, **keywords)
 
     def signature(self) -> Signature:
         inputs = tuple(
@@ -403,7 +414,7 @@ class CallableRunner:
         )
         with torch.no_grad():
             leaves = [leaf.detach().clone() for leaf in self._leaves]
-            values, spec = tree_flatten(copy.deepcopy(self._module)(*self._structure.unflatten(leaves)))
+            values, spec = tree_flatten(self._call(copy.deepcopy(self._module), leaves))
         names = _result_names(spec, len(values))
         outputs = tuple(_spec(name, value, None) for name, value in zip(names, values, strict=True))
         outputs += self._states.specs({each.name: each for each in inputs})
@@ -420,12 +431,12 @@ class CallableRunner:
                 self._double = _doubled(self._module)
             module, leaves = self._double, [_widened(leaf) for leaf in leaves]
             self._states.restore(module, inputs)
-            values = in_double(lambda: module(*self._structure.unflatten(leaves)))
+            values = in_double(lambda: self._call(module, leaves))
         else:
             module = self._module
             self._states.restore(module, inputs)
             with torch.no_grad():
-                values = module(*self._structure.unflatten(leaves))
+                values = self._call(module, leaves)
         flat_values, spec = tree_flatten(values)
         names = _result_names(spec, len(flat_values))
         results = {name: as_numpy(value) for name, value in zip(names, flat_values, strict=True)}
@@ -435,7 +446,7 @@ class CallableRunner:
         self, leaves: list[torch.Tensor], inputs: Mapping[str, np.ndarray], taps: Sequence[str], precision: str
     ) -> Result:
         self._states.restore(self._module)
-        runner = ProgramRunner(torch.export.export(self._module, tuple(self._structure.unflatten(leaves))))
+        runner = ProgramRunner(torch.export.export(self._module, *self._arguments(leaves)))
         names = [spec.name for spec in runner.signature().inputs]
         feeds = {**inputs, **{name: as_numpy(leaf) for name, leaf in zip(names, leaves, strict=False)}}
         return runner.run(feeds, taps=taps, precision=precision)
@@ -453,12 +464,36 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _argument_names(module: torch.nn.Module, arguments: tuple[Any, ...]) -> list[str]:
-    import inspect
+def _leaf_names(module: torch.nn.Module, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors among the arguments, as torch.export names them: x, x_0, cache_key …
 
-    parameters = [p.name for p in inspect.signature(module.forward).parameters.values()]
-    plain = len(arguments) <= len(parameters) and all(isinstance(a, torch.Tensor) for a in arguments)
-    return parameters[: len(arguments)] if plain else [f"input_{i}" for i in range(len(tree_flatten(arguments)[0]))]
+    In the order of tree_flatten((arguments, keywords)).
+    """
+    try:
+        bound = inspect.signature(module.forward).bind(*arguments, **keywords).arguments
+    except TypeError as error:
+        raise UsageError(f"the example arguments do not fit `{type(module).__name__}.forward`: {error}") from error
+    names = {
+        id(leaf): "_".join(_key_name(key) for key in path)
+        for path, leaf in tree_flatten_with_path(_spread(module, bound))[0]
+    }
+    leaves = tree_flatten((tuple(arguments), dict(keywords)))[0]
+    return [names[id(leaf)] for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _spread(module: torch.nn.Module, bound: Mapping[str, Any]) -> dict[str, Any]:
+    """The bound arguments, those of `**kwargs` by their own names."""
+    formal = inspect.signature(module.forward).parameters
+    spread: dict[str, Any] = {}
+    for name, value in bound.items():
+        spread.update(value if formal[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value})
+    return spread
+
+
+def _key_name(key: Any) -> str:
+    """A step of a path into a structure as torch.export spells it."""
+    step = next(getattr(key, field) for field in ("key", "idx", "name") if hasattr(key, field))
+    return re.sub(r"[^a-zA-Z0-9]", "_", str(step)).lower()
 
 
 def _spec(name: str, value: Any, rows: int | None) -> TensorSpec:
