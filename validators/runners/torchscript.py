@@ -21,6 +21,7 @@ from isomorph.converters.archive import Archive
 from isomorph.converters.torch.script.archive import ScriptArchive
 from isomorph.converters.torch.script.signature import Given, leaves
 from isomorph.converters.torch.script.signature import Signature as Call
+from isomorph.converters.torch.state import next_name
 from isomorph.ir import DType, Sym, TensorType
 from isomorph.ir.shapes import parse_dim, substitute
 from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
@@ -108,7 +109,7 @@ class ScriptRunner:
         }
         with torch.jit.optimized_execution(False):
             result = module(**arguments)
-        return [*leaves(result), *((f"{name}_next", getattr(module, name)) for name in self._call.states)]
+        return [*leaves(result), *((next_name(name), getattr(module, name)) for name in self._call.states)]
 
 
 def _dim(size: int | str) -> Any:

@@ -45,7 +45,10 @@ def compute(session: Session, name: str, operands: list[Value]) -> Value:
         result = symbolic(session, *operands)
         if result is not None:
             return result
-    if graph is None:
+    if name == "pow":
+        operands = [session.convert(operand, float) for operand in operands]
+    bits = name in _BITWISE and any(kind_of(operand) is not bool for operand in operands)
+    if graph is None or bits:
         raise MalformedError(f"`{name}` of {operands[0]} is not followed", because="it is not known when converting")
     result_kind = kind or max((kind_of(operand) for operand in operands), key=[bool, int, float, complex].index)
     return session.number(graph, operands, result_kind)
@@ -147,6 +150,11 @@ def _integral(function: Callable[[float], int]) -> Callable[[Any], int]:
     return lambda value: int(function(value))
 
 
+def _magnitude(session: Session, value: Dim) -> Dim:
+    return value if bounds(value, session.dims)[0] >= 0 else dim_max(value, -value)
+
+
+_BITWISE = ("__and__", "__or__", "__xor__")
 Row = tuple[Callable[..., Any], "Callable[..., Any] | None", "str | None", "type | None"]
 
 OPERATIONS: dict[str, Row] = {
@@ -160,7 +168,7 @@ OPERATIONS: dict[str, Row] = {
     "fmod": (_fmod, None, None, float),
     "pow": (lambda base, exponent: float(base) ** exponent, None, "_operator.pow", float),
     "neg": (operator.neg, _dims(operator.neg), "_operator.neg", None),
-    "abs": (abs, None, None, None),
+    "abs": (abs, _magnitude, None, None),
     "max": (max, _dims(dim_max), "torch.sym_max", None),
     "min": (min, _dims(dim_min), "torch.sym_min", None),
     "eq": (operator.eq, _compared(_equal), "_operator.eq", bool),

@@ -7,7 +7,9 @@ sizes, numbers and lists have values.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from isomorph.converters.archive import Archive
@@ -18,10 +20,13 @@ from isomorph.converters.torch.script.session import Session
 from isomorph.converters.torch.script.signature import Given, Inputs, Signature, leaves
 from isomorph.converters.torch.script.source import demangled
 from isomorph.converters.torch.script.values import NamedTuple, Object, Value, describe, is_tensor
+from isomorph.converters.torch.state import next_name
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError, UsageError
-from isomorph.ir import Model, Parameter, Sym
+from isomorph.ir import Model, Parameter, State, Sym, TensorType
 
 __all__ = ["read"]
+
+_STACK = 6000
 
 
 def read(path: Path, *, inputs: Inputs | None = None, method: str = "forward") -> Model:
@@ -34,10 +39,22 @@ def read(path: Path, *, inputs: Inputs | None = None, method: str = "forward") -
     """
     with Archive(path) as archive:
         try:
-            return _read(archive, inputs or {}, method)
+            with _deeper_stack():
+                return _read(archive, inputs or {}, method)
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             because = f"{type(error).__name__}: {error}"
             raise MalformedError("the archive does not follow the format", at=str(path), because=because) from error
+
+
+@contextmanager
+def _deeper_stack() -> Iterator[None]:
+    """Room for the walk, whose depth the inliner bounds; Python's own frames take no C stack."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _STACK))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _read(archive: Archive, inputs: Inputs, method: str) -> Model:
@@ -59,6 +76,7 @@ class _Reading:
         self.inliner = Inliner(script.library, _placed(script.constants, self.session, {}), self.session)
 
     def model(self, method: str) -> Model:
+        self.stored: dict[str, Parameter] = {name: self.root.attributes[name] for name in self.signature.states}
         for name in self.signature.states:
             self.root.attributes[name] = Ref(name)
         for name, number in self.signature.numbers.items():
@@ -69,8 +87,18 @@ class _Reading:
         result = self.inliner.run(self.root, method, [self._argument(given) for given in self.signature.arguments])
         outputs = [(name, self._checked(name, leaf)) for name, leaf in leaves(result)]
         self._check_states(before)
-        outputs += [(f"{name}_next", self.root.attributes[name]) for name in self.signature.states]
-        return self.session.finish(outputs)
+        outputs += [(next_name(name), self.root.attributes[name]) for name in self.signature.states]
+        return self.session.finish(outputs, self._carried())
+
+    def _carried(self) -> dict[str, State]:
+        """The attributes that are inputs and outputs, each with its stored value where that has the shape."""
+        types = dict(self.signature.tensors)
+        carried = {}
+        for name in self.signature.states:
+            stored = self.stored[name]
+            fits = types[name] == TensorType(stored.data.dtype, stored.data.shape)
+            carried[name] = State(next_name(name), stored if fits else None)
+        return carried
 
     def _argument(self, given: Value) -> Value:
         if isinstance(given, ast.expr):

@@ -17,7 +17,7 @@ from isomorph.converters.torch.script.schemas import Schema
 from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, SizeTensor, Value, is_tensor
 from isomorph.converters.torch.storage import IDENTITIES, MAYBE_VIEWS, VIEWS, Cell, base_name, mutates
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError
-from isomorph.ir import Dim, DimRange, DType, Model, Origin, Parameter, Scope, Sym, TensorType
+from isomorph.ir import Dim, DimRange, DType, Model, Origin, Parameter, Scope, State, Sym, TensorType
 from isomorph.ir import Value as IRValue
 from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.tensors import ArrayTensor
@@ -367,8 +367,9 @@ class Session:
         """The elements of a tensor that depends on no input and on no weights, if it is small; else None."""
         return _evaluated(self.value(ref), {}, 0)
 
-    def finish(self, outputs: Sequence[tuple[str, Value]]) -> Model:
-        """The model with these outputs."""
+    def finish(self, outputs: Sequence[tuple[str, Value]], state: Mapping[str, State]) -> Model:
+        """The model with these outputs; `state` says which of them are the next values of which inputs."""
+        self.importer.state.update(state)
         self.program.outputs = [(name, _plain(self.tensor(v) if is_tensor(v) else v)) for name, v in outputs]
         given = [value for _, value in self.program.outputs if isinstance(value, Ref)]
         if all(self.importer.value(ref.name) is not None for ref in given):
