@@ -14,6 +14,7 @@ import ast
 import importlib
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,17 @@ def join(architecture: Architecture, path: Path, *, prefix: str | None = None) -
     own = module.state_dict()
     selection = select(checkpoint, [name for name in own if _is_tensor(own[name])], prefix=prefix)
     note = _load(module, selection, checkpoint, architecture)
-    return Joined(module, arguments, keywords, note)
+    return Joined(module, arguments, keywords, note + _rounded(own, selection))
+
+
+def _rounded(own: Mapping[str, Any], selection: Selection) -> str:
+    """Which element types the module's own differ from, in words: `load_state_dict` converts."""
+    kinds = Counter(
+        (entry.dtype, str(own[name].dtype).removeprefix("torch."))
+        for name, entry in selection.entries.items()
+        if name in own and _is_tensor(own[name])
+    )
+    return "".join(f", {count} from {there} to {here}" for (there, here), count in kinds.items() if there != here)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -90,6 +90,7 @@ def test_element_types_and_versions(zipped: bool, nets: Any, tmp_path: Path) -> 
     model = nets.Net().to(torch.bfloat16).eval()
     torch.save(model.state_dict(), tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
     joined = join(Architecture.parse("nets_of_arch:Net"), tmp_path / "model.pth")
+    assert joined.note == "8 tensors of model.pth, 7 from bfloat16 to float32"
     for name, value in joined.module.state_dict().items():
         assert torch.equal(value, model.state_dict()[name].to(value.dtype)), name
     state = model.state_dict()
