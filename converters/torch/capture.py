@@ -33,6 +33,7 @@ from isomorph.converters.torch.program import (
     read_scope,
 )
 from isomorph.converters.torch.symbols import Inexpressible, Symbols, name_symbols
+from isomorph.converters.torch.undivided import undivided
 from isomorph.errors import Unsupported, UnsupportedError, UsageError
 from isomorph.ir import ArrayTensor, DerivedTensor, Dim, DType, Model, Parameter, Sym, TensorSource, TensorType
 
@@ -88,7 +89,7 @@ def _require_eval(module: Any) -> None:
 
 def _export(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Any:
     try:
-        with _attributed():
+        with _attributed(), undivided(torch):
             return torch.export.export(module, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Exception as error:
         title = f"capture {type(module).__name__}"
@@ -131,6 +132,7 @@ class _ProgramWalker:
         self.nodes: list[ProgramNode] = []
         self.refusals: list[Unsupported] = []
         self.updates: list[tuple[str, Any]] = []
+        self.strides: dict[str, Any] = {}
 
     def walk(self) -> Program:
         exported = self.exported
@@ -168,6 +170,7 @@ class _ProgramWalker:
             self.refusals,
             ("torch", version),
             self.updates,
+            self.strides,
         )
 
     def _title(self, graph: Any) -> str:
@@ -262,6 +265,9 @@ class _ProgramWalker:
         kind = self._type(value) if isinstance(value, torch.Tensor) else None
         if name is not None and kind is not None:
             self.types[name] = kind
+            strides = tuple(self._dim(step) for step in value.stride())
+            if not any(isinstance(step, Opaque) for step in strides):
+                self.strides[name] = strides
 
     def _type(self, value: Any) -> TensorType | None:
         """The type of a fake tensor, None where it is sparse or a size is inexpressible."""

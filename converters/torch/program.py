@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from isomorph.errors import Unsupported
-from isomorph.ir import DimRange, Parameter, Scope, ScopeEntry, TensorType
+from isomorph.ir import Dim, DimRange, Parameter, Scope, ScopeEntry, TensorType
 
 __all__ = [
     "BLOCK_ARGUMENTS", "Block", "Computed", "Opaque", "Program", "ProgramNode", "Ref", "output_names", "range_of",
@@ -106,6 +106,7 @@ class Program:
     parameters  by the name of the tensor in the graph; tied weights are one `Parameter` under several names
     outputs     (name, value); a value is a Ref or a plain number
     refusals    what the signature asks for and the IR cannot express
+    strides     of the tensors as torch recorded them, where known, in elements
     updates     (tensor, value): what the signature says that a buffer or an input is after the run
     """
 
@@ -119,6 +120,7 @@ class Program:
     refusals: list[Unsupported] = field(default_factory=list)
     source: tuple[str, str] = ("torch", "")
     updates: list[tuple[str, Any]] = field(default_factory=list)
+    strides: dict[str, tuple[Dim, ...]] = field(default_factory=dict)
 
 
 _NN_MODULE = re.compile(r"torch\.nn\.modules\.\w+\.(\w+)")

@@ -121,6 +121,7 @@ class _ProgramReader:
         self.symbols = Symbols()
         self.refusals: list[Unsupported] = []
         self.updates: list[tuple[str, Any]] = []
+        self.strides: dict[str, tuple[Dim, ...]] = {}
 
     def read(self) -> Program:
         ranges = ranges_of(
@@ -149,6 +150,7 @@ class _ProgramReader:
             self.refusals,
             ("torch", f"pt2 schema {self.version}"),
             self.updates,
+            self.strides,
         )
 
     def _title(self) -> str:
@@ -188,6 +190,12 @@ class _ProgramReader:
             return None
         try:
             return TensorType(dtype, tuple(self._size(size) for size in meta["sizes"]))
+        except Inexpressible:
+            return None
+
+    def _strides(self, meta: Json) -> tuple[Dim, ...] | None:
+        try:
+            return tuple(self._size(size) for size in meta["strides"])
         except Inexpressible:
             return None
 
@@ -231,6 +239,9 @@ class _ProgramReader:
             kind = self._type(meta)
             if kind is not None:
                 self.types[reader.renamed(name)] = kind
+                strides = self._strides(meta)
+                if strides is not None:
+                    self.strides[reader.renamed(name)] = strides
         nodes: list[ProgramNode] = []
         for node in graph["nodes"]:
             inner = [each["arg"]["as_graph"] for each in node["inputs"] if "as_graph" in each["arg"]]

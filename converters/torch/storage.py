@@ -18,7 +18,7 @@ from isomorph.converters.torch.diagonal import diagonal_scatter
 from isomorph.converters.torch.lowering import Lowering, Refusal, axis_of
 from isomorph.converters.torch.program import ProgramNode
 from isomorph.converters.torch.scatter import select_scatter, slice_scatter
-from isomorph.ir import Dim, Value, ops
+from isomorph.ir import Dim, DType, Shape, TensorType, Value, ops
 from isomorph.ir.layout import inverse
 from isomorph.ir.shapes import ceil_div
 
@@ -177,7 +177,71 @@ def mutated_argument(node: ProgramNode) -> Any:
     return node.args.get("self", node.args.get("input"))
 
 
-def write(b: Lowering, cell: Cell, value: Value) -> None:
+Strides = Shape | None
+ViewOf = Callable[[ProgramNode, int, Value], Value]
+"""An output of a view operation, applied to another base of the same shape."""
+
+
+def shares(node: ProgramNode, base: tuple[TensorType, Strides], made: tuple[TensorType, Strides]) -> bool | None:
+    """Whether the result of one of MAYBE_VIEWS has the memory of its operand; None where that is not certain."""
+    name = base_name(node.target)
+    (kind, strides), (result, result_strides) = base, made
+    if name in _ALWAYS_VIEWS:
+        return True
+    if kind.dtype is not result.dtype or node.args.get("copy"):
+        return False
+    if strides is None or result_strides is None or name == "aten.pad":
+        return None
+    if name in ("aten.to", "aten.type_as", "aten.contiguous"):
+        return strides == result_strides
+    if _is_contiguous(kind.shape, strides):
+        return True
+    return False if name == "aten.ravel" else _fits(kind.shape, strides, result.shape)
+
+
+_ALWAYS_VIEWS = frozenset({"aten.tensor_split", "aten.atleast_1d", "aten.atleast_2d", "aten.atleast_3d"})
+
+
+def _is_contiguous(shape: Shape, strides: Shape) -> bool:
+    """Whether the elements lie in C order without gaps; the stride of an axis of size 1 does not matter."""
+    if 0 in shape:
+        return True
+    step: Dim = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != step:
+            return False
+        step = step * size
+    return True
+
+
+def _fits(shape: Shape, strides: Shape, target: Shape) -> bool | None:
+    """Whether a tensor can be seen under another shape: axes that are merged must lie next to each other.
+
+    Groups of axes between which nothing can be merged must have as many elements as groups of axes of the target.
+    """
+    if not all(isinstance(size, int) for size in (*shape, *strides, *target)):
+        return None
+    groups: list[Any] = []  # elements of each run of axes that lie next to each other, the last axis first
+    inner: tuple[Any, Any] | None = None
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size == 1:
+            continue
+        if inner is not None and stride == inner[0] * inner[1]:
+            groups[-1] *= size
+        else:
+            groups.append(size)
+        inner = size, stride
+    sizes: list[Any] = [size for size in reversed(target) if size != 1]
+    for group in groups:
+        product = 1
+        while product < group and sizes:
+            product *= sizes.pop(0)
+        if product != group:
+            return False
+    return True
+
+
+def write(b: Lowering, cell: Cell, value: Value, view_of: ViewOf) -> None:
     """Let the cell hold a new value, in place."""
     reason = "it is read after an in-place operation changed its memory through another view"
     cell.value, cell.stale = value, ""
@@ -185,11 +249,7 @@ def write(b: Lowering, cell: Cell, value: Value) -> None:
     while cell.base is not None and cell.node is not None:
         base = cell.base
         current = None if base.stale or not cell.certain or base.value is None else base.value
-        made = (
-            None
-            if current is None or cell.value is None
-            else _write_back(b, cell.node, cell.index, current, cell.value)
-        )
+        made = None if current is None or cell.value is None else _write_back(b, cell, current, view_of)
         if made is None:
             break
         base.value = made
@@ -200,16 +260,32 @@ def write(b: Lowering, cell: Cell, value: Value) -> None:
             other.stale = reason
 
 
-def _write_back(b: Lowering, node: ProgramNode, index: int, base: Any, view: Any) -> Value | None:
+def _write_back(b: Lowering, cell: Cell, base: Any, view_of: ViewOf) -> Value | None:
     """The base with the elements of its changed view, or None where the view cannot be undone."""
-    name = base_name(node.target).rstrip("_")
-    if isinstance(base, Complex) or isinstance(view, Complex):
+    node, view = cell.node, cell.value
+    if node is None or isinstance(base, Complex) or isinstance(view, Complex) or base.dtype is not view.dtype:
         return None
+    made = _undone(b, node, cell.index, base, view)
+    return _scattered(b, base, view, lambda where: view_of(node, cell.index, where)) if made is None else made
+
+
+def _scattered(b: Lowering, base: Value, view: Value, view_of: Callable[[Value], Value]) -> Value:
+    """The base with the elements of any view of it: the same view of the positions says where they come from."""
+    count, changed = base.type.size, view.type.size
+    positions = b.emit(ops.Reshape(base.shape), b.emit(ops.Range(0, 1, count, DType.INT64)))
+    where = b.emit(ops.Reshape((changed,)), view_of(positions))
+    flat, elements = b.emit(ops.Reshape((count,)), base), b.emit(ops.Reshape((changed,)), view)
+    return b.emit(ops.Reshape(base.shape), b.emit(ops.ScatterElements(0), flat, where, elements))
+
+
+def _undone(b: Lowering, node: ProgramNode, index: int, base: Value, view: Value) -> Value | None:
+    """The same for views that have an operation that undoes them."""
+    name = base_name(node.target).rstrip("_")
     given = {key: each for key, each in node.args.items() if key != "self"}
     if name in _DROPOUTS:
         kept: Value = view
         return kept
-    if name in ("aten.view", "aten.unsqueeze", "aten.squeeze", "aten.unflatten", "aten.view_as"):
+    if name in _RESHAPES:
         return b.emit(ops.Reshape(base.shape), view)
     if (
         name in ("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.permute", "aten.t")
@@ -221,11 +297,23 @@ def _write_back(b: Lowering, node: ProgramNode, index: int, base: Any, view: Any
     if scatter is not None:
         made: Value = scatter(b, base, view, **given)  # type: ignore[operator]
         return made
+    if name not in _PIECES:
+        return None
     dim = given.get("dim", 0)
     if name == "aten.unbind":
         return select_scatter(b, base, view, dim, index)
     start = given["start"] if name == "aten.narrow" else _piece_start(name, given, base, index)
     return None if start is None else slice_scatter(b, base, view, dim, start)
+
+
+_RESHAPES = frozenset(
+    f"aten.{name}"
+    for name in (
+        "view", "unsqueeze", "squeeze", "unflatten", "view_as", "reshape", "flatten", "reshape_as", "ravel", "to",
+        "type_as", "contiguous", "_unsafe_view", "atleast_1d", "atleast_2d", "atleast_3d",
+    )
+)  # fmt: skip
+_PIECES = frozenset(f"aten.{name}" for name in ("unbind", "narrow", "split", "split_with_sizes", "chunk"))
 
 
 def _piece_start(name: str, given: Mapping[str, Any], base: Value, index: int) -> Dim | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,13 @@ def listing(model: Model) -> list[Any]:
     ]
 
 
+def attribute(module: Any, path: str) -> Any:
+    """The buffer at a path, None if there is none."""
+    for part in path.split("."):
+        module = getattr(module, part, None)
+    return module
+
+
 def arrays(value: Any) -> list[np.ndarray[Any, Any]]:
     """The tensors of a nested result, in order."""
     import torch
@@ -71,17 +79,23 @@ def convert(tmp_path: Path) -> Callable[..., Model]:
         verify(model)
         live = capture(exported)
         assert listing(live) == listing(model)
+        buffers = {name for name, state in model.state.items() if state.initial is not None}
         for name, parameter in live.parameters().items():
             assert np.array_equal(parameter.data.numpy(), model.parameters()[name].data.numpy(), equal_nan=True), name
         for given in (inputs, *others):
             copies = [each.clone() for each in given]
             feeds = {
                 name: arrays(each)[0].astype(kind.dtype.numpy)
-                for (name, kind), each in zip(model.inputs.items(), given, strict=True)
+                for (name, kind), each in zip(
+                    ((name, kind) for name, kind in model.inputs.items() if name not in buffers), given, strict=True
+                )
             }
             found = list(evaluate(model, feeds).values())
+            stateful = copy.deepcopy(module)
             with torch.no_grad():
-                wanted = arrays(module(*copies))
+                wanted = arrays(stateful(*copies))
+            changed = dict(zip((name for name in model.inputs if name not in buffers), copies, strict=True))
+            wanted += [arrays(changed.get(name, attribute(stateful, name)))[0] for name in model.state]
             assert len(found) == len(wanted)
             for got, want in zip(found, wanted, strict=True):
                 if str(got.dtype) == "bfloat16":
