@@ -258,3 +258,44 @@ def test_text_classifier(judge: Any) -> None:
         dynamic_shapes=({0: batch},),
         others=[(torch.randint(0, 11, (7, 5)),)],
     )
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("projected", [False, True], ids=["", "projected"])
+def test_captured_with_a_symbolic_length(kind: str, projected: bool, tmp_path: Path) -> None:
+    """torch.export alone makes a symbolic length the number of the example."""
+    import onnxruntime
+    import torch
+
+    from isomorph.converters.onnx import writer
+    from isomorph.converters.torch.capture import capture
+
+    if projected and kind != "LSTM":
+        pytest.skip("only an LSTM projects")
+    options = {"proj_size": 2} if projected else {}
+    layer = getattr(torch.nn, kind)(3, 4, 2, bidirectional=True, batch_first=True, **options).eval()
+    batch, length = torch.export.Dim("N", max=64), torch.export.Dim("T", max=512)
+    model = capture(layer, (torch.randn(2, 5, 3),), dynamic_shapes=({0: batch, 1: length},))
+    assert [str(dim) for dim in next(iter(model.outputs.values())).shape[:2]] == ["N", "T"]
+    path = tmp_path / "model.onnx"
+    writer.write(prepare(model, writer.target()), path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for shape in ((2, 5, 3), (1, 1, 3), (7, 33, 3)):
+        x = torch.randn(shape)
+        for got, want in zip(session.run(None, {"input": x.numpy()}), arrays(layer(x)), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_capture_leaves_torch_as_it_was() -> None:
+    import torch
+
+    from isomorph.converters.torch.capture import capture
+
+    layer = torch.nn.GRU(3, 4, batch_first=True).eval()
+    operator = torch.ops.aten.gru.input
+    before = dict(operator.py_kernels), torch._decomp.decomposition_table[operator]
+    capture(layer, (torch.randn(2, 5, 3),))
+    assert (dict(operator.py_kernels), torch._decomp.decomposition_table[operator]) == before
+    x = torch.randn(2, 9, 3)
+    program = torch.export.export(layer, (x,)).run_decompositions()
+    torch.testing.assert_close(program.module()(x), layer(x))
