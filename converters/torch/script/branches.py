@@ -17,7 +17,7 @@ from isomorph.converters.torch.script.arithmetic import is_number, kind_of
 from isomorph.converters.torch.script.session import Session
 from isomorph.converters.torch.script.values import UNINITIALIZED, NamedTuple, Number, Object, Value, is_tensor
 
-__all__ = ["UNDECIDED", "Changes", "branch"]
+__all__ = ["UNDECIDED", "Changes", "branch", "reachable"]
 
 
 class _Undecided:
@@ -137,6 +137,26 @@ def branch(
         _fill(owner, made)
     for (owner, name), plan in attributes.items():
         owner.attributes[name] = plan(results)
+
+
+def reachable(names: Mapping[str, Value]) -> dict[int, Value]:
+    """All lists and dicts that the code can reach from here, by identity."""
+    found: dict[int, Value] = {}
+    seen: set[int] = set()
+    pending = list(names.values())
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Object):
+            if id(value) not in seen:
+                seen.add(id(value))
+                pending.extend(value.attributes.values())
+        elif isinstance(value, list | dict):
+            if id(value) not in found:
+                found[id(value)] = value
+                pending.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, tuple):
+            pending.extend(value)
+    return found
 
 
 def _follow(

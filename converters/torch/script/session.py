@@ -5,47 +5,27 @@ The inliner decides what comes next; this decides how it is said in the vocabula
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from isomorph.converters.torch.importer import Importer
 from isomorph.converters.torch.program import Block, Computed, Program, ProgramNode, Ref, user_frame
+from isomorph.converters.torch.script.recording import Recording, free_in, memory_of
+from isomorph.converters.torch.script.results import SAME_TYPE, count_of, decided_shape, evaluated
 from isomorph.converters.torch.script.schemas import Schema
 from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, SizeTensor, Value, is_tensor
-from isomorph.converters.torch.storage import IDENTITIES, MAYBE_VIEWS, VIEWS, Cell, base_name, mutates
+from isomorph.converters.torch.storage import Cell, mutates
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError
 from isomorph.ir import Dim, DimRange, DType, Model, Origin, Parameter, Scope, State, Sym, TensorType
 from isomorph.ir import Value as IRValue
-from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.tensors import ArrayTensor
 
 __all__ = ["MAX_NODES", "Session"]
 
 MAX_NODES = 50_000
-_KNOWN_BUDGET = 1 << 16
-_KNOWN_DEPTH = 64
 _DEEPEST_BLOCK = 6
-
-
-@dataclass(slots=True)
-class Recording:
-    """A branch while it is followed, and afterwards.
-
-    importer   of the graph around it
-    nodes      its operations, in order
-    made       names of the tensors and numbers that they make
-    changed    tensors from outside that it changes in place
-    """
-
-    importer: Importer
-    noted: int
-    sizes: dict[Dim, Ref]
-    nodes: list[ProgramNode] = field(default_factory=list)
-    made: set[str] = field(default_factory=set)
-    changed: list[str] = field(default_factory=list)
 
 
 class Session:
@@ -122,7 +102,7 @@ class Session:
         }
         returns = schema.returns
         if returns == ("Tensor[]",):
-            count = _length(schema.target, args, self)
+            count = count_of(schema.target, args, self.kind)
             if count is None:
                 self._unknown(schema)
             return list(self.nodes(schema.target, args, count))
@@ -157,7 +137,7 @@ class Session:
 
     def original(self, recording: Recording, ref: Ref) -> Ref:
         """The tensor from outside that a result of in-place operations in a branch is; else the tensor itself."""
-        source = _memory_of(ref.name, recording, ())
+        source = memory_of(ref.name, recording, ())
         return ref if source is None else Ref(source)
 
     def block_result(self, recording: Recording, value: Value) -> Any:
@@ -185,7 +165,7 @@ class Session:
         free: dict[Any, None] = {}
         for recording, results in blocks:
             for argument in (*(each for node in recording.nodes for each in node.args.values()), *results):
-                free.update(dict.fromkeys(_free(argument, recording.made, self.program.parameters)))
+                free.update(dict.fromkeys(free_in(argument, recording.made, self.program.parameters)))
         tensors = [each for each in free if isinstance(each, Ref)]
         numbers = [each for each in free if isinstance(each, Computed)]
         own = {name: self._fresh(f"{name}_given") for name in changed}
@@ -220,7 +200,7 @@ class Session:
         for output, results in zip(outputs, zip(*(results for _, results in blocks), strict=True), strict=False):
             for (recording, _), result in zip(blocks, results, strict=True):
                 if isinstance(result, Ref):
-                    source = _memory_of(result.name, recording)
+                    source = memory_of(result.name, recording)
                     if source is not None:
                         self._shared[output] = self._shared[source] = source
 
@@ -247,7 +227,7 @@ class Session:
                 self.note(node.target, reason, self.here())
         if self._recordings:
             for argument in node.args.values():
-                for each in _free(argument, set(), {}):
+                for each in free_in(argument, set(), {}):
                     if isinstance(each, Ref):
                         self._reach(each.name, len(self._recordings))
             recording = self._recordings[-1]
@@ -286,10 +266,10 @@ class Session:
 
     def _record(self, target: str, args: Mapping[str, Any], outputs: Sequence[str]) -> None:
         """Record the types of results whose sizes the data decide, with new names for these."""
-        shape = _decided_shape(self, target, args)
+        shape = decided_shape(target, args, self.kind)
         if shape is not None:
             size: Dim = self.new_size()
-            dtype = self.kind(args["self"]).dtype if target in _SAME_TYPE else DType.INT64
+            dtype = self.kind(args["self"]).dtype if target in SAME_TYPE else DType.INT64
             for output in outputs:
                 self.program.types[output] = TensorType(dtype, tuple(size if dim is None else dim for dim in shape))
 
@@ -365,7 +345,7 @@ class Session:
 
     def known(self, ref: Ref) -> np.ndarray | None:
         """The elements of a tensor that depends on no input and on no weights, if it is small; else None."""
-        return _evaluated(self.value(ref), {}, 0)
+        return evaluated(self.value(ref), {}, 0)
 
     def finish(self, outputs: Sequence[tuple[str, Value]], state: Mapping[str, State]) -> Model:
         """The model with these outputs; `state` says which of them are the next values of which inputs."""
@@ -416,97 +396,9 @@ class Session:
         return name
 
 
-def _free(argument: Any, made: Collection[str], parameters: Collection[str]) -> Iterator[Ref | Computed]:
-    """The tensors and numbers in an argument that are not made inside."""
-    if isinstance(argument, tuple):
-        for each in argument:
-            yield from _free(each, made, parameters)
-    name = argument.name if isinstance(argument, Ref) else argument.node if isinstance(argument, Computed) else None
-    if name is not None and name not in made and name not in parameters:
-        yield argument
-
-
-def _memory_of(name: str, recording: Recording, through: Collection[str] = VIEWS | MAYBE_VIEWS) -> str | None:
-    """The tensor from outside whose memory a tensor of a branch may be; None if it is the branch's own."""
-    made_by = {output: node for node in recording.nodes for output in node.outputs}
-    while name in made_by:
-        node = made_by[name]
-        target = base_name(node.target)
-        operand = node.args.get("self", node.args.get("input"))
-        if not isinstance(operand, Ref) or not (target in through or target in IDENTITIES or mutates(node.target)):
-            return None
-        name = operand.name
-    return name
-
-
 def _plain(value: Value) -> Any:
     if isinstance(value, Number):
         return value.computed
     if isinstance(value, Device):
         return "device"
     return value
-
-
-def _evaluated(value: IRValue, done: dict[IRValue, np.ndarray | None], depth: int) -> np.ndarray | None:
-    """The elements of a value that is computed from small constants."""
-    if value not in done:
-        done[value] = None
-        size = value.type.size
-        small = isinstance(size, int) and size <= _KNOWN_BUDGET
-        if value.parameter is not None and value.parameter.role == "constant" and small:
-            done[value] = np.asarray(value.parameter.data.numpy())
-        elif value.producer is not None and small and depth < _KNOWN_DEPTH and len(done) < 4 * _KNOWN_DEPTH:
-            node = value.producer
-            operands = [None if each is None else _evaluated(each, done, depth + 1) for each in node.inputs]
-            whole = all(each is None or got is not None for each, got in zip(node.inputs, operands, strict=True))
-            pure = not (node.regions or node.op.has_side_state or node.op.is_random)
-            if whole and pure and node.op.can_evaluate():
-                results = evaluate_op(node.op, *operands)
-                done.update(zip(node.outputs, results, strict=True))
-    return done[value]
-
-
-def _length(target: str, args: Mapping[str, Any], session: Session) -> int | None:
-    """How many tensors an operation returns as a list; None if that is not known."""
-    name = target.split(".")[1]
-    if name in ("meshgrid", "broadcast_tensors"):
-        return len(args["tensors"])
-    source = args.get("self", args.get("tensor", args.get("condition")))
-    if not isinstance(source, Ref):
-        return None
-    shape = session.kind(source).shape
-    if name == "where":
-        return len(shape)
-    axis = args.get("dim", 0)
-    size = shape[axis] if isinstance(axis, int) and -len(shape) <= axis < len(shape) else None
-    if name == "unbind":
-        return size if isinstance(size, int) else None
-    if name == "split_with_sizes" or target == "aten.split.sizes":
-        return len(args.get("split_sizes", args.get("split_size", ())))
-    given = args.get("chunks", args.get("split_size", args.get("sections", args.get("indices"))))
-    if isinstance(given, tuple):
-        return len(given) + 1
-    if name == "tensor_split":
-        return given if isinstance(given, int) else None
-    if not isinstance(given, int) or not isinstance(size, int) or given <= 0:
-        return None
-    step = given if name == "split" else -(-size // given)
-    return max(-(-size // step), 1) if step > 0 else given if name == "chunk" else 1
-
-
-_SAME_TYPE = frozenset({"aten.masked_select.default", "aten.index.Tensor"})
-
-
-def _decided_shape(session: Session, target: str, args: Mapping[str, Any]) -> tuple[Dim | None, ...] | None:
-    """The shape of what an operation returns, None for the size that the data decide; None if they decide nothing."""
-    if target in ("torchvision.nms.default", "aten.masked_select.default", "aten.where.default"):
-        return (None,)
-    if target in ("aten.nonzero.default", "aten.argwhere.default"):
-        return (None, session.kind(args["self"]).rank)
-    if target == "aten.index.Tensor":
-        kinds = [None if each is None else session.kind(each) for each in args["indices"]]
-        masks = [at for at, kind in enumerate(kinds) if kind is not None and kind.dtype in (DType.BOOL, DType.UINT8)]
-        if len(masks) == 1 and sum(kind is not None for kind in kinds) == 1:
-            (at,), source = masks, session.kind(args["self"]).shape
-            return (*source[:at], None, *source[at + session.kind(args["indices"][at]).rank :])
-    return None

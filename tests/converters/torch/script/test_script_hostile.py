@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from isomorph.converters.torch.script import inline, session
+from isomorph.converters.torch.script import session, walk
 from isomorph.converters.torch.script.reader import read
 from isomorph.errors import IsomorphError, MalformedError, UnsupportedError, UsageError
 from isomorph.ir import DType
@@ -108,7 +108,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_code_gives_a_typed_error(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "MAX_NODES", 5000)
-    monkeypatch.setattr(inline, "MAX_STEPS", 200_000)
+    monkeypatch.setattr(walk, "MAX_STEPS", 200_000)
     path = tmp_path / "m.pt"
     more = "\n".join(f"def {one}(x: Tensor) -> Tensor:\n  return __torch__.{other}(x, )" for one, other in ("fg", "gf"))
     body = HOSTILE[name].encode("utf-8", "surrogateescape").decode("latin1")
