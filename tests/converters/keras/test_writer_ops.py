@@ -58,8 +58,14 @@ UNROLLED = {
 """What no layer of Keras does; as operations it needs a static number of steps."""
 
 
+WITHOUT_OPERATION = {
+    "BindDim", "Col2Im", "Compress", "DeformConv", "GridSample", "MaxPoolWithIndices", "MaxRoiPool",
+    "NonMaxSuppression", "NonZero", "RoiAlign", "ScatterElements", "ScatterND", "Unique",
+}  # fmt: skip
+
+
 def refusal(case: OpCase) -> str | None:
-    return "no operation" if case.id.startswith("scatter") else REFUSED.get(case.id)
+    return "no operation" if case.op.name in WITHOUT_OPERATION else REFUSED.get(case.id)
 
 
 def source(arrays: dict[str, Any], order: list[str]) -> dict[str, Any]:
