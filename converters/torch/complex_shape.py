@@ -161,7 +161,7 @@ def _register_move(target: str, adapt: Adapt) -> None:
             both = [rule(b, part, **arguments) for part in parts]
         if isinstance(both[0], Value):
             return Complex(None, (both[0], both[1]))  # type: ignore[arg-type]
-        return [Complex(None, pair) for pair in zip(*both, strict=True)]  # type: ignore[arg-type]
+        return [Complex(None, pair) for pair in zip(*both, strict=True)]
 
 
 for _target, _adapt in _MOVES.items():
@@ -200,8 +200,15 @@ def adjoint(b: Lowering, self: Complex) -> Complex:
     return Complex(None, (b.emit(ops.Transpose(order), real), turned))
 
 
+@rules.imports("aten.resolve_conj.default", "aten.resolve_neg.default", "aten.conj.default", "aten._conj.default",
+               "aten.conj_physical.default", "aten.conj_physical_.default")  # fmt: skip
+def of_real(b: Lowering, self: Value) -> Value:
+    """resolve_neg(Tensor self), conj(Tensor self): of real numbers the same ones"""
+    return self
+
+
 @complex_rules.imports("aten.resolve_conj.default", "aten.resolve_neg.default")
-def identity(b: Lowering, self: Complex) -> Complex:
+def resolved(b: Lowering, self: Complex) -> Complex:
     """resolve_conj(Tensor self): the same numbers; the IR has no lazy conjugation"""
     return self
 

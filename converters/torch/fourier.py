@@ -198,6 +198,41 @@ def ihfft(b: Lowering, self: Value, n: Dim | None = None, dim: int = -1, norm: s
     return conjugated(b, as_complex(b, made, real_dtype(b, made)))
 
 
+def _register_hermitian(suffix: str, default: Sequence[int] | None) -> None:
+    @rules.imports(f"aten.fft_hfft{suffix}.default")
+    @complex_rules.imports(f"aten.fft_hfft{suffix}.default")
+    def to_real(
+        b: Lowering, self: Tensor, s: Sizes = None, dim: Sequence[int] | None = default, norm: str | None = None
+    ) -> Tensor:
+        plan = _plan(self, s, dim, half=True)
+        z: Tensor = self
+        for axis, points in plan[:-1]:
+            z = transformed(b, z, axis, length=points)
+        z = conjugated(b, as_complex(b, z, real_dtype(b, z)))
+        last, count = plan[-1]
+        made = scaled(b, transformed(b, z, last, inverse=True, onesided=True, length=count), count, 1)
+        return scaled(b, made, _all_points(plan), _POWERS[norm][False])
+
+    @complex_rules.imports(f"aten.fft_ihfft{suffix}.default")
+    def from_real(
+        b: Lowering, self: Value, s: Sizes = None, dim: Sequence[int] | None = default, norm: str | None = None
+    ) -> Tensor:
+        plan = _plan(self, s, dim)
+        last, count = plan[-1]
+        half = transformed(b, self, last, onesided=True, length=count)
+        z: Tensor = conjugated(b, as_complex(b, half, real_dtype(b, half)))
+        for axis, points in plan[:-1]:
+            z = transformed(b, z, axis, inverse=True, length=points)
+        return scaled(b, scaled(b, z, count, -1), _all_points(plan), _POWERS[norm][True] + 1)
+
+    to_real.__doc__ = f"fft_hfft{suffix}(Tensor self, …): fftn of all axes but the last, and hfft of that"
+    from_real.__doc__ = f"fft_ihfft{suffix}(Tensor self, …): ihfft of the last axis, and ifftn of the others"
+
+
+_register_hermitian("2", (-2, -1))
+_register_hermitian("n", None)
+
+
 _CODED = (0.0, -0.5, -1.0)
 """The power of N that scales a transform, by the code of the backend functions."""
 

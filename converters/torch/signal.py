@@ -52,7 +52,7 @@ def stft(
     if self.rank == 1:
         turned = b.emit(ops.Squeeze((0,)), turned)
     result = scaled(b, Complex(turned), n_fft, -0.5 if normalized else 0)
-    return result if return_complex else result.pair(b)  # type: ignore[union-attr]
+    return result if return_complex or (return_complex is None and whole) else result.pair(b)  # type: ignore[union-attr]
 
 
 def _window(b: Lowering, window: Value | None, n_fft: int, length: int, part: DType) -> Value | None:
@@ -85,18 +85,20 @@ def istft(
 
     y[m] = sum_t w[m - t hop] f[t, m - t hop] / sum_t w[m - t hop]^2, where f[t] is the inverse transform of frame t.
     """
-    b.require(not return_complex and onesided is not False, "complex results")
+    b.require(not return_complex, "complex signals")
     z = as_complex(b, self, real_dtype(b, self))
     pair = z.pair(b) if z.rank == 3 else b.emit(ops.Unsqueeze((0,)), z.pair(b))
+    if (pair.shape[1] == n_fft) if onesided is None else not onesided:
+        pair = b.emit(ops.Slice((1,), (0,), (n_fft // 2 + 1,), (1,)), pair)  # the rest is taken for its mirror image
     batch, bins, frames = pair.shape[:3]
     hop = n_fft // 4 if hop_length is None else hop_length
     part = pair.dtype
     weights = _window(b, window, n_fft, n_fft if win_length is None else win_length, part)
     flat = b.reshape(b.emit(ops.Transpose((0, 3, 1, 2)), pair), (batch, 2 * b.static(bins, "the bins"), frames))
     turn = ops.ConvTranspose(strides=(hop,), pads=((0, 0),), dilations=(1,), output_padding=(0,))
-    basis = DFT(0, inverse=True, onesided=True, length=n_fft).matrix(n_fft // 2 + 1, n_fft, 2)
     scale = float(n_fft) ** 0.5 if normalized else 1.0
-    rows = (basis * scale).reshape(n_fft // 2 + 1, 2, n_fft).transpose(1, 0, 2).reshape(-1, 1, n_fft)
+    basis = DFT(0, inverse=True, onesided=True, length=n_fft).matrix(n_fft // 2 + 1, n_fft, 2)
+    rows = (basis * scale).reshape(-1, 2, n_fft).transpose(1, 0, 2).reshape(-1, 1, n_fft)
     kernels = b.constant(np.ascontiguousarray(rows).astype(part.numpy), "dft")
     total = b.emit(turn, flat, kernels if weights is None else b.emit(ops.Mul(), kernels, weights), None)
     square = b.number(1, part) if weights is None else b.emit(ops.Mul(), weights, weights)
