@@ -205,11 +205,6 @@ def _is(session: Session, left: Value, right: Value) -> Value:
     return left == right
 
 
-def _same(session: Session, left: Value, right: Value) -> Value:
-    """eq of what is neither numbers nor tensors."""
-    return left == right
-
-
 def _equal(negate: bool, name: str) -> Callable[..., Value]:
     def compare(session: Session, left: Value, right: Value) -> Value:
         others = (str, Device, EnumValue, type(None), Object)
@@ -305,10 +300,6 @@ def _device(session: Session, *args: Value, **keywords: Value) -> Value:
     return Device("cpu")
 
 
-def _transposed_default(session: Session, x: Value) -> Value:
-    return emit(session, "t", (x,), {})
-
-
 QUERIES: dict[str, Callable[..., Value]] = {
     "size": _size, "prim::shape": _size, "dim": _rank, "len": _length, "numel": _numel,
     "prim::dtype": _dtype, "prim::device": _device, "device": _device, "prim::layout": _constant(0),
@@ -333,7 +324,6 @@ QUERIES: dict[str, Callable[..., Value]] = {
     "_no_grad_embedding_renorm_": _itself, "has_torch_function": _constant(False), "manual_seed": _constant(None),
     "is_scripting": _constant(True), "prim::is_scripting": _constant(True), "prim::is_tracing": _constant(False),
     "is_contiguous": _constant(True), "cpu": _itself, "cuda": _itself, "get_device": _constant(-1),
-    "set_": _itself, "prim::profile": _itself, "wait": _itself, "prim::AutogradZero": _constant(None),
-    "numpy_T": lambda s, x: emit(s, "numpy_T", (x,), {}), "save": _constant(None),
+    "prim::profile": _itself, "wait": _itself, "prim::AutogradZero": _constant(None),
 }  # fmt: skip
 """Operators by name that have a meaning of their own."""
