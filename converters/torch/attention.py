@@ -8,7 +8,7 @@ import math
 from isomorph.converters.torch.lowering import Lowering, axis_of
 from isomorph.converters.torch.rearrange import repeat_interleave
 from isomorph.converters.torch.rules import rules
-from isomorph.ir import DType, Value, ops
+from isomorph.ir import Dim, DType, Sym, Value, ops
 
 
 @rules.imports("aten.scaled_dot_product_attention.default")
@@ -29,18 +29,22 @@ def scaled_dot_product_attention(
     """
     b.require(dropout_p == 0.0, f"dropout_p={dropout_p} is in effect; pass 0 outside of training")
     if enable_gqa:
-        heads = b.static(query.shape[-3], "the number of heads")
-        key, value = (_repeated(b, each, heads) for each in (key, value))
+        key, value = (_repeated(b, each, query.shape[-3]) for each in (key, value))
+    if scale is None and isinstance(query.shape[-1], Sym):
+        root = b.emit(ops.Sqrt(), b.number(query.shape[-1], query.dtype))
+        query, scale = b.emit(ops.Div(), query, root), 1.0
     mask = attn_mask
     if mask is not None and mask.dtype is not DType.BOOL:
         mask = b.cast(mask, query.dtype)
     return b.emit(ops.ScaledDotProductAttention(is_causal, scale), query, key, value, mask)
 
 
-def _repeated(b: Lowering, x: Value, heads: int) -> Value:
+def _repeated(b: Lowering, x: Value, heads: Dim) -> Value:
     """Each head of keys or values as often as queries share it."""
-    given = b.static(x.shape[-3], "the number of heads")
-    return x if given == heads else repeat_interleave(b, x, heads // given, -3)
+    if x.shape[-3] == heads:
+        return x
+    times = b.static(heads, "the number of heads") // b.static(x.shape[-3], "the number of heads")
+    return repeat_interleave(b, x, times, -3)
 
 
 @rules.imports("aten._scaled_dot_product_flash_attention_for_cpu.default")
@@ -63,7 +67,7 @@ def _log_of_sums(
     b: Lowering, q: Value, k: Value, mask: Value | None, causal: bool, scale: float | None
 ) -> Value | None:
     """log of the sum of exp(scores) over the keys, in float32; pruned where nothing asks for it."""
-    if causal or (mask is not None and mask.dtype is DType.BOOL):
+    if causal or (mask is not None and mask.dtype is DType.BOOL) or isinstance(q.shape[-1], Sym):
         return None
     factor = 1 / math.sqrt(b.static(q.shape[-1], "the width of a head")) if scale is None else scale
     wide = DType.FLOAT64 if q.dtype is DType.FLOAT64 else DType.FLOAT32

@@ -22,6 +22,8 @@ _MOST_STEPS = 2**20
 def _filled(b: Lowering, shape: Sizes, value: Operand, dtype: DType) -> Value:
     if isinstance(value, Value | Sym):
         return b.emit(ops.Expand(tuple(shape)), b.operand(value, dtype))
+    if dtype.is_integer and isinstance(value, int):  # out of range it wraps around
+        value = int(np.asarray(value).astype(dtype.numpy))
     return b.emit(ops.ConstantOfShape(tuple(shape), value, dtype))
 
 

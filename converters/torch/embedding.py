@@ -89,7 +89,9 @@ def _bag_of(b: Lowering, indices: Value, offsets: Value) -> Value:
 
 
 def _grouped(b: Lowering, rows: Value, bag: Value, counted: Value | None, bags: Dim, mode: int) -> Value:
-    """The rows of each bag combined."""
+    """The rows of each bag combined; those of half precision in float32, as PyTorch does."""
+    if rows.dtype.itemsize < 4:
+        return b.cast(_grouped(b, b.cast(rows, DType.FLOAT32), bag, counted, bags, mode), rows.dtype)
     where = b.emit(ops.Expand(rows.shape), b.emit(ops.Unsqueeze((1,)), bag))
     neutral = b.number(-math.inf if mode == _MAX else 0, rows.dtype)
     if counted is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from isomorph.converters.torch.lowering import Lowering, axis_of
 from isomorph.converters.torch.reduce import vector_norm
 from isomorph.converters.torch.rules import rules
-from isomorph.ir import Dim, Value, ops
+from isomorph.ir import Dim, Sym, Value, ops
 
 _TRAINING = "it is in training mode; call model.eval() before torch.export.export"
 
@@ -32,11 +32,18 @@ def batch_norm(
     if running_mean is None and running_var is None:
         return _by_its_own_statistics(b, input, weight, bias, eps)
     b.require(not training and running_mean is not None and running_var is not None, _TRAINING)
+    _require_channels(b, input)
     return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var)
+
+
+def _require_channels(b: Lowering, x: Value) -> None:
+    b.require(x.rank >= 2, f"channels of {x.type}")
+    b.static(x.shape[1], "the number of channels")
 
 
 def _by_its_own_statistics(b: Lowering, x: Value, weight: Value | None, bias: Value | None, eps: float) -> Value:
     """(x - mean) / sqrt(var + eps) weight + bias over all axes but 1: a layer that keeps no statistics, in eval too."""
+    b.require(x.rank >= 2, f"channels of {x.type}")
     axes = tuple(axis for axis in range(x.rank) if axis != 1)
     column = (-1, *(1,) * (x.rank - 2))
     deviation = b.emit(ops.Sub(), x, b.emit(ops.ReduceMean(axes), x))
@@ -105,7 +112,19 @@ def layer_norm(
     cudnn_enable: bool = True,
 ) -> Value:
     """layer_norm(input, SymInt[] normalized_shape, weight?, bias?, float eps=1e-05, bool cudnn_enable=True)"""
-    return b.emit(ops.LayerNormalization(eps, input.rank - len(normalized_shape)), input, weight, bias)
+    axis = input.rank - len(normalized_shape)
+    if weight is None and any(isinstance(size, Sym) for size in input.shape[axis:]):
+        return _normalized(b, input, tuple(range(axis, input.rank)), bias, eps)
+    return b.emit(ops.LayerNormalization(eps, axis), input, weight, bias)
+
+
+def _normalized(b: Lowering, x: Value, axes: tuple[int, ...], bias: Value | None, eps: float) -> Value:
+    """(x - mean) / sqrt(var + eps) + bias over axes of symbolic sizes, for which ONNX's operator lacks a scale."""
+    deviation = b.emit(ops.Sub(), x, b.emit(ops.ReduceMean(axes), x))
+    variance = b.emit(ops.ReduceMean(axes), b.emit(ops.Mul(), deviation, deviation))
+    spread = b.emit(ops.Sqrt(), b.emit(ops.Add(), variance, b.number(eps, x.dtype)))
+    made = b.emit(ops.Div(), deviation, spread)
+    return made if bias is None else b.emit(ops.Add(), made, bias)
 
 
 @rules.imports("aten.native_layer_norm.default")
@@ -129,6 +148,7 @@ def group_norm(
     cudnn_enabled: bool = True,
 ) -> Value:
     """group_norm(input, int num_groups, Tensor? weight, Tensor? bias, float eps=1e-05, bool cudnn_enabled=True)"""
+    _require_channels(b, input)
     return b.emit(ops.GroupNormalization(epsilon=eps, axis=1, num_groups=num_groups), input, weight, bias)
 
 
@@ -164,6 +184,7 @@ def instance_norm(
     cudnn_enabled: bool = False,
 ) -> Value:
     """instance_norm(input, weight?, bias?, running_mean?, running_var?, use_input_stats, momentum, eps, …)"""
+    _require_channels(b, input)
     if not use_input_stats:
         return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var)
     return b.emit(ops.InstanceNormalization(eps, 1), input, weight, bias)

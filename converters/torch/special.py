@@ -59,7 +59,13 @@ def frac(b: Lowering, self: Value) -> Value:
 def logit(b: Lowering, self: Value, eps: float | None = None) -> Value:
     """logit(Tensor self, float? eps=None): log(z / (1 - z)), z the clamp of x to [eps, 1 - eps]"""
     x = b.floating(self)
-    z = x if eps is None else b.emit(ops.Clip(eps, 1 - eps), x)
+    if eps is None:
+        z = x
+    elif eps <= 0.5:
+        z = b.emit(ops.Clip(eps, 1 - eps), x)
+    else:  # the lower bound counts first, and above it all are over the upper one
+        low, high = b.number(eps, x.dtype), b.number(1 - eps, x.dtype)
+        z = b.emit(ops.Where(), b.emit(ops.Less(), x, low), low, b.emit(ops.Min(), x, high))
     return b.emit(ops.Log(), b.emit(ops.Div(), z, b.emit(ops.Sub(), b.number(1, z.dtype), z)))
 
 
