@@ -83,10 +83,15 @@ def _conv_transpose(
     groups: int,
 ) -> Value:
     rank = w.rank - 2
-    pads = tuple((size, size) for size in per_axis(padding, rank))
-    op = ops.ConvTranspose(
-        per_axis(stride, rank), pads, per_axis(dilation, rank), per_axis(output_padding, rank), groups
-    )
+    strides, more = per_axis(stride, rank), per_axis(output_padding, rank)
+    ends = list(per_axis(padding, rank))
+    for axis, (step, extra) in enumerate(zip(strides, more, strict=True)):
+        if extra >= step:  # runtimes refuse that; the same cells are there with less padding at the end
+            b.require(ends[axis] >= extra, f"output_padding={extra} with stride={step} and padding={ends[axis]}")
+            ends[axis] -= extra
+    more = tuple(0 if extra >= step else extra for step, extra in zip(strides, more, strict=True))
+    pads = tuple(zip(per_axis(padding, rank), ends, strict=True))
+    op = ops.ConvTranspose(strides, pads, per_axis(dilation, rank), more, groups)
     return batched(b, x, rank, lambda data: b.emit(op, data, w, bias))
 
 
