@@ -14,6 +14,7 @@ from typing import Any
 
 from isomorph.converters.torch.program import Ref
 from isomorph.converters.torch.script.arithmetic import is_number, kind_of
+from isomorph.converters.torch.script.queries import Raised
 from isomorph.converters.torch.script.session import Session
 from isomorph.converters.torch.script.values import UNINITIALIZED, NamedTuple, Number, Object, Value, is_tensor
 
@@ -105,10 +106,15 @@ def branch(
 ) -> None:
     """Follow both bodies on copies of the variables; `names` has the merged variables afterwards.
 
+    Where one is sure to raise an exception, the other is taken. Raises Raised if both are.
+
     reachable  the lists and dicts that were there before, by identity
     """
-    outcomes = [_follow(session, body, names, reachable) for body in bodies]
-    left, right = outcomes
+    left, right = (_follow(session, body, names, reachable) for body in bodies)
+    if left is None or right is None:
+        bodies[1 if left is None else 0](names, Changes())
+        return
+    outcomes = [left, right]
     merge = _Merge(session)
     plans = {
         name: merge.plan(left.names[name], right.names[name])
@@ -161,11 +167,19 @@ def reachable(names: Mapping[str, Value]) -> dict[int, Value]:
 
 def _follow(
     session: Session, body: Callable[[dict[str, Value], Changes], None], names: dict[str, Value], reachable: Any
-) -> _Outcome:
+) -> _Outcome | None:
+    """What a body leaves; None if it raises an exception."""
     own, changes = dict(names), Changes()
     session.begin_block()
-    body(own, changes)
+    raises = False
+    try:
+        body(own, changes)
+    except Raised:
+        raises = True
     recording = session.end_block()
+    if raises:
+        changes.undo()
+        return None
     known = set(reachable)
 
     def copied(value: Value, known: set[int] = known) -> Value:

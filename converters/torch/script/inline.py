@@ -117,12 +117,18 @@ class Inliner(Expressions):
         """Runs a branch on variables of its own; what else it changes is noted."""
 
         def follow(names: dict[str, Value], changes: Changes) -> None:
+            frames, scopes, depth = len(self._frames), len(self._scopes), self._depth
             self._changes.append(changes)
             try:
                 self._block(body, names)
             except Return:
                 self.session.note("prim.If", "a branch that data or a varying size decides returns", self._here())
-            self._changes.pop()
+            except Raised:
+                del self._frames[frames:], self._scopes[scopes:]
+                self._depth = depth
+                raise
+            finally:
+                self._changes.pop()
 
         return follow
 

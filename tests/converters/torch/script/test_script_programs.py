@@ -435,3 +435,24 @@ def test_what_a_branch_cannot_leave_is_refused(script: Any) -> None:
     with pytest.raises(UnsupportedError) as error:
         script(Aliased(), randn(2, 2))
     assert "may be another one, depending on a branch" in str(error.value)
+
+
+def _strict(x: Tensor, rows: int) -> Tensor:
+    if rows != 3:
+        raise ValueError("rows")
+    return x * 2
+
+
+class Guarded(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.sum() > 0):  # noqa: SIM108
+            y = x + 1
+        else:
+            y = _strict(x, x.size(0))
+        return y
+
+
+def test_a_branch_that_is_sure_to_raise_is_a_check(script: Any) -> None:
+    model = script(Guarded(), positive(2, 2))
+    assert [node.op.name for node in model.graph.nodes if node.op.name == "If"] == []
+    script(Guarded(), positive(3, 2), others=[(-positive(3, 2),)])
