@@ -23,6 +23,7 @@ from types import FrameType
 import click
 
 from isomorph.errors import IsomorphError
+from isomorph.printable import printable
 
 __all__ = ["COMMANDS", "main"]
 
@@ -172,6 +173,6 @@ def _as_text(described: dict[str, object]) -> str:
 
 def _print(text: str) -> None:
     color = False if os.environ.get("NO_COLOR") else None
-    head, _, rest = text.partition("\n")
+    head, _, rest = printable(text).partition("\n")
     tail = "\n" + "\n".join(click.style(line[:10], dim=True) + line[10:] for line in rest.split("\n")) if rest else ""
     click.echo(click.style("error: ", fg="red", bold=True) + head + tail, err=True, color=color)

@@ -17,6 +17,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from isomorph.printable import printable
+
 __all__ = ["VERDICT_STYLES", "columns", "fields", "json_text", "note", "output", "print_json", "progress", "show"]
 
 VERDICT_STYLES = {"EQUIVALENT": "bold green", "DIFFERENT": "bold red", "INCONCLUSIVE": "bold yellow"}
@@ -75,7 +77,7 @@ def fields(rows: Sequence[tuple[str, str | Text]]) -> Table:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, value in rows:
-        grid.add_row(f"  {label}", value)
+        grid.add_row(f"  {label}", printable(value) if isinstance(value, str) else value)
     return grid
 
 

@@ -89,6 +89,7 @@ def _show_weights(given: str, checkpoint: Checkpoint, most: int | None) -> None:
     from rich.text import Text
 
     from isomorph import screen
+    from isomorph.printable import printable
 
     entries = list(checkpoint.entries.values())
     count = sum(math.prod(entry.shape) for entry in entries)
@@ -101,7 +102,7 @@ def _show_weights(given: str, checkpoint: Checkpoint, most: int | None) -> None:
     ]
     table = screen.columns("tensor", "dtype", "shape", "bytes")
     for entry in entries[:most]:
-        table.add_row(entry.name, entry.dtype, str(list(entry.shape)), f"{entry.nbytes:,}")
+        table.add_row(printable(entry.name), entry.dtype, str(list(entry.shape)), f"{entry.nbytes:,}")
     if most is not None and len(entries) > most:
         table.add_row(f"... {len(entries) - most} more (--text lists all)", "", "", "")
     screen.show(Text(given, style="bold"), screen.fields(rows), *([table] if entries else []))
@@ -130,7 +131,7 @@ class _Module:
 def _tree(model: Model) -> _Module:
     """Modules by path. A weight counts where the first node that reads it is."""
     root, counted = _Module(), set()
-    for node in model.graph.nodes:
+    for node in model.nodes():
         weights = 0
         for value in node.operands():
             if value.parameter is not None and value.parameter.role != "constant" and value.parameter not in counted:
@@ -177,12 +178,13 @@ def _overview(given: str, model: Model) -> dict[str, Any]:
         "version": model.source[1],
         "inputs": {name: _type(kind) for name, kind in model.inputs.items()},
         "outputs": {name: _type(kind) for name, kind in model.outputs.items()},
+        "state": {name: state.output for name, state in model.state.items()},
         "dims": {name: [bounds.min, bounds.max] for name, bounds in model.dims.items()},
         "parameters": total,
         "trainable": trainable,
         "bytes": size,
-        "nodes": len(model.graph.nodes),
-        "ops": dict(Counter(type(node.op).__name__ for node in model.graph.nodes).most_common()),
+        "nodes": sum(1 for _ in model.nodes()),
+        "ops": dict(Counter(type(node.op).__name__ for node in model.nodes()).most_common()),
         "modules": _tree(model).as_dict(""),
         "metadata": dict(model.metadata),
         "exit_code": 0,
@@ -199,15 +201,16 @@ def _show(given: str, model: Model) -> None:
     from isomorph import screen
 
     total, trainable, size = _counts(model)
-    ops = Counter(type(node.op).__name__ for node in model.graph.nodes).most_common()
+    ops = Counter(type(node.op).__name__ for node in model.nodes()).most_common()
     shown = ", ".join(f"{count} {name}" for name, count in ops[:_OPS_SHOWN])
     rest = f", {len(ops) - _OPS_SHOWN} other kinds" if len(ops) > _OPS_SHOWN else ""
     rows: list[tuple[str, str | Text]] = [
         ("format", " ".join(part for part in model.source if part)),
         *(("input", f"{name} {kind}") for name, kind in model.inputs.items()),
         *(("output", f"{name} {kind}") for name, kind in model.outputs.items()),
+        *(("state", f"{name} -> {state.output}") for name, state in model.state.items()),
         ("parameters", f"{total:,} ({trainable:,} trainable), {size / 1e6:,.2f} MB"),
-        ("nodes", f"{len(model.graph.nodes)}: {shown}{rest}"),
+        ("nodes", f"{sum(count for _, count in ops)}: {shown}{rest}"),
     ]
     root = _tree(model)
     tree = [Text(), _branches(root, model.name or "model")] if root.children else []
@@ -234,6 +237,8 @@ def _branches(root: _Module, name: str) -> Any:
 def _label(name: str, module: _Module) -> Any:
     from rich.text import Text
 
-    cls = module.cls.rpartition(".")[2]
+    from isomorph.printable import printable
+
+    name, cls = printable(name), printable(module.cls.rpartition(".")[2])
     weights = f"  {module.parameters:,}" if module.parameters else ""
     return Text.assemble((name, "bold"), f" {cls}" if cls else "", (weights, "cyan"))

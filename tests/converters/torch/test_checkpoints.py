@@ -211,6 +211,15 @@ def test_safetensors_that_lie(name: str, tmp_path: Path) -> None:
         read_header(written(tmp_path / "bad.safetensors", tensors, data))
 
 
+def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    name = "a\x1b]0;owned\x07\x1b[2J\u202eb"
+    path = written(tmp_path / "model.safetensors", {name: entry("U8", [0], 0, 0)})
+    command = [sys.executable, "-P", "-m", "isomorph", "inspect", str(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    assert "\\x1b]0;owned\\x07\\x1b[2J\\u202eb" in shown
+    assert not any(character in shown for character in "\x1b\x07\u202e")
+
+
 def test_safetensors_headers_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
     double = b'{"a": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}, "a": 1}'
