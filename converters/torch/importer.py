@@ -17,6 +17,7 @@ from isomorph.converters.torch import (
     complex_create,
     complex_elementwise,
     complex_linear,
+    complex_partwise,
     complex_shape,
     control,
     conv,
@@ -68,7 +69,7 @@ from isomorph.converters.torch.numbers import ITEMS, as_value
 from isomorph.converters.torch.numbers import RULES as NUMBER_RULES
 from isomorph.converters.torch.program import Block, Computed, Opaque, Program, ProgramNode, Ref, user_frame
 from isomorph.converters.torch.rules import ImportRule, complex_rules
-from isomorph.converters.torch.state import changed, next_name
+from isomorph.converters.torch.state import changed, input_name, next_name
 from isomorph.converters.torch.storage import (
     IDENTITIES,
     MAYBE_VIEWS,
@@ -87,7 +88,8 @@ from isomorph.ir.shapes import names_in
 __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
-    activation, attention, bits, classification, complex_create, complex_elementwise, complex_linear, complex_shape,
+    activation, attention, bits, classification, complex_create, complex_elementwise, complex_linear, complex_partwise,
+    complex_shape,
     control, conv, create, cumulative, diagonal, distance, dropout, elementwise, elimination, embedding, experts,
     fold, fourier, index, join, linear, loss, norm, pad, pool, product, quant, random, rearrange, recurrent, reduce,
     resize, sample, scatter, search, shape, signal, sort, special, split, statistics, transcendental, transformer,
@@ -174,7 +176,10 @@ class Importer:
                 self.state[name] = State(next_name(name))
                 self.holders[name] = self.cells[name]
             elif parameter is not None and parameter not in declared:
-                value = self.b.input(parameter.name, parameter.data.dtype, parameter.data.shape)
+                title = input_name(parameter.name, inputs)
+                value = self.b.input(title, parameter.data.dtype, parameter.data.shape)
+                self.b.claim(value, title)
+                self.taken.add(title)
                 self.state[value.name] = State(next_name(value.name), parameter)
                 declared[parameter] = self.holders[value.name] = Cell(value, root=f"state {parameter.name}")
         for name, parameter in self.program.parameters.items():

@@ -6,10 +6,12 @@ operations in place on a buffer, an input, or views of them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from isomorph.converters.torch.program import Program, ProgramNode, Ref
 from isomorph.converters.torch.storage import IDENTITIES, MAYBE_VIEWS, VIEWS, base_name, mutated_argument, mutates
 
-__all__ = ["changed", "next_name"]
+__all__ = ["changed", "input_name", "next_name"]
 
 
 def changed(program: Program) -> list[str]:
@@ -33,6 +35,15 @@ def _root(node: ProgramNode, roots: dict[str, str]) -> str | None:
     target, operand = base_name(node.target), mutated_argument(node)
     shares = target in IDENTITIES or target in VIEWS or target in MAYBE_VIEWS or mutates(node.target)
     return roots.get(operand.name, operand.name) if shares and isinstance(operand, Ref) else None
+
+
+def input_name(path: str, inputs: Collection[str]) -> str:
+    """Name of the input for a buffer: its path, made different from the names of the arguments."""
+    name, count = path, 0
+    while name in inputs:
+        count += 1
+        name = f"{path}_{count}"
+    return name
 
 
 def next_name(name: str) -> str:

@@ -33,7 +33,7 @@ from isomorph.converters.torch.capture import capture_program
 from isomorph.converters.torch.custom import load_extensions
 from isomorph.converters.torch.program import output_names
 from isomorph.converters.torch.reference import argument_names, example_inputs
-from isomorph.converters.torch.state import changed, next_name
+from isomorph.converters.torch.state import changed, input_name, next_name
 from isomorph.errors import IsomorphError, RunnerError, UsageError
 from isomorph.ir import DType
 from isomorph.ir.shapes import parse_dim
@@ -155,29 +155,35 @@ def _doubled(module: torch.nn.Module) -> torch.nn.Module:
 class _States:
     """Buffers by their paths, and arguments by their names, that a model changes in place."""
 
-    def __init__(self, module: torch.nn.Module, buffers: Sequence[str], arguments: Sequence[str]) -> None:
+    def __init__(
+        self, module: torch.nn.Module, buffers: Sequence[str], arguments: Sequence[str], inputs: Sequence[str]
+    ) -> None:
         self._initial = {path: _attribute(module, path).detach().clone() for path in buffers}
+        self._names = {path: input_name(path, inputs) for path in buffers}
         self._arguments = tuple(arguments)
 
     def restore(self, module: torch.nn.Module, given: Mapping[str, np.ndarray] | None = None) -> None:
         """Give the buffers the values that they began with, or those that are given."""
         with torch.no_grad():
             for path, value in self._initial.items():
-                array = (given or {}).get(path)
+                array = (given or {}).get(self._names[path])
                 _attribute(module, path).copy_(value if array is None else torch.from_numpy(np.array(array)))
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The buffers as inputs, with the range of the values that they began with."""
-        return tuple(replace(_spec(path, value, None), bounds=_range(value)) for path, value in self._initial.items())
+        return tuple(
+            replace(_spec(self._names[path], value, None), bounds=_range(value))
+            for path, value in self._initial.items()
+        )
 
     def after(self, module: torch.nn.Module, arguments: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
         """What became of them, under the names of the outputs that a conversion has for them."""
-        found = {path: _attribute(module, path) for path in self._initial}
+        found = {self._names[path]: _attribute(module, path) for path in self._initial}
         found.update((name, arguments[name]) for name in self._arguments)
         return {next_name(name): as_numpy(value) for name, value in found.items()}
 
     def specs(self, arguments: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
-        buffers = [_spec(next_name(path), value, None) for path, value in self._initial.items()]
+        buffers = [_spec(next_name(self._names[path]), value, None) for path, value in self._initial.items()]
         return (*buffers, *(replace(arguments[name], name=next_name(name), bounds=None) for name in self._arguments))
 
 
@@ -336,7 +342,7 @@ class ProgramRunner:
         names = [name if isinstance(node, torch.fx.Node) else None for name, node in named]
         module = program.module(check_guards=False)
         inputs = [node.name for node in self._inputs]
-        self._states = _States(module, *_changes(program, inputs))
+        self._states = _States(module, *_changes(program, inputs), inputs)
         self._runner = _GraphRunner(module, inputs, names, self._states)
 
     def signature(self) -> Signature:
@@ -394,7 +400,7 @@ class CallableRunner:
             self._call(module, leaves)
         buffers = [path for path, tensor in _tensors_of(module).items() if _memory(tensor) in watch.written]
         arguments = [name for name, leaf in zip(self._names, leaves, strict=True) if _memory(leaf) in watch.written]
-        return _States(self._module, buffers, arguments)
+        return _States(self._module, buffers, arguments, self._names)
 
     def _arguments(self, leaves: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The example arguments with other tensors; what is no tensor stays."""
