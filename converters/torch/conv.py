@@ -84,14 +84,18 @@ def _conv_transpose(
 ) -> Value:
     rank = w.rank - 2
     strides, more = per_axis(stride, rank), per_axis(output_padding, rank)
-    ends = list(per_axis(padding, rank))
+    ends, beyond = list(per_axis(padding, rank)), [0] * rank
     for axis, (step, extra) in enumerate(zip(strides, more, strict=True)):
-        if extra >= step:  # runtimes refuse that; the same cells are there with less padding at the end
-            b.require(ends[axis] >= extra, f"output_padding={extra} with stride={step} and padding={ends[axis]}")
-            ends[axis] -= extra
+        if extra >= step:  # runtimes refuse that: the cells are there with less padding at the end, or are 0 behind it
+            beyond[axis] = max(extra - ends[axis], 0)
+            ends[axis] = max(ends[axis] - extra, 0)
     more = tuple(0 if extra >= step else extra for step, extra in zip(strides, more, strict=True))
     pads = tuple(zip(per_axis(padding, rank), ends, strict=True))
     op = ops.ConvTranspose(strides, pads, per_axis(dilation, rank), more, groups)
+    if any(beyond):
+        grown = ((0, 0), (0, 0), *((0, size) for size in beyond))
+        wide = batched(b, x, rank, lambda data: b.emit(ops.Pad(grown, "constant", 0), b.emit(op, data, w)))
+        return wide if bias is None else b.emit(ops.Add(), wide, b.reshape(bias, (bias.shape[0], *(1,) * rank)))
     return batched(b, x, rank, lambda data: b.emit(op, data, w, bias))
 
 

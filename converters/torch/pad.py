@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from isomorph.converters.torch.lowering import Lowering
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import Dim, DType, Value, ops
+from isomorph.ir.shapes import elements
 
 Sizes = Sequence[Dim]
 
@@ -30,7 +31,27 @@ def pad(b: Lowering, self: Value, pad: Sizes, mode: str = "constant", value: flo
         return self
     filled: float | int = 0 if value is None else value
     number = filled if self.dtype.is_float else bool(filled) if self.dtype is DType.BOOL else int(filled)
+    shape = tuple(dim + begin + end for dim, (begin, end) in zip(self.shape, pairs, strict=True))
+    if elements(shape) == 0 and mode != "constant":
+        return b.emit(ops.ConstantOfShape(shape, 0, self.dtype))
+    cut = any(isinstance(size, int) and size < 0 for pair in pairs for size in pair)
+    if cut and mode != "constant":
+        return _cut_and_padded(b, self, pairs, _MODES[mode])
     return b.emit(ops.Pad(tuple(pairs), _MODES[mode], number), self)
+
+
+def _cut_and_padded(b: Lowering, x: Value, pairs: Sequence[tuple[Dim, Dim]], mode: Any) -> Value:
+    """Cells repeat those that are cut off elsewhere; only what is circular goes around what is left."""
+    grown = tuple(tuple(max(b.static(size, "a pad"), 0) for size in pair) for pair in pairs)
+    cuts = [(max(-begin, 0), max(-end, 0)) for begin, end in pairs]  # type: ignore[operator, type-var]
+    axes = tuple(axis for axis, pair in enumerate(cuts) if any(pair))
+    op = ops.Slice(
+        axes, tuple(cuts[axis][0] for axis in axes), tuple(-cuts[axis][1] or None for axis in axes), (1,) * len(axes)
+    )
+    steps = [ops.Pad(grown, mode), op]  # type: ignore[arg-type]
+    for step in reversed(steps) if mode == "wrap" else steps:
+        x = b.emit(step, x)
+    return x
 
 
 @rules.imports("aten._pad_circular.default")
