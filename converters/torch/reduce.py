@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from isomorph.converters.torch.lowering import Lowering, axes_of, axis_of
 from isomorph.converters.torch.rules import rules
-from isomorph.ir import DType, Value, ops
+from isomorph.ir import Dim, DType, Value, ops
 from isomorph.ir.op import Op
 from isomorph.ir.shapes import dim_max, elements
 
@@ -266,3 +266,35 @@ def aminmax(b: Lowering, self: Value, dim: int | None = None, keepdim: bool = Fa
 def count_nonzero(b: Lowering, self: Value, dim: Dims = None) -> Value:
     """count_nonzero(Tensor self, int? dim=None)"""
     return _reduced(b, ops.ReduceSum, b.cast(b.cast(self, DType.BOOL), DType.INT64), dim, keepdim=False)
+
+
+def _without_nan(b: Lowering, x: Value) -> Value:
+    return b.emit(ops.Where(), b.emit(ops.IsNaN(), x), b.number(0, x.dtype), x) if x.dtype.is_float else x
+
+
+@rules.imports("aten.nansum.default")
+def nansum(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Value:
+    """nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None): NaN counts as 0"""
+    return total(b, _without_nan(b, self), dim, keepdim, dtype)
+
+
+@rules.imports("aten.nanmean.default")
+def nanmean(b: Lowering, self: Value, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Value:
+    """nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None): of what is not NaN"""
+    summed = nansum(b, self, dim, keepdim, dtype)
+    known = b.cast(b.emit(ops.Not(), b.emit(ops.IsNaN(), self)), summed.dtype)
+    return b.emit(ops.Div(), summed, total(b, known, dim, keepdim))
+
+
+@rules.imports("aten.sum_to_size.default")
+def sum_to_size(b: Lowering, self: Value, size: Sequence[Dim]) -> Value:
+    """sum_to_size(Tensor self, SymInt[] size): summed over the axes that broadcast from `size`"""
+    if not size:
+        return total(b, self)
+    extra = self.rank - len(size)
+    axes = (axis for axis in range(self.rank) if axis < extra or (size[axis - extra] == 1 and self.shape[axis] != 1))
+    summed = tuple(axes)
+    if not summed:
+        return self
+    x = summable(b, self, None)
+    return b.reshape(b.emit(ops.ReduceSum(summed), x), size)
