@@ -118,7 +118,8 @@ def _scaled(b: Lowering, x: AnyOperand, alpha: AnyNumber, part: DType) -> AnyOpe
     return multiplied(b, as_complex(b, x, part), alpha, part)
 
 
-@complex_rules.imports("aten.div.Tensor", "aten.div.Scalar", "aten.div_.Tensor", "aten.div_.Scalar")
+@complex_rules.imports("aten.div.Tensor", "aten.div.Scalar", "aten.div_.Tensor", "aten.div_.Scalar",
+                       "aten.true_divide.Tensor")  # fmt: skip
 def div(b: Lowering, self: AnyOperand, other: AnyOperand) -> Complex:
     """div.Tensor(Tensor self, Tensor other): both scaled by max(|c|, |d|) of the divisor c + di, as torch does"""
     part = real_dtype(b, self, other)
@@ -250,6 +251,37 @@ def exp(b: Lowering, self: Complex) -> Complex:
     """exp(Tensor self): e^a (cos b + i sin b)"""
     real, imaginary = self.parts(b)
     return polar(b, b.emit(ops.Exp(), real), imaginary)
+
+
+def _of_parts(b: Lowering, z: Complex, *functions: Op) -> Complex:
+    """(f(a) g(b), h(a) k(b)) for four functions f, g, h, k."""
+    a, c = z.parts(b)
+    first, second, third, fourth = (b.emit(op, x) for op, x in zip(functions, (a, c, a, c), strict=True))
+    return Complex(None, (b.emit(ops.Mul(), first, second), b.emit(ops.Mul(), third, fourth)))
+
+
+@complex_rules.imports("aten.sin.default")
+def sine(b: Lowering, self: Complex) -> Complex:
+    """sin(Tensor self): sin a cosh b + i cos a sinh b"""
+    return _of_parts(b, self, ops.Sin(), ops.Cosh(), ops.Cos(), ops.Sinh())
+
+
+@complex_rules.imports("aten.cos.default")
+def cosine(b: Lowering, self: Complex) -> Complex:
+    """cos(Tensor self): cos a cosh b - i sin a sinh b"""
+    return conjugated(b, _of_parts(b, self, ops.Cos(), ops.Cosh(), ops.Sin(), ops.Sinh()))
+
+
+@complex_rules.imports("aten.sinh.default")
+def hyperbolic_sine(b: Lowering, self: Complex) -> Complex:
+    """sinh(Tensor self): sinh a cos b + i cosh a sin b"""
+    return _of_parts(b, self, ops.Sinh(), ops.Cos(), ops.Cosh(), ops.Sin())
+
+
+@complex_rules.imports("aten.cosh.default")
+def hyperbolic_cosine(b: Lowering, self: Complex) -> Complex:
+    """cosh(Tensor self): cosh a cos b + i sinh a sin b"""
+    return _of_parts(b, self, ops.Cosh(), ops.Cos(), ops.Sinh(), ops.Sin())
 
 
 @complex_rules.imports("aten.log.default", "aten.log_.default")

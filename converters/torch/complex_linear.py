@@ -13,6 +13,8 @@ from isomorph.converters.torch.rules import complex_rules
 from isomorph.ir import DType, Value, ops
 from isomorph.ir.op import Op
 
+__all__ = ["bilinear", "matmul"]
+
 Dims = Sequence[int] | int | None
 Tensor = Complex | Value
 Product = Callable[[Value, Value], Value]
@@ -42,7 +44,7 @@ def cumsum(b: Lowering, self: Complex, dim: int, dtype: DType | None = None) -> 
     return self.each(b, lambda x: b.emit(ops.CumSum(dim % max(self.rank, 1)), x))
 
 
-def _bilinear(b: Lowering, product: Product, x: Tensor, y: Tensor) -> Complex:
+def bilinear(b: Lowering, product: Product, x: Tensor, y: Tensor) -> Complex:
     """A product that is linear in both operands: (a + ci)(d + ei) = (ad - ce) + (ae + cd)i."""
     part = real_dtype(b, x, y)
     if isinstance(x, Value):
@@ -62,7 +64,7 @@ def matmul(b: Lowering, self: Tensor, other: Tensor | None = None, mat2: Tensor 
     right = other if other is not None else mat2
     if right is None:
         raise b.refusal("it has no second operand")
-    return _bilinear(b, lambda x, y: b.emit(ops.MatMul(), x, y), self, right)
+    return bilinear(b, lambda x, y: b.emit(ops.MatMul(), x, y), self, right)
 
 
 @complex_rules.imports("aten.dot.default", "aten.mv.default")
@@ -84,7 +86,7 @@ def complex_linear(b: Lowering, input: Tensor, weight: Tensor, bias: Tensor | No
     def product(x: Value, w: Value) -> Value:
         return b.emit(ops.Linear(), x, w) if w.rank == 2 else b.emit(ops.MatMul(), x, w)
 
-    made = _bilinear(b, product, input, weight)
+    made = bilinear(b, product, input, weight)
     return made if bias is None else add(b, made, bias)
 
 
@@ -99,6 +101,6 @@ def einsum(b: Lowering, equation: str, tensors: Sequence[Tensor], path: Sequence
             return real_einsum(b, equation, parts)
 
     if len(tensors) == 2:
-        return _bilinear(b, product, *tensors)
+        return bilinear(b, product, *tensors)
     real, imaginary = as_complex(b, tensors[0], part).parts(b)
     return Complex(None, (product(real), product(imaginary)))

@@ -78,8 +78,8 @@ def _squeezed(z: Complex, arguments: Arguments) -> Arguments:
     return {"dim": _axes(z, dims)}
 
 
-def _padded(z: Complex, arguments: Arguments) -> Arguments:
-    return {**arguments, "pad": (0, 0, *arguments["pad"])}
+def _padded(z: Complex, arguments: Arguments) -> Arguments | None:
+    return None if arguments.get("value") else {**arguments, "pad": (0, 0, *arguments["pad"])}
 
 
 def _of_parts(z: Complex, arguments: Arguments) -> None:
@@ -151,14 +151,16 @@ def _register_move(target: str, adapt: Adapt) -> None:
     @wraps(rule)
     def moved(b: Lowering, self: Complex, **arguments: Any) -> Any:
         assert rule is not None
-        changed = None if self.value is None else adapt(self, arguments)
+        changed = None if self.value is None or not self.rank else adapt(self, arguments)
         if self.value is not None and changed is not None:
             with recorded_parts(b, 2):
                 found = rule(b, self.value, **changed)
             return Complex(found) if isinstance(found, Value) else [Complex(each) for each in found if each]
         parts = self.parts(b)
+        filled = arguments.get("value") or 0  # of a pad: a complex number, or a real one
+        given = [{**arguments, "value": each} for each in (filled.real, filled.imag)] if filled else [arguments] * 2
         with recorded_parts(b):
-            both = [rule(b, part, **arguments) for part in parts]
+            both = [rule(b, part, **each) for part, each in zip(parts, given, strict=True)]
         if isinstance(both[0], Value):
             return Complex(None, (both[0], both[1]))  # type: ignore[arg-type]
         return [Complex(None, pair) for pair in zip(*both, strict=True)]
