@@ -43,7 +43,7 @@ def pad(b: Lowering, self: Value, pad: Sizes, mode: str = "constant", value: flo
 def _cut_and_padded(b: Lowering, x: Value, pairs: Sequence[tuple[Dim, Dim]], mode: Any) -> Value:
     """Cells repeat those that are cut off elsewhere; only what is circular goes around what is left."""
     grown = tuple(tuple(max(b.static(size, "a pad"), 0) for size in pair) for pair in pairs)
-    cuts = [(max(-begin, 0), max(-end, 0)) for begin, end in pairs]  # type: ignore[operator, type-var]
+    cuts = [(max(-begin, 0), max(-end, 0)) for begin, end in pairs]  # type: ignore[type-var]
     axes = tuple(axis for axis, pair in enumerate(cuts) if any(pair))
     op = ops.Slice(
         axes, tuple(cuts[axis][0] for axis in axes), tuple(-cuts[axis][1] or None for axis in axes), (1,) * len(axes)

@@ -21,13 +21,29 @@ Reduction = Literal["none", "add", "mul", "max", "min"]
 
 
 def _put(b: Lowering, x: Value, axis: int, index: Value, src: Value, reduction: Reduction = "none") -> Value:
-    """x with src put (or combined) at `index` along `axis`; bools are combined as bytes."""
-    data, updates = as_vector(b, x), as_vector(b, src)
-    if x.dtype is DType.BOOL and reduction != "none":
-        data, updates = b.cast(data, DType.UINT8), b.cast(updates, DType.UINT8)
-        reduction = {"add": "max", "mul": "min"}.get(reduction, reduction)  # type: ignore[assignment]
+    """x with src put (or combined) at `index` along `axis`."""
+    data, updates, reduction = _combinable(b, as_vector(b, x), as_vector(b, src), reduction)
     made = b.emit(ops.ScatterElements(axis, reduction), data, as_vector(b, index), updates)
     return b.reshape(b.cast(made, x.dtype), x.shape)
+
+
+def _put_at(b: Lowering, x: Value, places: Value, src: Value, reduction: Reduction) -> Value:
+    """x with slices of src put (or combined) at tuples of indices."""
+    data, updates, reduction = _combinable(b, x, src, reduction)
+    return b.cast(b.emit(ops.ScatterND(reduction), data, places, updates), x.dtype)
+
+
+def _combinable(b: Lowering, x: Value, src: Value, reduction: Reduction) -> tuple[Value, Value, Reduction]:
+    """Operands in types that runtimes combine: bools as bytes, half precision in float32."""
+    if reduction == "none":
+        return x, src, reduction
+    if x.dtype is DType.BOOL:
+        return b.cast(x, DType.UINT8), b.cast(src, DType.UINT8), _OF_BOOLS[reduction]
+    kind = DType.FLOAT32 if x.dtype in (DType.FLOAT16, DType.BFLOAT16) else x.dtype
+    return b.cast(x, kind), b.cast(src, kind), reduction
+
+
+_OF_BOOLS: dict[Reduction, Reduction] = {"add": "max", "mul": "min", "max": "max", "min": "min"}
 
 
 def _corner(b: Lowering, src: Value, index: Value) -> Value:
@@ -125,9 +141,9 @@ def _along(b: Lowering, x: Value, axis: int, index: Value, shape: Shape) -> Valu
 def _put_slices(b: Lowering, x: Value, axis: int, index: Value, src: Value, reduction: Reduction = "none") -> Value:
     """x with the slices of src put (or combined) at a vector of indices along `axis`."""
     data, updates = as_vector(b, x), as_vector(b, src)
-    if axis == 0 and x.dtype is not DType.BOOL:
-        places = b.emit(ops.Unsqueeze((1,)), as_vector(b, index))
-        return b.reshape(b.emit(ops.ScatterND(reduction), data, b.cast(places, DType.INT64), updates), x.shape)
+    if axis == 0:
+        places = b.cast(b.emit(ops.Unsqueeze((1,)), as_vector(b, index)), DType.INT64)
+        return b.reshape(_put_at(b, data, places, updates, reduction), x.shape)
     return _put(b, x, axis, _along(b, data, axis, index, updates.shape), updates, reduction)
 
 
@@ -224,10 +240,7 @@ def _put_tuples(
         turned = (*range(front, front + count), *range(front), *range(front + count, updates.rank))
         updates = b.emit(ops.Transpose(turned), updates)
     data = x if order == tuple(range(x.rank)) else b.emit(ops.Transpose(order), x)
-    if x.dtype is DType.BOOL and reduction != "none":
-        data, updates, reduction = b.cast(data, DType.UINT8), b.cast(updates, DType.UINT8), "max"
-    made = b.emit(ops.ScatterND(reduction), data, tuples(b, places), updates)
-    return moved_back(b, b.cast(made, x.dtype), order)
+    return moved_back(b, _put_at(b, data, tuples(b, places), updates, reduction), order)
 
 
 def _put_masked(b: Lowering, x: Value, mask: Value, axis: int, values: Value, accumulate: bool) -> Value:

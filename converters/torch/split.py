@@ -82,6 +82,18 @@ def tensor_split(
     return _split(b, self, axis, [end - begin for begin, end in pairs])
 
 
+@rules.imports("aten.tensor_split.tensor_indices_or_sections")
+def tensor_split_at(b: Lowering, self: Value, tensor_indices_or_sections: Value, dim: int = 0) -> Sequence[Value]:
+    """tensor_split.tensor_indices_or_sections(Tensor self, Tensor tensor_indices_or_sections, int dim=0): a constant"""
+    parameter = tensor_indices_or_sections.parameter
+    if parameter is None:
+        raise b.refusal("places to split at that are computed")
+    places = parameter.data.numpy()
+    if places.ndim == 0:
+        return tensor_split(b, self, int(places), dim)
+    return tensor_split(b, self, None, dim, tuple(int(place) for place in places))
+
+
 def _register_apart(name: str, axis: int) -> None:
     @rules.imports(f"aten.{name}.int", f"aten.{name}.array")
     def split_apart(
