@@ -87,7 +87,7 @@ def _slice(path: Path, name: str, entry: Any, start: int) -> Slice:
     if not isinstance(entry, Mapping) or set(entry) != {"dtype", "shape", "data_offsets"}:
         fail("it has other fields than dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if code not in _BITS:
+    if not isinstance(code, str) or code not in _BITS:
         fail(f"its dtype is {str(code)[:40]!r}")
     if not _naturals(shape) or len(shape) > 64 or not _naturals(offsets) or len(offsets) != 2:
         fail("its shape or its offsets are not natural numbers")

@@ -143,9 +143,28 @@ def change_archive(members: Members, choice: random.Random) -> Members:
     return made
 
 
+def safetensors() -> bytes:
+    """A small safetensors file."""
+    shapes = {"a": ("F32", [2, 3], 24), "b": ("BF16", [4], 8), "c": ("I64", [0, 7], 0), "d": ("U8", [5], 5)}
+    header, at = {}, 0
+    for name, (dtype, shape, size) in shapes.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(range(at))
+
+
+def change_header(data: bytes, choice: random.Random) -> bytes:
+    length = int.from_bytes(data[:8], "little")
+    header = change_json(data[8 : 8 + length], choice)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
+
+
 def mutate(data: bytes, choice: random.Random) -> tuple[str, bytes]:
     """(kind of change, changed file)."""
     zipped = data.startswith(b"PK\x03\x04")
+    if data[8:9] == b"{" and choice.random() < 0.6:
+        return "header", change_header(data, choice)
     kind = choice.choice(
         ["flip", "cut", "splice", *(["member"] * 5 + ["archive", "deflate"] if zipped else ["pickle"] * 3)]
     )
@@ -177,6 +196,7 @@ def read(path: Path) -> None:
 def main(count: int, seed: int, folder: Path) -> dict[str, Any]:
     choice = random.Random(seed)
     contents = {path.name: path.read_bytes() for path in SEEDS}
+    contents["made.safetensors"] = safetensors()
     for path in SEEDS:  # everything that is imported late is imported now
         try:
             read(path)

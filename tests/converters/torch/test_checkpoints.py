@@ -197,6 +197,7 @@ BAD_HEADERS: dict[str, Any] = {
     "huge with a zero": ({"a": entry("F32", [1 << 62, 1 << 62, 1], 0, 0)}, b""),
     "half a byte": ({"a": entry("F4", [3], 0, 2)}, bytes(2)),
     "unknown type": ({"a": entry("Q9", [1], 0, 4)}, bytes(4)),
+    "type that is a list": ({"a": {**entry("U8", [4], 0, 4), "dtype": ["U8"]}}, bytes(4)),
     "float size": ({"a": entry("U8", [1.0], 0, 1)}, bytes(1)),  # type: ignore[list-item]
     "more fields": ({"a": {**entry("U8", [1], 0, 1), "file": "/etc/passwd"}}, bytes(1)),
     "no object": ({"a": 3}, b""),
