@@ -117,8 +117,8 @@ def _judge(exported: Any, example: Example, path: Path) -> dict[str, Any]:
     began = time.perf_counter()
     source = _Guarded(ProgramRunner(exported), "torch")
     target = _Guarded(OnnxRunner(path, role="target"), "onnxruntime")
-    names = [spec.name for spec in source.signature().inputs]
-    data = dict(zip(names, _arrays(example), strict=True))
+    names, arrays = [spec.name for spec in source.signature().inputs], _arrays(example)
+    data = dict(zip(names, arrays, strict=True)) if len(names) == len(arrays) else None  # states are inputs, too
     try:
         report = judge(source, target, data=data, written=ModelFile(path, "onnx"))
     except IsomorphError as error:
