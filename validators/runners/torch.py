@@ -142,6 +142,10 @@ def _widened(value: Any) -> Any:
 
 def _doubled(module: torch.nn.Module) -> torch.nn.Module:
     """A copy in float64 and complex128, tensors that are plain attributes included."""
+    for part in module.modules():
+        for name, value in [*part._buffers.items(), *vars(part).items()]:
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                setattr(part, name, value.detach())  # a state that gradients were followed through
     double = copy.deepcopy(module).double()
     for part in double.modules():
         for held in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
@@ -216,7 +220,7 @@ class _Writes(TorchDispatchMode):
 
 
 def _memory(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    return int(tensor.untyped_storage().data_ptr())
 
 
 def _tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
