@@ -218,7 +218,8 @@ class _Trial:
             return OutputVerdict(name, pair_.target, Verdict.INCONCLUSIVE, (_DRAWN,), None)
         usable = [run for run in runs if name in run.target]
         references = [run.plain[name] if run.reference is None else run.reference[name] for run in usable]
-        signals = signal(references, [run.case.batch for run in usable])
+        whole = all(reference.dtype.kind in "biu" for reference in references)
+        signals = signal(references, [run.case.batch for run in usable], exact=whole)
         results = []
         exact = False
         for run, reference, strength in zip(usable, references, signals, strict=True):

@@ -25,7 +25,7 @@ INCONCLUSIVE.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -120,12 +120,13 @@ def overall(outputs: Sequence[OutputVerdict], blockers: Sequence[str]) -> Verdic
     return Verdict.EQUIVALENT
 
 
-def signal(references: Sequence[np.ndarray], batches: Sequence[int]) -> list[float]:
+def signal(references: Sequence[np.ndarray], batches: Sequence[int], *, exact: bool = False) -> list[float]:
     """For each case, the RMS by which R changes with the input.
 
     A sample is a slice along axis 0 where its length is the batch of the case, else the whole array. With several
     samples: their standard deviation, averaged over elements. With one: the distance to the nearest sample of another
-    case that has its shape, or, where there is none, the variation inside the sample.
+    case that has its shape, or, where there is none, the variation inside the sample. Of integers (`exact`), which have
+    few values, to the farthest: a counter that is 0 in some cases and 1 in the others does depend on the inputs.
     """
     split = [_samples(r, batch) for r, batch in zip(references, batches, strict=True)]
     strengths = []
@@ -134,7 +135,7 @@ def signal(references: Sequence[np.ndarray], batches: Sequence[int]) -> list[flo
             strengths.append(math.sqrt(float(np.mean(np.var(np.stack(samples), axis=0, ddof=1)))))
             continue
         others = [other for place, group in enumerate(split) if place != index for other in group]
-        strengths.append(min((_nearest(sample, others) for sample in samples), default=0.0))
+        strengths.append(min((_distance(sample, others, max if exact else min) for sample in samples), default=0.0))
     return strengths
 
 
@@ -144,9 +145,9 @@ def _samples(reference: np.ndarray, batch: int) -> list[np.ndarray]:
     return [sample for sample in samples if sample.size and np.isfinite(sample).all()]
 
 
-def _nearest(sample: np.ndarray, others: Sequence[np.ndarray]) -> float:
+def _distance(sample: np.ndarray, others: Sequence[np.ndarray], which: Callable[..., float]) -> float:
     comparable = [other for other in others if other.shape == sample.shape]
-    return min(
+    return which(
         (math.sqrt(float(np.mean((sample - other) ** 2))) for other in comparable), default=float(np.std(sample))
     )
 

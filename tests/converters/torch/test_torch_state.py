@@ -246,3 +246,17 @@ def test_decoders_with_a_static_cache(family: str, tmp_path: Path) -> None:
             found = dict(zip(model.outputs, session.run(None, {**feeds, **kept}), strict=True))
             np.testing.assert_allclose(next(iter(found.values())), wanted, atol=1e-5)
             kept = {name: found[state.output] for name, state in model.state.items()}
+
+
+@pytest.mark.slow
+def test_the_verdict_covers_states(tmp_path: Path) -> None:
+    from isomorph.validators.runner import ModelFile
+    from isomorph.validators.trial import validate
+
+    make, steps = _steps()["cache"]
+    source, target = tmp_path / "model.pt2", tmp_path / "model.onnx"
+    torch.export.save(torch.export.export(make().eval(), steps[0]), source)
+    model = read(source)
+    writer.write(prepare(model, writer.target()), target)
+    report = validate(ModelFile(source, "pt2"), ModelFile(target, "onnx"))
+    assert {each.source: each.verdict.name for each in report.outputs} == dict.fromkeys(model.outputs, "EQUIVALENT")
