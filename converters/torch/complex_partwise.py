@@ -53,7 +53,7 @@ def _part(b: Lowering, value: Any, place: int) -> Any:
     """The real (0) or imaginary (1) part of elements."""
     if isinstance(value, Complex):
         return value.parts(b)[place]
-    if isinstance(value, complex | float | int) and not isinstance(value, bool):
+    if isinstance(value, complex | float | int):
         return (value.real, value.imag)[place]
     if isinstance(value, tuple):
         return tuple(_part(b, each, place) for each in value)

@@ -86,6 +86,13 @@ FUNCTIONS = {
     "clone_in_place": lambda z, w: z.clone().mul_(w).add_(1),
     "scalar": lambda z, w: z[0, 0, 0] * z + w[0, 0].abs(),
     "diagonal": lambda z, w: torch.tril(w) + torch.triu(w) + w.diagonal()[:, None],
+    "scatter": lambda z, w: w.index_put((torch.tensor([1]),), z[0, 0]).index_add(0, torch.tensor([2]), z[0, :1]),
+    "stacks": lambda z, w: torch.hstack([w, w.real]) * torch.vstack([w[:1], z[0, 1:]]).repeat(1, 2),
+    "convolution": lambda z, w: nn.functional.conv1d(z, w[:, :3, None], w[:, 0]),
+    "addmm": lambda z, w: torch.addmm(w[:, :3], w, z[0].mT, beta=2, alpha=1j) + torch.outer(w[:, 0], w[:, 1]),
+    "norm": lambda z, w: torch.linalg.vector_norm(z, dim=-1, keepdim=True) * w + z.var(-1, keepdim=True),
+    "sines": lambda z, w: torch.sin(z) + torch.cos(w) + torch.sinh(z) * torch.cosh(w),
+    "pad_with_a_number": lambda z, w: nn.functional.pad(z, (1, 2), value=2.5) * torch.fill(z[..., :1], 3),
 }  # fmt: skip
 
 
