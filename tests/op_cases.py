@@ -652,6 +652,7 @@ def _recurrent() -> list[OpCase]:
         _case("lstm_both", ops.LSTM("bidirectional", "ifco", True), x, *way(4), *way(4)),
         _case("lstm_lengths", ops.LSTM("bidirectional"), x, *way(4), *way(4), lengths, states, states),
         _case("lstm_peepholes", ops.LSTM("reverse"), x, *way(4), *one, None, None, None, Weight((6,))),
+        _case("lstm_half", ops.LSTM("bidirectional"), x, *way(4), *way(4), None, states),
         _case("lstm_coupled", ops.LSTM(input_forget=True), x, *way(4)),
         _case("lstm_functions", hard, x, *way(4)),
         _case("lstm_clip", ops.LSTM(clip=0.5), x, *way(4)),

@@ -58,38 +58,26 @@ def _write(out: Emitter, node: Node) -> list[Tensor]:
     op = node.op
     assert isinstance(op, ops.Recurrent)
     named: dict[str, Value | None] = op.operands(node.inputs)  # type: ignore[assignment]
-    both, backwards = op.direction == "bidirectional", op.direction == "reverse"
+    backwards = op.direction == "reverse"
     users = out.graph.users()
-    shown = set(out.graph.outputs.values())
     y, *states = node.outputs
-    stated = any(value in shown or users.get(value) for value in states)
+    stated = any(value in out.graph.outputs.values() or users.get(value) for value in states)
     config, weights = _settings(op, named, backwards, stated)
-    x = (
-        _swapped(out, node, out.tensor(node.inputs[0]), "batch_first")
-        if not op.batch_first
-        else out.tensor(node.inputs[0])
-    )
+    x = out.tensor(named["x"])
+    if not op.batch_first:
+        x = _swapped(out, node, x, "batch_first")
     batch, steps = x.type.shape[:2]
     kinds = [TensorType(x.type.dtype, (batch, steps, y.shape[2]))]
     if stated:
         kinds += [TensorType(x.type.dtype, (batch, state.shape[2])) for _ in op.directions for state in states]
-    first = (
-        [_row_of(out, node, named[name], place) for place in range(len(op.directions)) for name in op.STATES]
-        if any(named[name] is not None for name in op.STATES)
-        else []
-    )
-    given: dict[str, Any] = {"initial_state": first if len(first) > 1 else first[0]} if first else {}
-    if both:
-        inner = class_object(
-            "keras.layers", _CLASSES[op.name], {"name": "layer", **config, "dtype": dtype_policy(y.dtype)}
-        )
+    cls, given = _CLASSES[op.name], _initial(out, node, op, named)
+    if op.direction == "bidirectional":
+        inner = class_object("keras.layers", cls, {"name": "layer", **config, "dtype": dtype_policy(y.dtype)})
+        cls, config = "Bidirectional", {"merge_mode": "concat", "layer": inner}
         held = [Held(each.parameter, each.data, f"{way}_layer/cell") for way, each in weights]
-        made = out.layers(
-            node, "Bidirectional", {"merge_mode": "concat", "layer": inner}, x, types=kinds, weights=held, **given
-        )
     else:
         held = [Held(each.parameter, each.data, "cell") for _, each in weights]
-        made = out.layers(node, _CLASSES[op.name], config, x, types=kinds, weights=held, **given)
+    made = out.layers(node, cls, config, x, types=kinds, weights=held, **given)
     result, ends = made[0], made[1:]
     if backwards:
         result = out.operation(node, "Flip", {"axis": 1}, result, suffix="flip", types=[result.type])
@@ -170,11 +158,21 @@ def _swapped(out: Emitter, node: Node, x: Tensor, suffix: str) -> Tensor:
     return out.operation(node, "Transpose", {"axes": [1, 0, 2]}, x, suffix=suffix, types=[kind])
 
 
-def _row_of(out: Emitter, node: Node, state: Value | None, place: int) -> Tensor:
-    """The initial state (N, H) of one direction."""
-    assert state is not None
-    kind = TensorType(state.dtype, state.shape[1:])
-    return out.operation(node, "GetItem", {}, out.tensor(state), (place,), suffix="state", types=[kind])
+def _initial(out: Emitter, node: Node, op: ops.Recurrent, named: Mapping[str, Value | None]) -> dict[str, Any]:
+    """The argument with the initial states (N, H), one direction after the other; one that is absent is 0."""
+    like = next((state for name in op.STATES if (state := named[name]) is not None), None)
+    if like is None:
+        return {}
+    kind = TensorType(like.dtype, like.shape[1:])
+    rows = []
+    for place in range(len(op.directions)):
+        for name in op.STATES:
+            state = out.tensor(named[name] or like)
+            row = out.operation(node, "GetItem", {}, state, (place,), suffix="state", types=[kind])
+            if named[name] is None:
+                row = out.operation(node, "ZerosLike", {"dtype": kind.dtype.value}, row, suffix="zeros", types=[kind])
+            rows.append(row)
+    return {"initial_state": rows if len(rows) > 1 else rows[0]}
 
 
 def _stacked(out: Emitter, node: Node, ends: Sequence[Tensor], y: Tensor) -> list[Tensor]:

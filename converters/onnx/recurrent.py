@@ -3,7 +3,8 @@
 ONNX packs the weights of a layer in three tensors: W (D, G * H, I), R (D, G * H, H), B (D, 2 * G * H), its gates in the
 order of the op's `GATES`. In the IR they stand apart under their own names and in the order of their source. Weights of
 the model are packed when the file is written, without a node; `isomorph.parts` and `isomorph.gates` in the metadata of
-the packed tensor say what it was made of, and the reader takes it apart again. See docs/decisions/0009-recurrent-weights.md.
+the packed tensor say what it was made of, and the reader takes it apart again.
+See docs/decisions/0009-recurrent-weights.md.
 """
 
 from __future__ import annotations
