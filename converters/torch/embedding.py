@@ -70,10 +70,14 @@ def decomposed_embedding_bag(
 def _equal_length(indices: Value, offsets: Value) -> Dim | None:
     """The length of the bags where the offsets are 0, n, 2n, …"""
     node, length = offsets.producer, None
-    if node is not None and isinstance(node.op, ops.Mul) and node.inputs[0] is not None and node.inputs[1] is not None:
-        node, factor = node.inputs[0].producer, node.inputs[1].producer
+    if node is not None and isinstance(node.op, ops.Mul):  # a range times a symbolic length
+        left, right = node.inputs
+        factor = None if right is None else right.producer
+        node = None if left is None else left.producer
         if factor is not None and isinstance(factor.op, ops.Dims):
             (length,) = factor.op.dims
+        elif node is not None:
+            return None
     if node is None or not isinstance(node.op, ops.Range) or node.op.start != 0 or isinstance(node.op.step, float):
         return None
     length = node.op.step if length is None else length * node.op.step

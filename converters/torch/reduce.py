@@ -228,7 +228,7 @@ def linalg_norm(
     """linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False): of vectors or of matrices"""
     of_vectors = self.rank == 1 if dim is None else isinstance(dim, int) or len(dim) == 1
     if ord is None or (of_vectors and not isinstance(ord, str)):
-        return vector_norm(b, self, 2 if ord is None else ord, dim, keepdim, dtype)  # type: ignore[arg-type]
+        return vector_norm(b, self, 2 if ord is None else ord, dim, keepdim, dtype)
     return matrix_norm(b, self, ord, (-2, -1) if dim is None else dim, keepdim, dtype)  # type: ignore[arg-type]
 
 
