@@ -126,13 +126,17 @@ def prepare(model: Model, target: Target, *, layout: LayoutChoice = "keep") -> M
     verify(model)
     simple = fold(canonicalize(model))
     if model.source[0] != target.name:
-        simple = simplify(simple)
+        simple = simplify(fold(simple, roles=_FOLDED.get(target.name, ("constant",))))
     laid_out = assign_layout(simple, target.layout, target.refuse, native=layout == "native")
     if model.source[0] != target.name:
         laid_out = pick_elements(laid_out)
     prepared = canonicalize(legalize(laid_out, target.refuse, target.name), raise_layers=False)
     verify(prepared)
     return prepared
+
+
+_FOLDED = {"onnx": ("constant", "buffer", "weight")}
+"""Roles of the parameters that may be computed with once and for all, by target: ONNX files are not trained."""
 
 
 def simplify(model: Model) -> Model:
