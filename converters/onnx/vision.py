@@ -90,7 +90,7 @@ def write_roi_align(export: Export, node: Node) -> None:
         sampling_ratio=op.sampling_ratio,
         spatial_scale=op.spatial_scale,
         mode=op.mode,
-        coordinate_transformation_mode=op.coordinates,
+        coordinate_transformation_mode=op.coordinates if export.opset >= 16 else None,
     )
 
 
