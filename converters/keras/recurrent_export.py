@@ -167,8 +167,8 @@ def _initial(out: Emitter, node: Node, op: ops.Recurrent, named: Mapping[str, Va
     rows = []
     for place in range(len(op.directions)):
         for name in op.STATES:
-            state = out.tensor(named[name] or like)
-            row = out.operation(node, "GetItem", {}, state, (place,), suffix="state", types=[kind])
+            whole = out.tensor(named[name] or like)
+            row = out.operation(node, "GetItem", {}, whole, (place,), suffix="state", types=[kind])
             if named[name] is None:
                 row = out.operation(node, "ZerosLike", {"dtype": kind.dtype.value}, row, suffix="zeros", types=[kind])
             rows.append(row)
