@@ -74,7 +74,10 @@ def counts(lines: Sequence[Line]) -> Iterator[str]:
     families = sorted({line["family"].split(" ", 1)[0] for line in lines} | {line["family"] for line in lines})
     kept = [name for name in families if not name.startswith("timm ")]
     for family in [*kept, "all"]:
-        chosen = [line for line in lines if family == "all" or f"{line['family']} ".startswith(f"{family} ")]
+        whole = family == "all" or " " not in family
+        chosen = [
+            line for line in lines if family in ("all", line["family"].split(" ", 1)[0] if whole else line["family"])
+        ]
         states = Counter(outcome(line)[0] for line in chosen)
         accepted = len(chosen) - states["not exported"] - states["not built"]
         converted = accepted - states["refused"] - states["failed"]
