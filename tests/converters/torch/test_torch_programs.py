@@ -332,11 +332,9 @@ class _Counter(nn.Module):  # type: ignore[misc, name-defined]
         return x + self.count
 
 
-def test_state_is_refused(tmp_path: Path) -> None:
-    from isomorph.converters.torch.reader import read
-
-    with pytest.raises(UnsupportedError, match="changes the buffer count"):
-        read(saved(tmp_path, _Counter(), randn(2)))
+def test_a_buffer_that_changes_is_an_input_and_an_output(convert: Any) -> None:
+    model = convert(_Counter(), randn(2))
+    assert model.state["count"].output == "count.next"
 
 
 def test_what_cannot_be_captured_is_said() -> None:
