@@ -22,15 +22,9 @@ def write_attention(out: Export, node: Node) -> None:
     """Attention of rank 4 (heads on axis 1) or 3 (heads side by side, as the attributes count them)."""
     op = node.op
     assert isinstance(op, ops.ScaledDotProductAttention | ops.MultiHeadAttention)
-    packed = isinstance(op, ops.MultiHeadAttention)
-    out.replace(
-        "Attention",
-        node,
-        is_causal=1 if op.causal else None,
-        scale=op.scale,
-        q_num_heads=op.heads if packed else None,
-        kv_num_heads=op.kv_heads if packed else None,
-    )
+    heads = (op.heads, op.kv_heads) if isinstance(op, ops.MultiHeadAttention) else (None, None)
+    causal = 1 if op.causal else None
+    out.replace("Attention", node, is_causal=causal, scale=op.scale, q_num_heads=heads[0], kv_num_heads=heads[1])
 
 
 def refuse_attention(node: Node, opset: int) -> str | None:

@@ -108,7 +108,7 @@ class _OwnFiles:
 @contextmanager
 def _attributed() -> Iterator[None]:
     """While it holds, torch notes the user's line, not its own, for what fixes a size, and logs no error twice."""
-    shapes = import_module("torch.fx.experimental.symbolic_shapes")
+    shapes: Any = import_module("torch.fx.experimental.symbolic_shapes")
     known, level = getattr(shapes, "uninteresting_files", None), logging.root.manager.disable
     if known is not None:
         shapes.uninteresting_files = _OwnFiles

@@ -41,9 +41,9 @@ def _grouped(b: Lowering, x: Value, weight: Value, ends: Value, dtype: DType | N
     b.require(groups <= _MOST_GROUPS, f"{groups} groups of rows: more than {_MOST_GROUPS}")
     bounds: list[Dim] = [0]
     ends = b.cast(ends, DType.INT64)
-    for end in b.emit_many(ops.Split(0, (1,) * groups), ends) if groups > 1 else [ends]:
+    for last in b.emit_many(ops.Split(0, (1,) * groups), ends) if groups > 1 else [ends]:
         bounds.append(_fresh(b, len(bounds)))
-        b.bind(bounds[-1], b.reshape(end, ()))  # type: ignore[arg-type]
+        b.bind(bounds[-1], b.reshape(last, ()))  # type: ignore[arg-type]
     pieces = []
     for group, (start, end) in enumerate(pairwise(bounds)):
         taken = b.emit(ops.Slice((0,), (start,), (end,), (1,)), x)
