@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from isomorph.converters.torch.checkpoint import Checkpoint, Selection, read_checkpoint, select
+from isomorph.converters.torch.files.checkpoint import Checkpoint, Selection, read_checkpoint, select
 from isomorph.converters.torch.reference import import_callable, module_and_arguments, users_code
 from isomorph.errors import UsageError, WeightsError
 from isomorph.ir import TensorSource

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from isomorph.converters.torch import (
+from isomorph.converters.torch.aten import (
     activation,
     attention,
     bits,
@@ -60,9 +60,9 @@ from isomorph.converters.torch import (
     unpool,
     vision,
 )
+from isomorph.converters.torch.aten.complex import Complex, pairs_of
+from isomorph.converters.torch.aten.control import Body
 from isomorph.converters.torch.autocast import autocast
-from isomorph.converters.torch.complex import Complex, pairs_of
-from isomorph.converters.torch.control import Body
 from isomorph.converters.torch.custom import CallSite, ModuleCall, call_sites, rule_of
 from isomorph.converters.torch.lowering import Lowering, Refusal
 from isomorph.converters.torch.numbers import ITEMS, as_value

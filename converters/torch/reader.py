@@ -13,8 +13,8 @@ from typing import Any
 
 from isomorph.converters.archive import Archive, parse_json
 from isomorph.converters.torch.arguments import DTYPES, GraphReader, integer, module_stack, only, text_of
+from isomorph.converters.torch.files.payload import Payload, SavedPayload, payload_of
 from isomorph.converters.torch.importer import import_program
-from isomorph.converters.torch.payload import Payload, SavedPayload, payload_of
 from isomorph.converters.torch.program import (
     Block,
     Program,

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from isomorph.converters.torch.complex import Complex
-from isomorph.converters.torch.diagonal import diagonal_scatter
+from isomorph.converters.torch.aten.complex import Complex
+from isomorph.converters.torch.aten.diagonal import diagonal_scatter
+from isomorph.converters.torch.aten.scatter import select_scatter, slice_scatter
 from isomorph.converters.torch.lowering import Lowering, Refusal, axis_of
 from isomorph.converters.torch.program import ProgramNode
-from isomorph.converters.torch.scatter import select_scatter, slice_scatter
 from isomorph.ir import Dim, DType, Shape, TensorType, Value, ops
 from isomorph.ir.layout import inverse
 from isomorph.ir.shapes import ceil_div

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from isomorph.converters.torch.checkpoint import Checkpoint
+    from isomorph.converters.torch.files.checkpoint import Checkpoint
     from isomorph.ir import Model
     from isomorph.sources import Source
 
@@ -61,7 +61,7 @@ def command(model: str, format: str | None, as_text: bool, as_json: bool) -> int
 def _inspect_weights(located: Source, *, as_text: bool, as_json: bool) -> int:
     """A checkpoint: its tensors. `--text` and `--json` list all of them."""
     from isomorph import screen
-    from isomorph.converters.torch.checkpoint import read_checkpoint
+    from isomorph.converters.torch.files.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(located.file)
     if as_json:

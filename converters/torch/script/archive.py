@@ -6,7 +6,7 @@
     <root>/code/            the code, beside each file the user's lines (….debug_pkl)
     <root>/version          the file format's version; extra/ and bytecode.pkl are not read
 
-The pickles are parsed, not loaded (converters/torch/pickle.py); elements are mapped when they are read.
+The pickles are parsed, not loaded (converters/torch/files/pickle.py); elements are mapped when they are read.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from isomorph.converters.archive import Archive
-from isomorph.converters.torch.pickle import parse_pickle
-from isomorph.converters.torch.rebuild import Called, Global, Storage, TensorRecord, element_type, itemsize
+from isomorph.converters.torch.files.pickle import parse_pickle
+from isomorph.converters.torch.files.rebuild import Called, Global, Storage, TensorRecord, element_type, itemsize
 from isomorph.converters.torch.script.source import ClassCode, Library
 from isomorph.converters.torch.script.values import Device, EnumValue, NamedTuple, Object, Value
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError

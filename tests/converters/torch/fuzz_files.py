@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from isomorph.converters.formats import identify
-from isomorph.converters.torch.checkpoint import read_checkpoint
-from isomorph.converters.torch.pickle import parse_pickle
+from isomorph.converters.torch.files.checkpoint import read_checkpoint
+from isomorph.converters.torch.files.pickle import parse_pickle
 from isomorph.converters.torch.reader import read as read_pt2
 from isomorph.converters.torch.script.reader import read as read_script
 from isomorph.errors import IsomorphError

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from isomorph.converters.formats import identify
-from isomorph.converters.torch.checkpoint import Checkpoint, read_checkpoint, select
-from isomorph.converters.torch.pickle import parse_pickle
-from isomorph.converters.torch.safetensors import read_header
+from isomorph.converters.torch.files.checkpoint import Checkpoint, read_checkpoint, select
+from isomorph.converters.torch.files.pickle import parse_pickle
+from isomorph.converters.torch.files.safetensors import read_header
 from isomorph.errors import MalformedError, UnsafeError, UnsupportedError, UsageError
 from isomorph.ir import MappedTensor
 
@@ -88,7 +88,7 @@ def test_torchscript_is_no_checkpoint() -> None:
 
 def test_reading_imports_no_framework() -> None:
     code = (
-        "import sys; from pathlib import Path; from isomorph.converters.torch.checkpoint import read_checkpoint; "
+        "import sys; from pathlib import Path; from isomorph.converters.torch.files.checkpoint import read_checkpoint; "
         f"print(len(read_checkpoint(Path({str(FILES / 'zip.pt')!r})).entries)); "
         "print([name for name in ('torch', 'pickle', 'onnx', 'safetensors') if name in sys.modules])"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from isomorph.converters.torch.checkpoint import read_checkpoint
+from isomorph.converters.torch.files.checkpoint import read_checkpoint
 from isomorph.converters.torch.reader import read
 from isomorph.errors import IsomorphError
 

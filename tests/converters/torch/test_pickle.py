@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isomorph.converters.torch.pickle import parse_pickle
-from isomorph.converters.torch.rebuild import ArrayRecord, Called, Global, NotInert, Storage, TensorRecord
+from isomorph.converters.torch.files.pickle import parse_pickle
+from isomorph.converters.torch.files.rebuild import ArrayRecord, Called, Global, NotInert, Storage, TensorRecord
 from isomorph.errors import MalformedError
 
 dumps: Any = importlib.import_module("pickle").dumps  # the pickler that writes what is parsed here

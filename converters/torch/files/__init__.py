@@ -1,0 +1,1 @@
+"""What PyTorch writes beside programs, parsed as data: pickles, checkpoints, safetensors."""
