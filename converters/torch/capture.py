@@ -144,6 +144,7 @@ class _ProgramWalker:
             for spec in specs
             if spec.kind.name == "USER_INPUT" and isinstance(placeholders[spec.arg.name].meta.get("val"), torch.Tensor)
         ]
+        self.users = users
         ranges = ranges_of(
             (str(symbol), _bound(span.lower), _bound(span.upper)) for symbol, span in exported.range_constraints.items()
         )
@@ -359,7 +360,7 @@ class _ProgramWalker:
             else:
                 self.refusals.append(Unsupported(kind.lower(), "an output of this kind is not expressed"))
         signature = self.exported.module_call_graph[0].signature
-        names = output_names(None if signature is None else _structure(signature.out_spec), len(values))
+        names = output_names(None if signature is None else _structure(signature.out_spec), len(values), self.users)
         return [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -189,10 +189,11 @@ def ranges_of(bounds: Iterable[tuple[str, int | None, int | None]]) -> dict[str,
     return ranges
 
 
-def output_names(spec: str | None, count: int) -> list[str]:
+def output_names(spec: str | None, count: int, inputs: Collection[str] = ()) -> list[str]:
     """Names for the `count` leaves of the returned structure, from the text of its pytree.
 
     "output" for a single tensor, "output_0" … for a tuple, the keys of a dict, joined by "_" where they are nested.
+    What would bear the name of an input, as a cache that is taken and returned, is called "NAME.out".
     """
     paths: list[tuple[str, ...]] = []
     if spec:
@@ -204,6 +205,7 @@ def output_names(spec: str | None, count: int) -> list[str]:
     for path in paths:
         parts = path if path and not path[0].isdigit() else ("output", *path)
         name = "_".join(parts)
+        name = f"{name}.out" if name in inputs else name
         while name in names:
             name += "_"
         names.append(name)

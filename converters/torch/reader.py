@@ -134,6 +134,7 @@ class _ProgramReader:
             for kind, spec in specs
             if kind == "user_input" and "as_tensor" in spec["arg"]
         ]
+        self.users = users
         dims = self._name_dims(users, ranges)
         parameters = self._parameters(specs)
         self.types: dict[str, TensorType] = {}
@@ -307,7 +308,7 @@ class _ProgramReader:
         spec = next(
             (each["signature"]["out_spec"] for each in entries if each["fqn"] == "" and each["signature"]), None
         )
-        names = output_names(spec, len(values))
+        names = output_names(spec, len(values), self.users)
         return [(name, value) for name, value in zip(names, values, strict=True) if value is not None]
 
 

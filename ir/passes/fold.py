@@ -18,6 +18,7 @@ from isomorph.ir.dtypes import DType
 from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.graph import Graph, Model, Node, Value
 from isomorph.ir.op import Op
+from isomorph.ir.passes.views import MOVES
 from isomorph.ir.shapes import Sym
 
 __all__ = ["BUDGET", "fold"]
@@ -33,8 +34,9 @@ def fold(model: Model, budget: int = BUDGET, roles: Collection[str] = ("constant
     """The model with constant subgraphs evaluated.
 
     Only parameters whose role is in `roles` count as constant: weights and buffers stay what the source stated. A node
-    with an output of more than `budget` elements, known from its type before anything is computed, stays. So does a
-    node whose evaluation fails (an index out of range, say): that is for the runtime to report.
+    that only moves the elements of a weight stays, so that the weight keeps its name. So does one with an output of
+    more than `budget` elements, known from its type before anything is computed, and one whose evaluation fails (an
+    index out of range, say): that is for the runtime to report.
     """
     graph = _fold_graph(model.graph, budget, roles)
     return model if graph is model.graph else model.with_graph(graph)
@@ -64,6 +66,7 @@ def _folded(graph: Graph, budget: int, roles: Collection[str]) -> dict[Node, tup
     constant = {value for value in graph.parameters if value.parameter is not None and value.parameter.role in roles}
     known: dict[Value, Array] = {}
     folded: dict[Node, tuple[Array, ...]] = {}
+    moved = {value for value in constant if value.parameter is not None and value.parameter.role != "constant"}
     for node in graph.nodes:
         if not all(value in constant or value in known for value in node.operands()) or not _may_fold(node, budget):
             continue
@@ -71,9 +74,13 @@ def _folded(graph: Graph, budget: int, roles: Collection[str]) -> dict[Node, tup
             if value not in known and value.parameter is not None:
                 known[value] = value.parameter.data.numpy()
         results = _results(node, known)
-        if results is not None:
+        if results is None:
+            continue
+        known.update(zip(node.outputs, results, strict=True))
+        if isinstance(node.op, MOVES) and moved.issuperset(node.operands()):
+            moved.update(node.outputs)
+        else:
             folded[node] = results
-            known.update(zip(node.outputs, results, strict=True))
     return folded
 
 

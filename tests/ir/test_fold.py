@@ -71,7 +71,17 @@ def test_weights_stay_unless_asked_for() -> None:
         return b.emit(ops.Linear(), x, b.emit(ops.Transpose((1, 0)), weight))
 
     assert _ops(_folded(make)) == ["Transpose", "Linear"]
-    assert _ops(_folded(make, roles=("constant", "weight"))) == ["Linear"]
+    assert _ops(_folded(make, roles=("constant", "weight"))) == ["Transpose", "Linear"]
+
+
+def test_what_is_computed_from_weights_is_folded_where_that_is_asked_for() -> None:
+    def make(b: Builder, x: Value) -> Value:
+        weight = b.parameter(Parameter("w", ArrayTensor(np.ones((4, 2), np.float32))))
+        turned = b.emit(ops.Transpose((1, 0)), weight)
+        return b.emit(ops.Linear(), x, b.emit(ops.Mul(), turned, b.emit(ops.Abs(), turned)))
+
+    assert _ops(_folded(make)) == ["Transpose", "Abs", "Mul", "Linear"]
+    assert "Mul" not in _ops(_folded(make, roles=("constant", "weight")))
 
 
 def test_the_budget_is_checked_before_anything_is_read() -> None:

@@ -342,7 +342,8 @@ class ProgramRunner:
             node for node, spec in zip(output_node.args[0], kinds, strict=True) if spec.kind.name == "USER_OUTPUT"
         ]
         spec = program.module_call_graph[0].signature.out_spec
-        named = zip(_result_names(spec, len(self._outputs)), self._outputs, strict=True)
+        taken = [node.name for node in self._inputs]
+        named = zip(_result_names(spec, len(self._outputs), taken), self._outputs, strict=True)
         names = [name if isinstance(node, torch.fx.Node) else None for name, node in named]
         module = program.module(check_guards=False)
         inputs = [node.name for node in self._inputs]
@@ -425,7 +426,7 @@ class CallableRunner:
         with torch.no_grad():
             leaves = [leaf.detach().clone() for leaf in self._leaves]
             values, spec = tree_flatten(self._call(copy.deepcopy(self._module), leaves))
-        names = _result_names(spec, len(values))
+        names = _result_names(spec, len(values), self._names)
         outputs = tuple(_spec(name, value, None) for name, value in zip(names, values, strict=True))
         outputs += self._states.specs({each.name: each for each in inputs})
         inputs += self._states.inputs()
@@ -448,7 +449,7 @@ class CallableRunner:
             with torch.no_grad():
                 values = self._call(module, leaves)
         flat_values, spec = tree_flatten(values)
-        names = _result_names(spec, len(flat_values))
+        names = _result_names(spec, len(flat_values), self._names)
         results = {name: as_numpy(value) for name, value in zip(names, flat_values, strict=True)}
         return Result({**results, **self._states.after(module, dict(zip(self._names, leaves, strict=True)))})
 
@@ -514,13 +515,13 @@ def _spec(name: str, value: Any, rows: int | None) -> TensorSpec:
     return TensorSpec(name, str(value.dtype).removeprefix("torch."), shape, (0, rows - 1) if rows and integer else None)
 
 
-def _result_names(spec: Any, count: int) -> list[str]:
+def _result_names(spec: Any, count: int, inputs: Sequence[str]) -> list[str]:
     """Names of the tensors in a returned structure, the ones that the reader and the capture give them."""
     try:
         text = treespec_dumps(spec)
     except NotImplementedError:  # a type that torch cannot write: by position
         text = None
-    return output_names(text, count)
+    return output_names(text, count, inputs)
 
 
 def _lower(bound: Any) -> int:

@@ -144,6 +144,8 @@ def arange(
 ) -> Value:
     """arange.start_step(Scalar start, Scalar end, Scalar step=1, *, dtype, …): ceil((end - start) / step) numbers"""
     kind = dtype or (DType.FLOAT32 if any(isinstance(bound, float) for bound in (start, end, step)) else DType.INT64)
+    if any(isinstance(bound, Sym) for bound in (start, end, step)):
+        start, end, step = (_whole(bound) for bound in (start, end, step))
     if isinstance(start, float) or isinstance(end, float) or isinstance(step, float):
         b.require(
             not any(isinstance(bound, Sym) for bound in (start, end, step)), "a symbolic bound beside a fractional one"
@@ -157,6 +159,11 @@ def arange(
         whole = b.static(step, "the step")
         length = ceil_div(end - start, whole) if whole > 0 else ceil_div(start - end, -whole)
     return b.emit(ops.Range(start, step, length, kind))  # type: ignore[arg-type]
+
+
+def _whole(bound: Number) -> Number:
+    """1 for 1.0; what has a fraction as it is."""
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _symbolic_steps(b: Lowering, start: Number, step: Sym, kind: DType) -> Value:
