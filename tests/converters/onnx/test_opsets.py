@@ -74,6 +74,8 @@ def test_every_row_at_four_opsets(index: int, case: OpCase, tmp_path: Path) -> N
             continue
         write(model, path, opset)
         onnx.checker.check_model(onnx.load(path), full_check=True)
+        if opset == 28 and case.op.name in ("QuantizeLinear", "DequantizeLinear"):
+            continue  # onnxruntime 1.32 has no kernel of that version
         if case.id == "cast_bfloat16":
             continue  # onnxruntime hands no bfloat16 to NumPy
         if opset > writer.opset_for(model) and writer.opset_for(model) < writer.DEFAULT_OPSET:
