@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from isomorph.converters.torch.aten.undivided import undivided
 from isomorph.converters.torch.failure import explain, suggestion
 from isomorph.converters.torch.importer import import_program
 from isomorph.converters.torch.program import (
@@ -34,6 +33,7 @@ from isomorph.converters.torch.program import (
     read_scope,
 )
 from isomorph.converters.torch.symbols import Inexpressible, Symbols, name_symbols
+from isomorph.converters.torch.undivided import undivided
 from isomorph.errors import Unsupported, UnsupportedError, UsageError
 from isomorph.ir import ArrayTensor, DerivedTensor, Dim, DType, Model, Parameter, Sym, TensorSource, TensorType
 
