@@ -18,9 +18,10 @@ from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.canonicalize import canonicalize
 from isomorph.ir.passes.fold import fold
 from isomorph.ir.passes.layout import assign_layout
-from isomorph.ir.passes.legalize import legalize
+from isomorph.ir.passes.legalize import legalize, without_dropout
 from isomorph.ir.passes.movement import join_slices, pick_elements, shorten_moves, sink_moves
 from isomorph.ir.passes.raising.attention import raise_attention
+from isomorph.ir.passes.raising.heads import pack_heads
 from isomorph.ir.passes.raising.norm import raise_norms
 from isomorph.ir.passes.share import share
 from isomorph.ir.verify import verify
@@ -126,7 +127,7 @@ def prepare(model: Model, target: Target, *, layout: LayoutChoice = "keep") -> M
     verify(model)
     simple = fold(canonicalize(model))
     if model.source[0] != target.name:
-        simple = simplify(fold(simple, roles=_FOLDED.get(target.name, ("constant",))))
+        simple = simplify(fold(without_dropout(simple, target.refuse), roles=_FOLDED.get(target.name, ("constant",))))
     laid_out = assign_layout(simple, target.layout, target.refuse, native=layout == "native")
     if model.source[0] != target.name:
         laid_out = pick_elements(laid_out)
@@ -141,7 +142,7 @@ _FOLDED = {"onnx": ("constant", "buffer", "weight")}
 
 def simplify(model: Model) -> Model:
     """The same computation in fewer nodes: nothing is computed twice, elements move as little as possible."""
-    raised = raise_attention(sink_moves(raise_norms(share(model))))
+    raised = pack_heads(sink_moves(raise_attention(raise_norms(share(model)))))
     return shorten_moves(sink_moves(share(join_slices(raised))))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from isomorph.errors import DTypeError
+from isomorph.ir.bounds import bounds
 from isomorph.ir.dtypes import DType
 from isomorph.ir.op import Op, TensorType, broadcast
 from isomorph.ir.ops.activation import Softmax
@@ -27,9 +28,9 @@ __all__ = ["MultiHeadAttention", "ScaledDotProductAttention", "leaves_a_key"]
 
 
 def leaves_a_key(mask: Value) -> bool:
-    """Whether the mask is a literal in which every query may attend to some key."""
+    """Whether every query may attend to some key: the mask is a literal that says so, or never adds -inf."""
     if mask.parameter is None or mask.parameter.role != "constant" or mask.rank == 0:
-        return False
+        return mask.dtype is not DType.BOOL and bounds(mask)[0] > -np.inf
     data = mask.parameter.data.numpy()
     allowed = data if mask.dtype is DType.BOOL else data.astype(np.float64) > -np.inf
     return bool(np.all(np.any(allowed, -1)))

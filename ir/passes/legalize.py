@@ -7,10 +7,20 @@ from collections.abc import Callable, Sequence
 from isomorph.errors import GraphError, Unsupported, UnsupportedError
 from isomorph.ir.builder import Rewriter, rewrite
 from isomorph.ir.graph import Model, Node, Value
+from isomorph.ir.ops.activation import Dropout
 
-__all__ = ["legalize"]
+__all__ = ["legalize", "without_dropout"]
 
 _DEEPEST = 16
+
+
+def without_dropout(model: Model, refuse: Callable[[Node], str | None]) -> Model:
+    """The model without each Dropout that the target refuses: at inference it does nothing."""
+
+    def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
+        return b.new_inputs(node)[:1] if isinstance(node.op, Dropout) and refuse(node) is not None else None  # type: ignore[return-value]
+
+    return rewrite(model, "without_dropout", change, regions=True)
 
 
 def legalize(model: Model, refuse: Callable[[Node], str | None], target: str) -> Model:

@@ -14,7 +14,7 @@ from isomorph.ir import ArrayTensor, Builder, DType, Model, Origin, Parameter, S
 from isomorph.ir.evaluate import evaluate
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.movement import join_slices, pick_elements, shorten_moves, sink_moves
-from isomorph.ir.passes.raising.attention import raise_attention
+from isomorph.ir.passes.raising.heads import pack_heads
 from isomorph.ir.passes.views import cost, materialize, trace
 from isomorph.ir.verify import verify
 
@@ -255,7 +255,7 @@ def test_heads_stay_side_by_side(
     make: Callable[[Builder], Value], shapes: tuple[tuple[int, ...], ...], nodes: dict[str, int]
 ) -> None:
     model = built(make)
-    raised = shorten_moves(join_slices(raise_attention(model)))
+    raised = shorten_moves(join_slices(pack_heads(model)))
     assert kinds(raised) == nodes
     agree(model, raised, *shapes)
 
@@ -269,7 +269,7 @@ def test_heads_that_are_interleaved_with_queries_and_keys_stay_apart() -> None:
         return _joined(b, y)
 
     model = built(make)
-    assert kinds(raise_attention(model)) == kinds(model)
+    assert kinds(pack_heads(model)) == kinds(model)
 
 
 def test_heads_from_a_cache_stay_apart() -> None:
@@ -280,4 +280,4 @@ def test_heads_from_a_cache_stay_apart() -> None:
         return _joined(b, b.emit(ops.ScaledDotProductAttention(), q, k, k))
 
     model = built(make)
-    assert kinds(raise_attention(model)) == kinds(model)
+    assert kinds(pack_heads(model)) == kinds(model)

@@ -11,7 +11,7 @@ import pytest
 
 from isomorph.ir import ArrayTensor, Builder, DType, Model, Origin, Parameter, Scope, Sym, Value, ops
 from isomorph.ir.evaluate import evaluate
-from isomorph.ir.passes.raising.attention import raise_attention
+from isomorph.ir.passes.raising.heads import pack_heads
 from isomorph.ir.passes.raising.norm import raise_norms
 from isomorph.ir.passes.share import share
 from isomorph.ir.verify import verify
@@ -121,7 +121,7 @@ def shared(copies: int = 2, *, of_values: int = 2, axis: int = 2) -> Model:
 
 def test_heads_of_keys_that_queries_share_are_not_copied() -> None:
     model = shared()
-    raised = raise_attention(model)
+    raised = pack_heads(model)
     assert kinds(raised) == {"ScaledDotProductAttention": 1}
     assert raised.graph.nodes[0].op == ops.ScaledDotProductAttention(group=2)
     agree(model, raised)
@@ -129,7 +129,7 @@ def test_heads_of_keys_that_queries_share_are_not_copied() -> None:
 
 def test_heads_that_are_repeated_in_another_order_stay() -> None:
     model = shared(axis=1)  # k0 k1 k0 k1, not k0 k0 k1 k1
-    assert kinds(raise_attention(model)) == kinds(model)
+    assert kinds(pack_heads(model)) == kinds(model)
 
 
 def test_equal_computations_are_made_once() -> None:
