@@ -167,15 +167,21 @@ def _peer(exported: Any, path: Path) -> dict[str, Any]:
 
 
 def _nodes(path: Path) -> dict[str, Any]:
-    """Number of nodes of a file, those of subgraphs and functions too, and how many of each operator."""
+    """Number of nodes of a file, those of subgraphs and functions too, how many of each operator, and how many are a
+    BatchNormalization that alone reads a Conv, which folding would take away."""
     model = onnx.load(str(path), load_external_data=False)
     kinds: Counter[str] = Counter()
+    foldable = 0
     pending: list[Any] = [model.graph, *model.functions]
     while pending:
-        for node in pending.pop().node:
+        graph = pending.pop()
+        readers = Counter(name for node in graph.node for name in node.input)
+        convolved = {node.output[0] for node in graph.node if node.op_type == "Conv" and readers[node.output[0]] == 1}
+        for node in graph.node:
             kinds[node.op_type] += 1
+            foldable += node.op_type == "BatchNormalization" and node.input[0] in convolved
             pending += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return {"nodes": sum(kinds.values()), "kinds": dict(kinds.most_common())}
+    return {"nodes": sum(kinds.values()), "foldable": foldable, "kinds": dict(kinds.most_common())}
 
 
 def _latency(example: Example, paths: Mapping[str, Path]) -> dict[str, Any]:

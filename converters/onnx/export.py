@@ -55,6 +55,7 @@ class Export:
         self.weights = self._name_weights(graphs)
         self.packed: dict[Any, PackedTensor] = {}
         self.time_major: dict[Value, str] = {}
+        self.masks: dict[Value, str] = {}
 
     def _name_weights(self, graphs: Sequence[Graph]) -> list[Value]:
         """The parameters, one value for each, and one name for all values of it: a region may have some of its own."""
@@ -73,14 +74,14 @@ class Export:
     @contextmanager
     def inside(self, inputs: Iterable[Value]) -> Iterator[None]:
         """Nodes go to a subgraph with these inputs while this holds: it sees what is around it, and keeps its own."""
-        saved = self.nodes, self._sizes, self._where, self._bound, self._node
+        saved = self.nodes, self._sizes, self._where, self._bound, self._node, self.masks
         self.nodes, self._sizes, self._where = [], dict(self._sizes), dict(self._where)
-        self._bound, self._node = dict(self._bound), None
+        self._bound, self._node, self.masks = dict(self._bound), None, dict(self.masks)
         self._locate(inputs)
         try:
             yield
         finally:
-            self.nodes, self._sizes, self._where, self._bound, self._node = saved
+            self.nodes, self._sizes, self._where, self._bound, self._node, self.masks = saved
 
     def is_read(self, value: Value) -> bool:
         """Whether a node or an output of the graph needs the value."""

@@ -213,6 +213,8 @@ def _joined(b: Rewriter, found: _Scores) -> Value | None:
         return _spread(b, condition if masks[0].allowed else b.emit(Not(), condition), found.shape)
     total: Value | None = None
     for mask in masks:
+        if isinstance(mask, Value) and _number(mask) == 0:
+            continue
         added = b.new(mask) if isinstance(mask, Value) else _chosen(b, mask)
         total = added if total is None else b.emit(Add(), total, added)
     return None if total is None else _spread(b, total, found.shape)
