@@ -5,7 +5,7 @@ from isomorph.ir.builder import Builder, Rewriter, rewrite
 from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Graph, Model, Node, Region, State, Value
 from isomorph.ir.layout import Layout, LayoutRule
-from isomorph.ir.op import OPS, OPSET, Op, TensorType
+from isomorph.ir.op import OPS, OPSET, Op, OpaqueType, TensorType
 from isomorph.ir.origin import Origin, Scope, ScopeEntry
 from isomorph.ir.params import Parameter
 from isomorph.ir.shapes import Dim, DimRange, Shape, Sym
@@ -27,6 +27,7 @@ __all__ = [
     "Model",
     "Node",
     "Op",
+    "OpaqueType",
     "Origin",
     "Parameter",
     "Region",

@@ -70,6 +70,12 @@ class Builder:
             value.name = name
         return value
 
+    def release(self, value: Value) -> None:
+        """Give a value another name, so that its own is free again."""
+        freed = value.name
+        value.name = self.unique(freed)
+        self._names.discard(freed)
+
     @contextmanager
     def at(self, scope: Scope | None, origin: Origin | None) -> Iterator[None]:
         """Everything emitted inside belongs to this scope and comes from this origin."""
@@ -82,7 +88,11 @@ class Builder:
 
     def input(self, name: str, dtype: DType, shape: Shape) -> Value:
         """Declare the next input."""
-        value = Value(self.unique(name), TensorType(dtype, tuple(shape)))
+        return self.input_of(name, TensorType(dtype, tuple(shape)))
+
+    def input_of(self, name: str, kind: TensorType) -> Value:
+        """Declare the next input, of a type that is at hand."""
+        value = Value(self.unique(name), kind)
         self.graph.inputs.append(value)
         return value
 
@@ -121,6 +131,7 @@ class Builder:
             raise GraphError(f"{op.name} is emitted outside of `with builder.at(scope, origin)`")
         given = [None if value is None else value.type for value in operands]
         types = op.infer(*given)
+        op.check_opaque([*given, *types])
         op.check_regions(given, regions)
         base = _snake(op.name)
         chosen = list(names) if names is not None else [self._default_name(op) for _ in types]
@@ -198,7 +209,7 @@ class Rewriter(Builder):
 
     def copy_inputs(self) -> None:
         for value in self.source.inputs:
-            self.mapping[value] = self.keep(self.input(value.name, value.dtype, value.shape), value.name)
+            self.mapping[value] = self.keep(self.input_of(value.name, value.type), value.name)
 
     def new(self, value: Value) -> Value:
         """The new value for an old one; a parameter comes over when it is first read."""

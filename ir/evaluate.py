@@ -12,7 +12,7 @@ import numpy.typing as npt
 from isomorph.errors import DTypeError, GraphError, ShapeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Graph, Model, Node, Region, Value
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, OpaqueType, TensorType
 from isomorph.ir.ops.shape import BindDim
 from isomorph.ir.shapes import Dim, Sym, format_shape, substitute
 
@@ -87,6 +87,8 @@ def _body(region: Region, sizes: Mapping[str, int], precision: DType | None) -> 
 
 def _bound_type(kind: TensorType, sizes: Mapping[str, int], precision: DType | None) -> TensorType:
     """A type with the sizes that are known, and in the precision asked for."""
+    if isinstance(kind, OpaqueType):
+        return kind
     dtype = precision if precision is not None and kind.dtype.is_float else kind.dtype
     return TensorType(dtype, tuple(substitute(dim, sizes) for dim in kind.shape))
 
@@ -97,7 +99,8 @@ def evaluate_op(op: Op, *operands: Array | None) -> tuple[Array, ...]:
         raise GraphError(f"{op.name} has no evaluation in NumPy")
     with np.errstate(all="ignore"):
         results = op.evaluate(*operands)
-    return tuple(np.asarray(result) for result in (results if isinstance(results, tuple) else (results,)))
+    made = results if isinstance(results, tuple) else (results,)
+    return tuple(each if op.takes_opaque else np.asarray(each) for each in made)
 
 
 def bind(op: OpT, sizes: Mapping[str, int], precision: DType | None = None) -> OpT:
@@ -147,19 +150,20 @@ def bind_dims(graph: Graph, inputs: Mapping[str, Array], known: Mapping[str, int
     if missing:
         raise GraphError(f"inputs do not match the model's: {', '.join(sorted(missing))} is missing or too much")
     sizes: dict[str, int] = dict(known or {})
-    for value in graph.inputs:
+    tensors = [value for value in graph.inputs if not isinstance(value.type, OpaqueType)]
+    for value in tensors:
         shape = np.shape(inputs[value.name])
         if len(shape) != value.rank:
             raise ShapeError(f"input {value} was given an array of shape {format_shape(shape)}")
         for dim, size in zip(value.shape, shape, strict=True):
             if isinstance(dim, Sym) and dim.name is not None:
                 sizes.setdefault(dim.name, size)
-    for value in graph.inputs:
+    for value in tensors:
         for dim, size in zip(value.shape, np.shape(inputs[value.name]), strict=True):
             if isinstance(dim, Sym) and dim.line is not None:
                 name, factor, offset = dim.line
                 sizes.setdefault(name, (size - offset) // factor)
-    for value in graph.inputs:
+    for value in tensors:
         shape = np.shape(inputs[value.name])
         wanted = tuple(substitute(dim, sizes) for dim in value.shape)
         if wanted != shape:
@@ -171,6 +175,8 @@ def bind_dims(graph: Graph, inputs: Mapping[str, Array], known: Mapping[str, int
 
 
 def _source(value: Value, inputs: Mapping[str, Array], precision: DType | None) -> Array:
+    if isinstance(value.type, OpaqueType):
+        return inputs[value.name]
     array = np.asarray(inputs[value.name]) if value.parameter is None else value.parameter.data.numpy()
     if precision is not None and value.dtype.is_float:
         return array.astype(precision.numpy, copy=False)
@@ -181,6 +187,8 @@ def _source(value: Value, inputs: Mapping[str, Array], precision: DType | None) 
 
 def _check_shape(node: Node, value: Value, array: Array, sizes: dict[str, int]) -> None:
     """Compare with the recorded shape; a named dimension that no input gives takes the size found here."""
+    if isinstance(value.type, OpaqueType):
+        return
     for dim, size in zip(value.shape, array.shape, strict=False):
         if isinstance(dim, Sym) and dim.name is not None:
             sizes.setdefault(dim.name, size)

@@ -13,13 +13,16 @@ from typing import Any, NoReturn
 
 from isomorph.errors import DTypeError, MalformedError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import TensorType
+from isomorph.ir.op import OpaqueType, TensorType
 from isomorph.ir.shapes import Sym, dim_max, dim_min
 
-__all__ = ["RESERVED", "Cursor", "Token", "literal"]
+__all__ = ["OPAQUE_FORMS", "RESERVED", "Cursor", "Token", "literal", "opaque_type"]
 
 RESERVED = frozenset(("None", "True", "False", "inf", "nan", "min", "max"))
 """Words that mean something in an attribute: a dimension of this name stands in backquotes."""
+
+OPAQUE_FORMS = ("sequence", "optional", "map", "tensor")
+"""Words in front of a parenthesis that begin a type (see OpaqueType)."""
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _TOKEN = re.compile(
@@ -200,8 +203,37 @@ def _atom(cursor: Cursor, depth: int) -> Any:
         return (dim_min if word == "min" else dim_max)(*pair)
     if cursor.accept("["):
         return _type(cursor, word, token, depth)
+    if word in OPAQUE_FORMS and cursor.accept("("):
+        return opaque_type(cursor, word, token, depth)
     constants = {"None": None, "True": True, "False": False, "inf": float("inf"), "nan": float("nan")}
     return constants[word] if word in constants else Sym(word)
+
+
+def opaque_type(cursor: Cursor, form: str, token: Token, depth: int = 0) -> OpaqueType:
+    """`sequence(float32[any])`, `optional(…)`, `map(int64, float32[])`, `tensor(float32)`, behind the parenthesis."""
+    if depth > _DEEPEST:
+        cursor.fail(f"a type is nested deeper than {_DEEPEST}")
+    key = None
+    if form == "map":
+        key = _element_type(cursor)
+        cursor.expect(",")
+    if form == "tensor":
+        kind = OpaqueType(_element_type(cursor), ())
+    else:
+        inside = literal(cursor, depth + 1)
+        if not isinstance(inside, TensorType):
+            cursor.fail(f"a type expected inside of {form}", token)
+        kind = OpaqueType.of(form, inside, key)
+    cursor.expect(")")
+    return kind
+
+
+def _element_type(cursor: Cursor) -> DType:
+    token = cursor.next
+    try:
+        return DType.of(cursor.take("word", "an element type"))
+    except DTypeError as error:
+        cursor.fail(error.what, token, because=error.advice)
 
 
 def _type(cursor: Cursor, word: str, token: Token, depth: int) -> TensorType:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Region, Value
 
-__all__ = ["OPS", "OPSET", "Op", "TensorType", "broadcast", "normalize_axes", "normalize_axis"]
+__all__ = ["OPS", "OPSET", "Op", "OpaqueType", "TensorType", "broadcast", "normalize_axes", "normalize_axis"]
 
 OPSET = 24
 """The ONNX opset whose definitions the IR's ONNX-named ops follow."""
@@ -51,6 +51,35 @@ class TensorType:
         return f"{self.dtype}{format_shape(self.shape)}"
 
 
+@dataclass(frozen=True, slots=True)
+class OpaqueType(TensorType):
+    """The type of a value that is only handed on: a sequence, an optional, a map, or a tensor of unknown rank.
+
+    form     "sequence", "optional" or "map" of an `element`; "tensor", a tensor with any number of axes
+    element  the type of what is inside; sizes that differ from one to the next are the symbol `any`
+    key      the element type of a map's keys
+    `dtype` is that of the tensors inside; `shape` is empty and says nothing. Only ops that say `takes_opaque` take it.
+    See: docs/decisions/0013-preserved-operators.md
+    """
+
+    form: str = "tensor"
+    element: TensorType | None = None
+    key: DType | None = None
+
+    @classmethod
+    def of(cls, form: str, element: TensorType, key: DType | None = None) -> OpaqueType:
+        """A sequence or optional of `element`, or a map from `key` to it."""
+        return cls(element.dtype, (), form, element, key)
+
+    @property
+    def is_static(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        inside = [str(each) for each in (self.key, self.element) if each is not None]
+        return f"{self.form}({', '.join(inside) or self.dtype})"
+
+
 class Op:
     """Base of all ops. A subclass is a frozen dataclass, is registered in `OPS` by its class name, and defines
 
@@ -60,6 +89,7 @@ class Op:
     layout_rule  what happens when data axes are permuted; AXES ops define `permuted`
 
     `is_random` says that two runs give two results: such an op is never folded, and never merged with its equal.
+    `takes_opaque` says that operands and results may be no tensors (see OpaqueType).
     `inputs` names the operands in order; a trailing "?" marks an optional one (None in a node), a trailing "*" any
     number of them.
     """
@@ -69,6 +99,7 @@ class Op:
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FIXED
     has_side_state: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
+    takes_opaque: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -142,6 +173,12 @@ class Op:
         """Raise ShapeError with the op's name unless the condition holds."""
         if not condition:
             raise ShapeError(f"{self.name}: {message}")
+
+    def check_opaque(self, types: Sequence[TensorType | None]) -> None:
+        """Raise DTypeError unless all these operands and results are tensors of known rank, or the op takes others."""
+        for kind in types:
+            if isinstance(kind, OpaqueType) and not self.takes_opaque:
+                raise DTypeError(f"{self.name}: tensors of known rank are needed, not {kind}")
 
     def require_float(self, operand: TensorType) -> None:
         if not (operand.dtype.is_float or operand.dtype.is_complex):

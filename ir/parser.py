@@ -14,7 +14,7 @@ from isomorph.errors import DTypeError, GraphError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Graph, Model, Node, Region, State, Value
 from isomorph.ir.layout import Layout
-from isomorph.ir.lexer import Cursor, Token, literal
+from isomorph.ir.lexer import OPAQUE_FORMS, Cursor, Token, literal, opaque_type
 from isomorph.ir.op import OPS, Op, TensorType
 from isomorph.ir.origin import Origin, Scope, ScopeEntry
 from isomorph.ir.params import Parameter
@@ -154,6 +154,10 @@ class _Reader:
 
     def _type(self, cursor: Cursor) -> TensorType:
         token = cursor.next
+        for form in OPAQUE_FORMS:
+            if cursor.accept(form):
+                cursor.expect("(")
+                return opaque_type(cursor, form, token)
         try:
             dtype = DType.of(cursor.take("word", "an element type"))
         except DTypeError as error:

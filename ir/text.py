@@ -23,6 +23,7 @@ carries a number that is the same in all of them:
     ...
     }
 
+A value that is no tensor of known rank has a type such as `sequence(float32[any, 8])` (see OpaqueType).
 Attributes that have their default are left out. A parameter's data is not in the text, except for constants of at most
 16 elements. `#` starts a comment. Names that are not plain are quoted as in JSON.
 """
@@ -41,7 +42,7 @@ from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Graph, Model, Node, State, Value
 from isomorph.ir.layout import Layout
 from isomorph.ir.lexer import RESERVED
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, OpaqueType, TensorType
 from isomorph.ir.origin import Origin, Scope
 from isomorph.ir.params import Parameter
 from isomorph.ir.parser import parse_model
@@ -162,7 +163,7 @@ def _literal(value: Any) -> str:
     if isinstance(value, DType | Layout):
         return str(value)
     if isinstance(value, TensorType):
-        return f"{value.dtype}{_shape(value.shape)}"
+        return _type(value)
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_literal, value)) + (",)" if len(value) == 1 else ")")
     raise GraphError(f"the attribute value {value!r} has no text form")
@@ -208,7 +209,15 @@ def _dim_range(name: str, limits: DimRange) -> str:
 
 
 def _value(value: Value) -> str:
-    return f"%{_name(value.name)}: {value.dtype}{_shape(value.shape)}"
+    return f"%{_name(value.name)}: {_type(value.type)}"
+
+
+def _type(kind: TensorType) -> str:
+    """`float32[N, 8]`, `sequence(float32[N, 8])`, `map(int64, float32[])`, `tensor(float32)`."""
+    if not isinstance(kind, OpaqueType):
+        return f"{kind.dtype}{_shape(kind.shape)}"
+    inside = [*([] if kind.key is None else [str(kind.key)]), *([] if kind.element is None else [_type(kind.element)])]
+    return f"{kind.form}({', '.join(inside) or kind.dtype})"
 
 
 def _shape(shape: Shape) -> str:

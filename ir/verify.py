@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isomorph.errors import GraphError
 from isomorph.ir.graph import Graph, Model, Node, Value
-from isomorph.ir.op import OPS, Op, TensorType
+from isomorph.ir.op import OPS, Op, OpaqueType, TensorType
 from isomorph.ir.origin import Origin, Scope
 from isomorph.ir.shapes import Sym, names_in
 
@@ -17,6 +17,7 @@ def verify(model: Model) -> None:
     - Every value has one definition, before its uses, in this graph; names of values are unique and not empty.
     - Inputs have no producer and no parameter; parameters are listed once and their types are those of their data.
     - Every node has a registered op, a Scope, an Origin, and as many operands as its op names.
+    - Only ops that take them have operands or results that are no tensors of known rank.
     - Types equal those that `infer` gives; a recorded size may be an int where a symbol is inferred.
     - Outputs are values of this graph.
     - Regions are graphs of this kind, too, and fit the op and the operands of their node.
@@ -82,6 +83,7 @@ def _check_node(node: Node, defined: set[Value]) -> None:
     node.op.check_regions([None if value is None else value.type for value in node.inputs], node.regions)
     inferred = node.op.infer(*_padded(node.op, [None if value is None else value.type for value in node.inputs]))
     recorded = tuple(value.type for value in node.outputs)
+    node.op.check_opaque([*(value.type for value in node.operands()), *recorded])
     if len(inferred) != len(recorded) or not all(map(_refines, recorded, inferred)):
         listed, wanted = (", ".join(map(str, types)) for types in (recorded, inferred))
         raise GraphError(
@@ -117,6 +119,8 @@ def _refines(recorded: TensorType, inferred: TensorType) -> bool:
     """Whether the recorded type is the inferred one, or has ints where that has symbols."""
     if recorded.dtype is not inferred.dtype or recorded.rank != inferred.rank:
         return False
+    if isinstance(recorded, OpaqueType) or isinstance(inferred, OpaqueType):
+        return recorded == inferred
     pairs = zip(recorded.shape, inferred.shape, strict=True)
     return all(known == wanted or (isinstance(known, int) and isinstance(wanted, Sym)) for known, wanted in pairs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import stat
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +14,17 @@ import onnx
 from onnx import TensorProto
 
 from isomorph.errors import MalformedError, UnsafeError, Unsupported, UnsupportedError
-from isomorph.ir import ArrayTensor, DerivedTensor, DType, MappedTensor, Shape, Sym, TensorSource
+from isomorph.ir import (
+    ArrayTensor,
+    DerivedTensor,
+    Dim,
+    DType,
+    MappedTensor,
+    OpaqueType,
+    Sym,
+    TensorSource,
+    TensorType,
+)
 
 __all__ = [
     "DTYPES",
@@ -23,8 +34,11 @@ __all__ = [
     "element_type",
     "tensor_proto",
     "tensor_source",
+    "type_proto",
     "value_info",
+    "value_type",
 ]
+
 
 STATE = "isomorph.state"
 """Key of a model's metadata: JSON, {input: output that is its next value}."""
@@ -61,10 +75,56 @@ def element_type(dtype: DType) -> int:
     return ELEMENT_TYPES[dtype]
 
 
-def value_info(name: str, dtype: DType, shape: Shape) -> onnx.ValueInfoProto:
-    """The name and type of a value; symbolic sizes as their text."""
-    dims = [str(dim) if isinstance(dim, Sym) else dim for dim in shape]
-    return onnx.helper.make_tensor_value_info(name, element_type(dtype), dims)
+def value_info(name: str, kind: TensorType) -> onnx.ValueInfoProto:
+    """The name and type of a value."""
+    return onnx.helper.make_value_info(name, type_proto(kind))
+
+
+def type_proto(kind: TensorType, *, inside: bool = False) -> onnx.TypeProto:
+    """A type; symbolic sizes as their text. `inside` of a sequence they differ from one to the next: no text."""
+    helper = onnx.helper
+    if not isinstance(kind, OpaqueType):
+        dims = [(None if inside else str(dim)) if isinstance(dim, Sym) else dim for dim in kind.shape]
+        return helper.make_tensor_type_proto(element_type(kind.dtype), dims)
+    if kind.element is None:
+        return helper.make_tensor_type_proto(element_type(kind.dtype), None)
+    if kind.form == "map" and kind.key is not None:
+        return helper.make_map_type_proto(element_type(kind.key), type_proto(kind.element, inside=True))
+    if kind.form == "sequence":
+        return helper.make_sequence_type_proto(type_proto(kind.element, inside=True))
+    return helper.make_optional_type_proto(type_proto(kind.element, inside=inside))
+
+
+def value_type(
+    proto: onnx.TypeProto, where: str, size: Callable[[onnx.TensorShapeProto.Dimension], Dim]
+) -> TensorType | None:
+    """The type that a message states, None if it is none; `size` reads a tensor's sizes. Raises UnsupportedError."""
+    form = proto.WhichOneof("value")
+    if form == "tensor_type":
+        tensor = proto.tensor_type
+        if not tensor.elem_type:
+            return None
+        dtype = dtype_of(tensor.elem_type, where)
+        if not tensor.HasField("shape"):
+            return OpaqueType(dtype, ())
+        return TensorType(dtype, tuple(size(dim) for dim in tensor.shape.dim))
+    if form == "optional_type":
+        inside = value_type(proto.optional_type.elem_type, where, size)
+        return None if inside is None else OpaqueType.of("optional", inside)
+    if form == "sequence_type":
+        inside = value_type(proto.sequence_type.elem_type, where, _any_size)
+        return None if inside is None else OpaqueType.of("sequence", inside)
+    if form == "map_type":
+        inside = value_type(proto.map_type.value_type, where, _any_size)
+        key = dtype_of(proto.map_type.key_type, where)
+        return None if inside is None else OpaqueType.of("map", inside, key)
+    if form is not None:
+        raise UnsupportedError("read onnx", [Unsupported(form, "values of this kind", where)])
+    return None
+
+
+def _any_size(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else Sym("any")
 
 
 def tensor_proto(name: str, source: TensorSource) -> TensorProto:

@@ -13,7 +13,7 @@ from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import Body, OnnxNode
 from isomorph.converters.onnx.rules import rules
 from isomorph.errors import MalformedError
-from isomorph.ir import Dim, DType, Node, Region, Sym, TensorType, Value, ops
+from isomorph.ir import Dim, DType, Node, OpaqueType, Region, Sym, TensorType, Value, ops
 from isomorph.ir.op import normalize_axis
 
 FOREVER = int(np.iinfo(np.int64).max)
@@ -41,6 +41,7 @@ def _results(body: Body) -> list[Value]:
 
 def _joined(node: OnnxNode, left: TensorType, right: TensorType, decided: list[str]) -> TensorType:
     """The type of a result of two branches: a size in which they differ is a new dimension."""
+    _require_tensors(node, left, right)
     if left.dtype is not right.dtype:
         raise MalformedError(f"a branch gives {left}, the other one {right}", at=node.where)
     if left.rank != right.rank:
@@ -50,6 +51,12 @@ def _joined(node: OnnxNode, left: TensorType, right: TensorType, decided: list[s
         for a, b in zip(left.shape, right.shape, strict=True)
     )
     return TensorType(left.dtype, tuple(dims))
+
+
+def _require_tensors(node: OnnxNode, *kinds: TensorType) -> None:
+    for kind in kinds:
+        if isinstance(kind, OpaqueType):
+            node.refuse(f"a value of its body is {kind}")
 
 
 def _is_known_outside(node: OnnxNode, dim: Dim) -> bool:
@@ -68,6 +75,7 @@ def _with_operands(node: OnnxNode, bodies: Sequence[Body]) -> tuple[list[Region]
     for body in bodies:
         body.drop_unread()
         operands.update((outer, inner.name) for outer, inner in body.captured.items())
+    _require_tensors(node, *(outer.type for outer in operands))
     for body in bodies:
         for outer in operands:
             if outer not in body.captured:
@@ -137,6 +145,7 @@ _MOST_TRIES = 4
 
 
 def _widened(node: OnnxNode, kind: TensorType, made: TensorType) -> TensorType:
+    _require_tensors(node, kind, made)
     if kind.dtype is not made.dtype:
         raise MalformedError(f"a loop variable is {kind} and becomes {made}", at=node.where)
     if kind.rank != made.rank:
@@ -276,4 +285,4 @@ def _write_results(export: Export, region: Region) -> list[str]:
 
 
 def _info(name: str, value: Value) -> Any:
-    return value_info(name, value.dtype, value.shape)
+    return value_info(name, value.type)

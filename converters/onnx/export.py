@@ -55,6 +55,7 @@ class Export:
         self.weights = self._name_weights(graphs)
         self.packed: dict[Any, PackedTensor] = {}
         self.time_major: dict[Value, str] = {}
+        self.inside_nodes: set[Value] = set()  # parameters that nodes hold as attributes
         self.masks: dict[Value, str] = {}
 
     def _name_weights(self, graphs: Sequence[Graph]) -> list[Value]:
@@ -149,10 +150,14 @@ class Export:
             else [self.fresh(f"{self._title()}.{kind.lower()}")]
         )
         given = {key: value for key, value in attributes.items() if value is not None}
-        proto = helper.make_node(kind, named, made, name=self._unique_node(kind), domain=domain, **given)
+        self.append(helper.make_node(kind, named, made, domain=domain, **given))
+        return made[0]
+
+    def append(self, proto: onnx.NodeProto) -> None:
+        """Append a node whose values have their names in the file; it gets name, scope and origin."""
+        proto.name = self._unique_node(proto.op_type)
         self._annotate(proto)
         self.nodes.append(proto)
-        return made[0]
 
     def replace(
         self, kind: str, node: Node, *, inputs: Sequence[Value | str | None] | None = None, **attributes: Any

@@ -10,6 +10,7 @@ from isomorph.converters.onnx import (  # noqa: F401
     linear,
     norm,
     pool,
+    preserved,
     quant,
     random,
     recurrent,

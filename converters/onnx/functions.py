@@ -14,10 +14,18 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, helper
 
-from isomorph.converters.onnx.codec import element_type
-from isomorph.ir import Sym, TensorType
+from isomorph.converters.onnx.codec import type_proto
+from isomorph.ir import TensorType
 
-__all__ = ["branch_nodes", "function_nodes", "inlined_count", "names_read", "specified_body"]
+__all__ = [
+    "branch_nodes",
+    "function_nodes",
+    "inlined_count",
+    "names_made",
+    "names_read",
+    "rename_graph",
+    "specified_body",
+]
 
 Rename = Callable[[str], str]
 FunctionKey = tuple[str, str, str]
@@ -82,14 +90,15 @@ def _renamed(node: NodeProto, rename: Rename, given: dict[str, AttributeProto] |
         attribute.CopyFrom(source)
         attribute.name = item.name
         if attribute.type == AttributeProto.GRAPH and source is item:
-            _rename_graph(attribute.g, rename, given)
+            rename_graph(attribute.g, rename, given)
     return made
 
 
-def _rename_graph(graph: GraphProto, rename: Rename, given: dict[str, AttributeProto] | None) -> None:
+def rename_graph(graph: GraphProto, rename: Rename, given: dict[str, AttributeProto] | None = None) -> None:
+    """Give every name in a subgraph, and in those in it, its new name."""
     for tensor in graph.initializer:
         tensor.name = rename(tensor.name)
-    for item in (*graph.input, *graph.output):
+    for item in (*graph.input, *graph.output, *graph.value_info):
         item.name = rename(item.name)
     nodes = [_renamed(node, rename, given) for node in graph.node]
     del graph.node[:]
@@ -104,6 +113,17 @@ def names_read(nodes: Iterable[NodeProto]) -> set[str]:
         for item in node.attribute:
             if item.type == AttributeProto.GRAPH:
                 names |= names_read(item.g.node) | {output.name for output in item.g.output}
+    return names
+
+
+def names_made(graph: GraphProto) -> set[str]:
+    """Every name that a subgraph, or one in it, gives to a value."""
+    names = {item.name for item in (*graph.input, *graph.initializer)}
+    for node in graph.node:
+        names.update(node.output)
+        for item in node.attribute:
+            if item.type == AttributeProto.GRAPH:
+                names |= names_made(item.g)
     return names
 
 
@@ -159,16 +179,9 @@ def specified_body(call: NodeProto, opset: int, types: Sequence[TensorType | Non
         kind is None and name for kind, name in zip(types, call.input, strict=True)
     ):
         return None
-    described = [_type_proto(kind).SerializeToString() for kind in types]
+    described = [(onnx.TypeProto() if kind is None else type_proto(kind)).SerializeToString() for kind in types]
     try:
         written = schema.get_context_dependent_function(call.SerializeToString(), described)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return None  # attributes or operands that do not fit the operator
     return FunctionProto.FromString(written) if written else None
-
-
-def _type_proto(kind: TensorType | None) -> onnx.TypeProto:
-    if kind is None:
-        return onnx.TypeProto()
-    dims = [str(dim) if isinstance(dim, Sym) else dim for dim in kind.shape]
-    return helper.make_tensor_type_proto(element_type(kind.dtype), dims)

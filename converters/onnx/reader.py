@@ -6,7 +6,6 @@ files. Sizes that follow from shapes become attributes (see sizes.py). Nothing i
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,21 +15,24 @@ from typing import Any
 
 import onnx
 
-import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
-from isomorph.converters.onnx.codec import STATE, dtype_of, tensor_source
+import isomorph.converters.onnx.families  # registers the rules
+import isomorph.converters.onnx.reference  # noqa: F401  (computes what is preserved)
+from isomorph.converters.onnx.codec import STATE, dtype_of, tensor_source, value_type
 from isomorph.converters.onnx.functions import branch_nodes, function_nodes, inlined_count, names_read, specified_body
-from isomorph.converters.onnx.reading import Attributes, Body, Graph, OnnxNode, parse_json
+from isomorph.converters.onnx.preserved import fits, keep
+from isomorph.converters.onnx.reading import Attributes, Body, Graph, OnnxNode, parse_json, parse_size
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signature import check_signature, check_text
 from isomorph.converters.onnx.sizes import check_size, evaluate_sizes, size_dtype
 from isomorph.converters.onnx.wire import Bytes, read_model
-from isomorph.errors import GraphError, MalformedError, ModelError, Unsupported, UnsupportedError, UsageError
+from isomorph.errors import GraphError, MalformedError, Unsupported, UnsupportedError, UsageError
 from isomorph.ir import (
     Builder,
     Dim,
     DimRange,
     DType,
     Model,
+    OpaqueType,
     Origin,
     Parameter,
     Scope,
@@ -42,7 +44,6 @@ from isomorph.ir import (
     Value,
 )  # fmt: skip
 from isomorph.ir.passes.canonicalize import prune
-from isomorph.ir.shapes import parse_dim
 
 __all__ = ["OLDEST_OPSET", "read"]
 
@@ -52,8 +53,6 @@ _LARGEST_FILE = (1 << 31) - 1
 _MOST_INLINED = 1 << 17
 """Nodes that come from functions and branches; more is an attack."""
 _DEEPEST = 64
-_LONGEST_EXPRESSION = 100
-"""Characters of a symbolic size; longer texts are taken as names."""
 Inputs = Mapping[str, tuple[Shape, DType | None]]
 
 
@@ -88,10 +87,15 @@ class _Place:
     scope: Scope | None = None
     origin: Origin | None = None
     depth: int = 0
+    keeps: bool = True  # whether operators that no rule reads are kept as they are
 
     def inside(self, opsets: dict[str, int], scope: Scope, origin: Origin | None = None) -> _Place:
         """The place in a function's body; what it does not say of opsets is as outside."""
         return replace(self, opsets={**self.opsets, **opsets}, scope=scope, origin=origin or self.origin)
+
+    def strict(self) -> _Place:
+        """The place where everything must be understood."""
+        return replace(self, keeps=False)
 
     def named(self, prefix: str) -> _Place:
         """One level deeper, with this prefix to the names of nodes."""
@@ -118,6 +122,7 @@ class _Reading:
         self.prefixes: set[str] = set()
         self.state = set(self._states())
         self.initial: dict[str, Parameter] = {}
+        self.declared = {item.name: item.type for item in (*proto.graph.value_info, *proto.graph.output)}
 
     def model(self) -> Model:
         """Read the whole graph; all nodes that cannot be read are reported in one error."""
@@ -205,12 +210,11 @@ class _Reading:
             if name not in names:
                 raise UsageError(f"the model has no input {name!r}", advice=f"its inputs: {', '.join(names)}")
         for item in declared:
-            if item.type.WhichOneof("value") != "tensor_type":
-                raise UnsupportedError(
-                    "read onnx", [Unsupported("input", "sequences, maps and optionals as inputs", item.name)]
-                )
             if item.name in self.graph.values:
                 raise MalformedError(f"two inputs are named {item.name!r}", at=str(self.path))
+            if item.type.WhichOneof("value") != "tensor_type":
+                self.graph.values[item.name] = self._opaque_input(item)
+                continue
             given_shape, given_dtype = self.overrides.get(item.name, (None, None))
             shape = self._stated_shape(item)
             if given_shape is not None:
@@ -224,6 +228,15 @@ class _Reading:
             shape = tuple(dim.substitute(self.bindings) if isinstance(dim, Sym) else dim for dim in shape)
             dtype = given_dtype or dtype_of(item.type.tensor_type.elem_type, item.name)
             self.graph.values[item.name] = self.builder.input(item.name, dtype, shape)
+
+    def _opaque_input(self, item: onnx.ValueInfoProto) -> Value:
+        """An input that is a sequence, an optional or a map."""
+        kind = value_type(item.type, item.name, lambda dim: dim.dim_value if dim.dim_value > 0 else Sym("any"))
+        if kind is None:
+            raise MalformedError(f"the input {item.name!r} has no type", at=str(self.path))
+        if item.name in self.overrides:
+            raise UsageError(f"the input {item.name!r} is {kind}, which has no shape", advice="leave out its --input")
+        return self.builder.input_of(item.name, kind)
 
     def _bind(self, name: str, stated: Shape | None, given: Shape) -> None:
         """Take a user's sizes for the file's symbolic ones."""
@@ -249,7 +262,7 @@ class _Reading:
             if dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0:
                 dims.append(dim.dim_value)
             elif dim.dim_param:
-                dims.append(_dim_param(dim.dim_param))
+                dims.append(parse_size(dim.dim_param))
             else:
                 plain = re.sub(r"\W", "_", item.name) or "x"
                 dims.append(Sym("N" if axis == 0 else f"{plain}_{axis}"))
@@ -309,14 +322,56 @@ class _Reading:
             entry = ScopeEntry(node.name or node.outputs[0], f"{function.domain}.{function.name}")
             self._call(function, proto, place.inside(_opsets(function.opset_import), Scope((*scope.entries, entry))))
             return
-        if proto.domain not in ("", "ai.onnx"):
-            raise UnsupportedError(
-                "read onnx",
-                [Unsupported(f"{proto.domain}.{proto.op_type}", "an operator of another domain", node.where)],
-            )
-        if proto.op_type == "Constant":
+        if proto.domain in ("", "ai.onnx") and proto.op_type == "Constant":
             self._constant(node)
             return
+        if not place.keeps:
+            self._understood(proto, node, place)
+            return
+        refused = len(self.refused)
+        try:
+            self._understood(proto, node, place)
+        except UnsupportedError as error:
+            self._keep(proto, node, place, error, refused)
+        except GraphError as error:
+            if not fits(node, proto):
+                raise
+            item = Unsupported(node.kind, f"it cannot be told whether {error.what}", node.where)
+            self._keep(proto, node, place, UnsupportedError("read onnx", [item]), refused)
+
+    def _keep(
+        self, proto: onnx.NodeProto, node: OnnxNode, place: _Place, error: UnsupportedError, refused: int
+    ) -> None:
+        """Keep a node that is refused as it stands in the file, for the reason of its refusal."""
+        reasons = [*self.refused[refused:], *error.items]
+        del self.refused[refused:]
+        self._forget(node)
+        before = len(self.builder.graph.nodes)
+        try:
+            with self.builder.at(*_provenance(proto, node, place)):
+                made = keep(node, proto, reasons[0].reason, self.declared)
+        except UnsupportedError as unkept:
+            raise UnsupportedError("read onnx", unkept.items) from None
+        self._name(replace(node, outputs=tuple(proto.output)), made, before)
+
+    def _forget(self, node: OnnxNode) -> None:
+        """Take back what an attempt to read the node has noted of its results."""
+        for name in filter(None, node.outputs):
+            value = self.graph.values.pop(name, None)
+            if value is not None and value.producer is not None and value.name == name:
+                self.builder.release(value)
+            for noted in (self.graph.sizes, self.graph.size_dtypes, self.graph.constants, self.graph.perms):
+                noted.pop(name, None)
+            self.missing.discard(name)
+
+    def _understood(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> None:
+        """Read a node by a rule, or by the body that the specification gives it. Raises UnsupportedError."""
+        if proto.domain not in ("", "ai.onnx"):
+            item = Unsupported(f"{proto.domain}.{proto.op_type}", "an operator of another domain", node.where)
+            raise UnsupportedError("read onnx", [item])
+        for position, name in enumerate(node.inputs):
+            if name in self.graph.values and isinstance(self.graph.values[name].type, OpaqueType):
+                node.refuse(f"operand {position} is {self.graph.values[name].type}")
         if proto.op_type == "If" and self._branch(proto, node, place):
             return
         known = evaluate_sizes(node)
@@ -331,14 +386,17 @@ class _Reading:
                 if rule is None:
                     node.refuse("there is no rule for it yet")
                 made = rule(node)
+                made = [made] if isinstance(made, Value) else list(made)
                 ignored = node.attributes.ignored(node.kind, node.opset)
                 if ignored:
                     node.refuse(f"`{ignored[0]}` = {node.attributes[ignored[0]]}")
+                if any(node.outputs[len(made) :]):
+                    node.refuse(f"its result {len(made)} is not computed")
         except UnsupportedError:
             if not self._as_specified(proto, node, place):
                 raise
             return
-        self._name(node, [made] if isinstance(made, Value) else list(made), before)
+        self._name(node, made, before)
 
     def _prefix(self, call: onnx.NodeProto) -> str:
         """What the names of values in a body begin with: `y/` for y = f(x), and more where y is an inner call's too."""
@@ -363,7 +421,7 @@ class _Reading:
         scope, origin = _provenance(proto, node, place)
         refused = len(self.refused)
         try:
-            self._call(body, proto, place.inside(_opsets(body.opset_import), scope, origin))
+            self._call(body, proto, place.strict().inside(_opsets(body.opset_import), scope, origin))
             readable = len(self.refused) == refused
         except MalformedError:  # operands that the operator takes and a part of its body does not
             readable = False
@@ -399,7 +457,7 @@ class _Reading:
         for item, kind in zip(proto.input, types, strict=True):
             if self.graph.knows(item.name):
                 raise MalformedError(f"the input {item.name!r} of a subgraph hides another value", at=place.prefix)
-            value = body.builder.input(item.name, kind.dtype, kind.shape)
+            value = body.builder.input_of(item.name, kind)
             self.graph.values[item.name] = body.builder.keep(value, item.name)
         for tensor in proto.initializer:
             self._initializer(tensor, tensor.name)
@@ -436,22 +494,19 @@ class _Reading:
         self._nodes(nodes, list(proto.output), place.named(f"{place.prefix}{proto.name or proto.op_type}/"))
         return True
 
-    def _name(self, node: OnnxNode, made: list[Value], before: int) -> None:
+    def _name(self, node: OnnxNode, made: Sequence[Value | None], before: int) -> None:
         """Give the results their names in the file."""
         fresh = {value for added in self.builder.graph.nodes[before:] for value in added.outputs}
         for name, value in zip(node.outputs, made, strict=False):
-            check_size(value, node.where)
-            if not name:
+            if not name or value is None:
                 continue
+            check_size(value, node.where)
             self.graph.values[name] = value
             if value in fresh:
                 fresh.discard(value)
                 self.builder.keep(value, name)
                 if value.producer is not None and node.name:
                     value.producer.name = node.name
-        for name in node.outputs[len(made) :]:
-            if name:
-                self.missing.add(name)
 
     def _constant(self, node: OnnxNode) -> None:
         import numpy as np
@@ -492,19 +547,6 @@ class _Reading:
 
 def _opsets(entries: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
     return {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in entries}
-
-
-def _dim_param(text: str) -> Dim:
-    """A symbolic size: an expression if it reads as one, else a name made of the text."""
-    try:
-        if len(text) <= _LONGEST_EXPRESSION:
-            return parse_dim(text)
-    except ModelError:
-        pass
-    if len(text) > _LONGEST_EXPRESSION:
-        text = f"dim_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    plain = re.sub(r"\W+", "_", text).strip("_") or "dim"
-    return Sym(plain if not plain[0].isdigit() else f"d{plain}")
 
 
 def _provenance(proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> tuple[Scope, Origin]:

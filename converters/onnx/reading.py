@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -17,15 +19,17 @@ from isomorph.errors import MalformedError, ModelError, Unsupported, Unsupported
 from isomorph.ir import Builder, Dim, DType, Op, Parameter, Region, Sym, TensorSource, TensorType, Value, ops
 from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.op import normalize_axis
-from isomorph.ir.shapes import as_dim, names_in
+from isomorph.ir.shapes import as_dim, names_in, parse_dim
 
-__all__ = ["Attributes", "Body", "Graph", "OnnxNode"]
+__all__ = ["Attributes", "Body", "Graph", "OnnxNode", "parse_json", "parse_size"]
 
 Sizes = npt.NDArray[np.object_]
 """An array of ints and Syms: the value of an integer tensor as far as it is known when reading."""
 LARGEST_KNOWN = 4096
 """Integer constants of more elements than this are data, not sizes."""
 _DEEPEST_FOLD = 64
+_LONGEST_EXPRESSION = 100
+"""Characters of a symbolic size; longer texts are taken as names."""
 
 
 class Attributes(dict[str, Any]):
@@ -71,6 +75,14 @@ _HARMLESS = {"consumed_inputs", "momentum", "seed", "storage_order", "allowzero"
 """Attributes that say nothing of an inference result, or nothing where a rule does not look at them."""
 
 
+_LISTS = (
+    AttributeProto.TENSORS,
+    AttributeProto.GRAPHS,
+    AttributeProto.TYPE_PROTOS,
+    AttributeProto.SPARSE_TENSORS,
+)
+
+
 def _attribute(item: AttributeProto, path: str) -> Any:
     kind = item.type
     if kind == AttributeProto.INT:
@@ -89,6 +101,10 @@ def _attribute(item: AttributeProto, path: str) -> Any:
         return tensor_source(item.t, None)
     if kind == AttributeProto.GRAPH:
         return item.g
+    if kind in (AttributeProto.TYPE_PROTO, AttributeProto.SPARSE_TENSOR):
+        return item.tp if kind == AttributeProto.TYPE_PROTO else item.sparse_tensor
+    if kind in _LISTS:
+        return [*item.tensors, *item.graphs, *item.type_protos, *item.sparse_tensors]
     if kind == AttributeProto.UNDEFINED and not item.name:
         return None
     raise MalformedError(f"attribute {item.name!r} has the kind {kind}, which has no meaning here", at=path)
@@ -249,7 +265,7 @@ class Body:
     def capture(self, outer: Value) -> Value:
         """The input that stands for a value outside."""
         if outer not in self.captured:
-            self.captured[outer] = self.builder.input(outer.name, outer.dtype, outer.shape)
+            self.captured[outer] = self.builder.input_of(outer.name, outer.type)
         return self.captured[outer]
 
     def drop_unread(self) -> None:
@@ -387,6 +403,19 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def parse_size(text: str) -> Dim:
+    """A symbolic size: an expression if it reads as one, else a name made of the text."""
+    try:
+        if len(text) <= _LONGEST_EXPRESSION:
+            return parse_dim(text)
+    except ModelError:
+        pass
+    if len(text) > _LONGEST_EXPRESSION:
+        text = f"dim_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    plain = re.sub(r"\W+", "_", text).strip("_") or "dim"
+    return Sym(plain if not plain[0].isdigit() else f"d{plain}")
 
 
 def as_source(data: Any, node: OnnxNode) -> TensorSource:

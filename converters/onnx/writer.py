@@ -20,7 +20,8 @@ from typing import BinaryIO
 import onnx
 from onnx import TensorProto, helper
 
-import isomorph.converters.onnx.families  # noqa: F401  (registers the rules)
+import isomorph.converters.onnx.families  # registers the rules
+import isomorph.converters.onnx.reference  # noqa: F401  (computes what is preserved)
 from isomorph.converters.files import atomic_path
 from isomorph.converters.onnx.attention import refuse_attention
 from isomorph.converters.onnx.codec import ELEMENT_TYPES, STATE, element_type, tensor_proto, value_info
@@ -28,6 +29,7 @@ from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_read
 from isomorph.converters.onnx.norm import smallest_epsilon
 from isomorph.converters.onnx.pool import window_attributes
+from isomorph.converters.onnx.preserved import versions
 from isomorph.converters.onnx.quant import refuse_quantization
 from isomorph.converters.onnx.random import refuse_random
 from isomorph.converters.onnx.resize import scales_give_sizes
@@ -86,13 +88,22 @@ _RUNS_UNTIL: dict[type[Op], int] = {
     ops.Multinomial: 21,
 }
 """The newest opset for whose definition of an operator onnxruntime 1.32 has a kernel, where that is not the default."""
+_SLOW_FROM: dict[type[Op], int] = {ops.Swish: 24}
+"""Operators that onnxruntime 1.32 expands, and the opset from which they are whole. EfficientNet-B0 takes 1.2 times as long
+with Swish, which becomes Cast, Sigmoid and Mul, as with Sigmoid and Mul, which become one kernel. A file of ONNX keeps them.
+"""
 
 
 def opset_for(model: Model) -> int:
     """The opset to write a model in where none is asked for: the default, or what onnxruntime runs all of it in."""
-    return min(
-        (_RUNS_UNTIL.get(type(node.op), DEFAULT_OPSET) for node in _all_nodes(model.graph)), default=DEFAULT_OPSET
-    )
+    nodes = list(_all_nodes(model.graph))
+    newest = min((_RUNS_UNTIL.get(type(node.op), DEFAULT_OPSET) for node in nodes), default=DEFAULT_OPSET)
+    if model.source[0] != "onnx":
+        newest = min([newest, *(_SLOW_FROM[type(node.op)] - 1 for node in nodes if type(node.op) in _SLOW_FROM)])
+    kept = [versions(node.op) for node in nodes if isinstance(node.op, ops.Preserved)]
+    oldest = max((low for low, _ in kept), default=OLDEST_OPSET)
+    latest = min((high for _, high in kept), default=NEWEST_OPSET)
+    return max(OLDEST_OPSET, min(latest, max(oldest, newest)))
 
 
 def _all_nodes(graph: Graph) -> Iterator[Node]:
@@ -118,7 +129,7 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
         export.begin(node)
         rule(export, node)
     sources: dict[str, TensorSource] = {packed.name: packed.data for packed in export.packed.values()}
-    absent = _only_packed(export)
+    absent = _only_packed(export) | _only_inside(export)
     for value in export.weights:
         if value.parameter is not None and value not in absent:
             perm = export.stored_perms.get(value)
@@ -127,9 +138,10 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
     sources.update(export.constants)
     sources.update((name, state.initial.data) for name, state in model.state.items() if state.initial is not None)
     graph = _graph(export)
-    opset_id = helper.make_opsetid("", chosen)
-    ir_version = max(_OLDEST_IR_VERSION, helper.find_min_ir_version_for([opset_id]))
-    proto = helper.make_model(graph, opset_imports=[opset_id], ir_version=ir_version)
+    opsets = [helper.make_opsetid("", chosen)]
+    ir_version = max(_OLDEST_IR_VERSION, helper.find_min_ir_version_for(opsets))
+    opsets += [helper.make_opsetid(domain, number) for domain, number in sorted(_domains(model).items())]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
     proto.producer_name, proto.producer_version = "isomorph", version("isomorph")
     for key in sorted(model.metadata):
         proto.metadata_props.add(key=key, value=model.metadata[key])
@@ -143,6 +155,21 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
     _annotate_weights(weights, export)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         write_model(file, proto, weights)
+
+
+def _domains(model: Model) -> dict[str, int]:
+    """The versions of the domains, other than ONNX's own, whose operators the model keeps."""
+    found: dict[str, int] = {}
+    for node in _all_nodes(model.graph):
+        if isinstance(node.op, ops.Preserved) and node.op.domain:
+            found[node.op.domain] = max(node.op.version, found.get(node.op.domain, 0))
+    return found
+
+
+def _only_inside(export: Export) -> set[Value]:
+    """The parameters that are in the file as attributes of nodes alone."""
+    read = names_read(export.nodes)
+    return {value for value in export.inside_nodes - export.outputs if export.name(value) not in read}
 
 
 def _only_packed(export: Export) -> set[Value]:
@@ -212,7 +239,7 @@ def _refuse(node: Node, opset: int) -> str | None:
 
 def _refuse_types(node: Node, opset: int) -> str | None:
     """The element types of operands and results against the operator's schema, where the IR's operands are ONNX's."""
-    if isinstance(node.op, ops.OneHot | ops.Embedding | ops.Recurrent) or node.regions:
+    if isinstance(node.op, ops.OneHot | ops.Embedding | ops.Recurrent | ops.Preserved) or node.regions:
         return None
     name = _ONNX_NAMES.get(type(node.op), node.op.name)
     for values, outputs in ((node.inputs, False), (node.outputs, True)):
@@ -385,6 +412,15 @@ def _refuse_dropout(node: Node, opset: int) -> str | None:
     return None if node.origin.framework == "onnx" else "it does nothing at inference"
 
 
+def _refuse_preserved(node: Node, opset: int) -> str | None:
+    op = node.op
+    assert isinstance(op, ops.Preserved)
+    if op.framework != "onnx":
+        return f"it is an operator of {op.framework}"
+    low, high = versions(op)
+    return None if low <= opset <= high else f"opset {opset} defines it otherwise than opset {op.version}"
+
+
 def _refuse_mod(node: Node, opset: int) -> str | None:
     assert isinstance(node.op, ops.Mod)
     x = node.inputs[0]
@@ -430,23 +466,24 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.MultiHeadAttention: refuse_attention,
     ops.ScaledDotProductAttention: refuse_attention,
     ops.Dropout: _refuse_dropout,
+    ops.Preserved: _refuse_preserved,
 }
 
 
 def _graph(export: Export) -> onnx.GraphProto:
     model = export.model
-    inputs = [value_info(value.name, value.dtype, value.shape) for value in model.graph.inputs]
+    inputs = [value_info(value.name, value.type) for value in model.graph.inputs]
     outputs, seen = [], set()
     for name, value in model.graph.outputs.items():
         if export.name(value) != name:
             export.nodes.append(
                 helper.make_node("Identity", [export.name(value)], [name], name=export.fresh(f"{name}.identity"))
             )
-        outputs.append(value_info(name, value.dtype, value.shape))
+        outputs.append(value_info(name, value.type))
         seen.add(name)
     made = {name for node in export.nodes for name in node.output}
     infos = [
-        value_info(export.name(value), value.dtype, value.shape)
+        value_info(export.name(value), value.type)
         for node in model.graph.nodes
         for value in node.outputs
         if export.name(value) in made and export.name(value) not in seen

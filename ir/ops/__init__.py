@@ -11,6 +11,7 @@ from isomorph.ir.ops.indexed_pool import *  # noqa: F403
 from isomorph.ir.ops.linear import *  # noqa: F403
 from isomorph.ir.ops.norm import *  # noqa: F403
 from isomorph.ir.ops.pool import *  # noqa: F403
+from isomorph.ir.ops.preserved import *  # noqa: F403
 from isomorph.ir.ops.quant import *  # noqa: F403
 from isomorph.ir.ops.random import *  # noqa: F403
 from isomorph.ir.ops.recurrent import *  # noqa: F403

@@ -56,7 +56,7 @@ class _Control:
 
 def _fits(found: TensorType, stated: TensorType) -> bool:
     """Whether two types can be the same; a symbolic size can be any."""
-    if found.dtype is not stated.dtype or found.rank != stated.rank:
+    if found.dtype is not stated.dtype or found.rank != stated.rank or type(found) is not type(stated):
         return False
     pairs = zip(found.shape, stated.shape, strict=True)
     return all(a == b or isinstance(a, Sym) or isinstance(b, Sym) for a, b in pairs)

@@ -63,7 +63,7 @@ class _Apply:
 
     def _input(self, value: Value) -> dict[str, object]:
         if value not in self.plan.permuted or value.rank < 3:
-            self.b.mapping[value] = self.b.keep(self.b.input(value.name, value.dtype, value.shape), value.name)
+            self.b.mapping[value] = self.b.keep(self.b.input_of(value.name, value.type), value.name)
             return _pair(value.name, None)
         perm = self.plan.perm(value.rank)
         shape = tuple(value.shape[axis] for axis in perm)

@@ -8,6 +8,7 @@ from isomorph.errors import GraphError, Unsupported, UnsupportedError
 from isomorph.ir.builder import Rewriter, rewrite
 from isomorph.ir.graph import Model, Node, Value
 from isomorph.ir.ops.activation import Dropout
+from isomorph.ir.ops.preserved import Preserved
 
 __all__ = ["legalize", "without_dropout"]
 
@@ -37,6 +38,10 @@ def legalize(model: Model, refuse: Callable[[Node], str | None], target: str) ->
         def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
             reason = reasons.get(node)  # noqa: B023
             if reason is None:
+                return None
+            if isinstance(node.op, Preserved):
+                kept = f"{node.op.reason}, so it stays as {node.op.framework} has it; {reason}"
+                failures.append(Unsupported(node.op.title, kept, node.describe()))  # noqa: B023
                 return None
             if not node.op.can_decompose():
                 failures.append(Unsupported(node.op.name, reason, node.describe()))  # noqa: B023
