@@ -12,6 +12,7 @@ from typing import Any
 from isomorph.converters.torch.aten import (
     activation,
     attention,
+    bessel,
     bits,
     classification,
     complex_create,
@@ -29,9 +30,11 @@ from isomorph.converters.torch.aten import (
     elementwise,
     elimination,
     embedding,
+    error,
     experts,
     fold,
     fourier,
+    gamma,
     index,
     join,
     linear,
@@ -88,12 +91,11 @@ from isomorph.ir.shapes import names_in
 __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
-    activation, attention, bits, classification, complex_create, complex_elementwise, complex_linear, complex_partwise,
-    complex_shape,
-    control, conv, create, cumulative, diagonal, distance, dropout, elementwise, elimination, embedding, experts,
-    fold, fourier, index, join, linear, loss, norm, pad, pool, product, quant, random, rearrange, recurrent, reduce,
-    resize, sample, scatter, search, shape, signal, sort, special, split, statistics, transcendental, transformer,
-    unpool, vision,
+    activation, attention, bessel, bits, classification, complex_create, complex_elementwise, complex_linear,
+    complex_partwise, complex_shape, control, conv, create, cumulative, diagonal, distance, dropout, elementwise,
+    elimination, embedding, error, experts, fold, fourier, gamma, index, join, linear, loss, norm, pad, pool, product,
+    quant, random, rearrange, recurrent, reduce, resize, sample, scatter, search, shape, signal, sort, special, split,
+    statistics, transcendental, transformer, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 

@@ -68,6 +68,10 @@ _TOLERANCE = {
     torch.float16: (2e-3, 2e-3),
     torch.bfloat16: (1.6e-2, 1.6e-2),
 }
+_WIDE = {
+    **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
+    **dict.fromkeys((torch.complex32, torch.complex64), torch.complex128),
+}
 _UNINITIALIZED = frozenset({"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"})
 """Ops whose elements may be any; zeros are expected of them."""
 _SHOWN = 4
@@ -115,7 +119,7 @@ class Result:
 
 
 class _Call(torch.nn.Module):
-    """Several samples of one op: their tensors are the inputs, their results the outputs."""
+    """Several samples of one op: their tensors are the inputs, their results the outputs; complex ones as pairs."""
 
     def __init__(self, op: Any, samples: Sequence[_Sample]) -> None:
         super().__init__()
@@ -123,8 +127,18 @@ class _Call(torch.nn.Module):
         self.samples = samples
 
     def forward(self, *tensors: Any) -> Any:
-        given = iter(tensors)
-        return tuple(tuple(_tensors(sample.call(self.op, given))) for sample in self.samples)
+        leaves = [tensor for sample in self.samples for tensor in sample.tensors]
+        given = iter([_whole(tensor, leaf) for tensor, leaf in zip(tensors, leaves, strict=True)])
+        return tuple(tuple(map(_paired, _tensors(sample.call(self.op, given)))) for sample in self.samples)
+
+
+def _paired(tensor: Any) -> Any:
+    """Real numbers as they are, complex ones (…) as pairs (…, 2)."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _whole(tensor: Any, leaf: Any) -> Any:
+    return torch.view_as_complex(tensor) if leaf.is_complex() else tensor
 
 
 class _Sample:
@@ -147,10 +161,8 @@ class _Sample:
 
     def reference(self, op: Any) -> list[Any]:
         """Eager in float64."""
-        wide = [each.double() if each.is_floating_point() else each.clone() for each in self.tensors]
-        leaves = [
-            torch.float64 if isinstance(leaf, torch.dtype) and leaf.is_floating_point else leaf for leaf in self.leaves
-        ]
+        wide = [each.to(_WIDE.get(each.dtype, each.dtype)) for each in self.tensors]
+        leaves = [_WIDE.get(leaf, leaf) if isinstance(leaf, torch.dtype) else leaf for leaf in self.leaves]
         given = iter(wide)
         args, kwargs = torch.utils._pytree.tree_unflatten(
             [next(given) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], self.spec
@@ -268,7 +280,7 @@ class _Skip(Exception):
 
 def _attempt(op: Any, samples: Sequence[_Sample], result: Result, *, dynamic: bool, alone: bool = False) -> bool:
     """Convert and compare; counts only what passes, and alone also what is wrong."""
-    tensors = tuple(each.clone() for sample in samples for each in sample.tensors)
+    tensors = tuple(_paired(each.clone()) for sample in samples for each in sample.tensors)
     sizes = (tuple(_symbolic(tensor) for tensor in tensors),) if dynamic else None
     try:
         with torch.no_grad():
@@ -361,18 +373,16 @@ def _memory() -> str | None:
 
 def _difference(op: Any, sample: _Sample, found: Sequence[Any]) -> str | None:
     """None if the arrays are what eager gave, else a line that says what differs."""
-    for position, (array, tensor) in enumerate(zip(found, sample.expected, strict=True)):
+    for position, (array, tensor) in enumerate(zip(found, map(_paired, sample.expected), strict=True)):
         want = _array(tensor)
         if array.dtype != want.dtype or array.shape != want.shape:
             return f"{sample} [{position}]: {array.dtype}{list(array.shape)}, not {want.dtype}{list(want.shape)}"
-        if not tensor.dtype.is_floating_point and not tensor.dtype.is_complex:
+        if not tensor.dtype.is_floating_point:
             if not np.array_equal(array, want):
                 return f"{sample} [{position}]: {_first(array, want, array != want)}"
             continue
-        kind = tensor.dtype if tensor.dtype.is_floating_point else torch.float32
-        wide = np.float64 if tensor.dtype.is_floating_point else np.complex128
-        got, expected = array.astype(wide), want.astype(wide)
-        rtol, atol = _TOLERANCE[kind]
+        got, expected = array.astype(np.float64), want.astype(np.float64)
+        rtol, atol = _TOLERANCE[tensor.dtype]
         near = np.isclose(got, expected, rtol, atol, equal_nan=True)
         if not near.all() and not _as_close(op, sample, position, got, expected, near):
             return f"{sample} [{position}]: {_first(array, want, ~near)}"
@@ -384,7 +394,7 @@ def _as_close(  # noqa: PLR0917
 ) -> bool:
     """Whether, where they differ, ours is about as close to eager in float64 as eager itself is."""
     try:
-        exact = _array(sample.reference(op)[position]).astype(got.dtype)
+        exact = _array(_paired(sample.reference(op)[position])).astype(got.dtype)
     except Exception:  # (no reference: then the plain tolerance decides)
         return False
     if exact.shape != got.shape:
