@@ -33,6 +33,10 @@ are zero or negligible tell nothing (a channel that a ReLU has all but silenced)
 v = min(n, 3 (sum E^2)^2 / sum E^4): n for Gaussian errors, 3 for a single spike. A slice with fewer than `FEW_DRAWS` is
 held to the error of the whole tensor; where there is a single run of S (intermediate values), one with fewer than
 `FEW_DRAWS_OF_ONE_RUN`, as neighbours err together. The floor is not inflated: it is not estimated.
+
+**A second opinion.** Where a ratio is beyond EQUAL, the trial asks for Q_k, the float64 run with noise of EQUAL·u on
+every operation (monte_carlo.py). Then each budget is at least the largest of what the Q_k make of it, over EQUAL: of
+rms(Q_k - R), of max|Q_k - R|, of rms_g(Q_k - R).
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ import numpy as np
 
 from isomorph.ir import DType
 
-__all__ = ["Comparison", "compare_exact", "compare_float", "unit_roundoff"]
+__all__ = ["NOISE_ULPS", "Comparison", "compare_exact", "compare_float", "unit_roundoff"]
 
 FLOOR_ULPS = 4.0
 TENSOR_SHARE = 2.0**-10
@@ -54,6 +58,8 @@ _TINY = float(np.finfo(np.float64).tiny)
 MOST_INFLATION = 32.0
 FEW_DRAWS = 4.0
 FEW_DRAWS_OF_ONE_RUN = 32.0
+NOISE_ULPS = 32.0
+"""The noise of the Monte Carlo runs in units of roundoff: as much as the verdict allows a target to be off (EQUAL)."""
 GROUP_LIMIT = 4096
 """An axis with more slices than this is not looked at slice by slice (they would be single elements)."""
 
@@ -70,6 +76,7 @@ class Comparison:
     tolerance  the budget in absolute terms (RMS); for integers the share of elements that are ties
     mask       a sentence if the NaN or Inf patterns differ, else None
     undecided  elements of an integer output that S itself does not keep under its perturbations
+    noise      what noise within the bound makes of the output: max_k rms(Q_k - R) / rms(R); 0 if nobody asked
     """
 
     ratios: dict[str, float]
@@ -84,6 +91,7 @@ class Comparison:
     mask_explained: bool = False
     undecided: int = 0
     finite: bool = True
+    noise: float = 0.0
 
     @property
     def worst(self) -> float:
@@ -95,32 +103,40 @@ def unit_roundoff(dtype: np.dtype) -> float:
     return float(ml_dtypes.finfo(dtype).eps) / 2
 
 
-def compare_float(reference: np.ndarray, samples: Sequence[np.ndarray], target: np.ndarray, unit: float) -> Comparison:
+def compare_float(
+    reference: np.ndarray,
+    samples: Sequence[np.ndarray],
+    target: np.ndarray,
+    unit: float,
+    noisy: Sequence[np.ndarray] = (),
+) -> Comparison:
     """Compare a float output. Shapes are equal (the caller checked). `samples` is S_0, S_1, …; it may be empty: then
-    only the floor counts."""
+    only the floor counts. `noisy` is Q_1, Q_2, … of monte_carlo.py, whose noise is NOISE_ULPS·u."""
     r = _wide(reference)
     s = [_wide(sample) for sample in samples]
+    q = [_wide(sample) for sample in noisy]
     t = _wide(target)
-    mask, explained = _compare_masks(r, s, t)
-    usable = (
-        np.isfinite(r) & np.isfinite(t) & np.logical_and.reduce([np.isfinite(x) for x in s] or [np.ones(r.shape, bool)])
-    )
+    mask, explained = _compare_masks(r, s, t, q)
+    usable = np.logical_and.reduce([np.isfinite(x) for x in (r, t, *s, *q)])
     if not usable.any():
         return Comparison({}, 0.0, 0.0, 0.0, (), math.nan, math.nan, mask=mask, mask_explained=explained, finite=False)
     with np.errstate(invalid="ignore"):  # inf - inf, which `usable` leaves out
         errors = np.stack([np.where(usable, x - r, 0.0) for x in s]) if s else np.zeros((1, *r.shape))
         e = np.where(usable, t - r, 0.0)
+        stirred = [np.where(usable, x - r, 0.0) / NOISE_ULPS for x in q]
     clean = np.where(usable, r, 0.0)
     count = int(usable.sum())
     scale, spread = _rms(clean, count), _rms(errors, count * len(errors))
     factor = float(_inflation(_draws(errors)))
-    budget = max(spread * factor, FLOOR_ULPS * unit * scale, _TINY)
+    noise = max((_rms(x, count) for x in stirred), default=0.0)
+    budget = max(spread * factor, FLOOR_ULPS * unit * scale, noise, _TINY)
     ratios = {"rms": _rms(e, count) / budget}
     gaussian = (math.sqrt(2 * math.log(2 * count)) + 1) * budget
     index = np.unravel_index(int(np.abs(e).argmax()), e.shape)
-    ratios["extreme"] = float(np.abs(e[index])) / max(float(np.abs(errors).max()) * factor, gaussian)
+    farthest = max((float(np.abs(x).max()) for x in stirred), default=0.0)
+    ratios["extreme"] = float(np.abs(e[index])) / max(float(np.abs(errors).max()) * factor, gaussian, farthest)
     relative = spread / scale if scale else 0.0
-    ratios["group"], group = _worst_group(clean, errors, e, FLOOR_ULPS * unit, relative)
+    ratios["group"], group = _worst_group(clean, errors, e, FLOOR_ULPS * unit, relative, stirred=stirred)
     return Comparison(
         ratios,
         accuracy=spread / scale if scale else 0.0,
@@ -132,6 +148,7 @@ def compare_float(reference: np.ndarray, samples: Sequence[np.ndarray], target: 
         group=group,
         mask=mask,
         mask_explained=explained,
+        noise=NOISE_ULPS * noise / scale if scale else 0.0,
     )
 
 
@@ -170,7 +187,13 @@ def _draws(errors: np.ndarray, axis: tuple[int, ...] | None = None) -> np.ndarra
 
 
 def _worst_group(
-    r: np.ndarray, errors: np.ndarray, e: np.ndarray, floor_unit: float, relative: float
+    r: np.ndarray,
+    errors: np.ndarray,
+    e: np.ndarray,
+    floor_unit: float,
+    relative: float,
+    *,
+    stirred: Sequence[np.ndarray],
 ) -> tuple[float, str | None]:
     """The largest ratio among the slices along each axis, and its name."""
     worst, name = 0.0, None
@@ -188,6 +211,8 @@ def _worst_group(
         drawn = np.where(draws < few, np.maximum(drawn, spread), drawn * _inflation(draws))
         floor = floor_unit * (magnitude + TENSOR_SHARE * scale)
         budget = np.maximum(np.maximum(drawn, relative * magnitude), np.maximum(floor, _TINY))
+        for each in stirred:
+            budget = np.maximum(budget, np.sqrt(np.mean(np.abs(each) ** 2, axis=rest)))
         ratio = np.sqrt(np.mean(np.abs(e) ** 2, axis=rest)) / budget
         place = int(ratio.argmax())
         if ratio[place] > worst:
@@ -195,7 +220,9 @@ def _worst_group(
     return worst, name
 
 
-def _compare_masks(r: np.ndarray, s: Sequence[np.ndarray], t: np.ndarray) -> tuple[str | None, bool]:
+def _compare_masks(
+    r: np.ndarray, s: Sequence[np.ndarray], t: np.ndarray, q: Sequence[np.ndarray]
+) -> tuple[str | None, bool]:
     """A sentence if NaN or Inf patterns of T differ from S's, and whether R or wavering samples explain it."""
     anchor = s[0] if s else r
     for kind, test in (("NaN", np.isnan), ("+Inf", np.isposinf), ("-Inf", np.isneginf)):
@@ -204,7 +231,7 @@ def _compare_masks(r: np.ndarray, s: Sequence[np.ndarray], t: np.ndarray) -> tup
             place = tuple(int(i) for i in np.argwhere(here != there)[0])
             side = "only the source" if here[place] else "only the target"
             as_reference = not (test(t) != test(r)).any()
-            wavers = any((test(x) != here).any() for x in s)
+            wavers = any((test(x) != here).any() for x in (*s, *q))
             return f"{side} has {kind} at {list(place)}", as_reference or wavers
     return None, True
 

@@ -159,11 +159,12 @@ class Runner(Protocol):
         """Names, dtypes and shapes of the inputs and outputs."""
 
     def run(self, inputs: Arrays, *, taps: Sequence[str] = (), precision: str = NATIVE) -> Result:
-        """Run once. `precision` is "native" (as the model declares) or "float64" (every float widened).
+        """Run once. `precision` is "native" (as the model declares), "float64" (every float widened), or float64 with
+        noise (`str(Noise(…))` of monte_carlo.py).
 
         taps   the framework's own names of intermediate values (fx nodes, ONNX values, Keras layers); unknown ones are
                left out
-        Raises RunnerError if the framework refuses, NotImplementedError if this model has no float64 form.
+        Raises RunnerError if the framework refuses, NotImplementedError if this model has no such form.
         """
 
 

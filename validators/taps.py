@@ -19,10 +19,11 @@ import numpy as np
 from isomorph.converters.formats import by_name
 from isomorph.errors import IsomorphError, RunnerError
 from isomorph.ir import DType, Model, Node
-from isomorph.validators.compare import Comparison, compare_float, unit_roundoff
+from isomorph.validators.compare import compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
+from isomorph.validators.monte_carlo import NoisySource
 from isomorph.validators.pairing import Pairing
-from isomorph.validators.runner import FLOAT64, LINEAR, Capture, ModelFile, Runner, Subject
+from isomorph.validators.runner import FLOAT64, LINEAR, Arrays, Capture, ModelFile, Runner, Subject
 from isomorph.validators.verdict import CaseResult, signal
 
 __all__ = ["NoTaps", "Taps", "compare_taps"]
@@ -57,7 +58,8 @@ class Taps:
 
 
 def compare_taps(target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing) -> Taps:
-    """Compare every value that both sides have on this case. Raises NoTaps."""
+    """Compare every value that both sides have on this case. A value beyond its budget gets a second opinion
+    (monte_carlo.py). Raises NoTaps."""
     if isinstance(target, Capture):
         raise NoTaps("the target is not a file")
     try:
@@ -67,9 +69,11 @@ def compare_taps(target: Subject, left: Runner, right: Runner, case: Case, pairi
     named = list(_named(model, _first_outputs(target)))
     feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
     results: dict[str, CaseResult] = {}
+    noisy = NoisySource(left)
     try:
         for start in range(0, len(named), CHUNK):
-            results.update(_compare_chunk(named[start : start + CHUNK], left, right, case, feeds))
+            chunk = _Chunk(named[start : start + CHUNK], left, right, case, feeds)
+            results.update(chunk.compare(noisy))
     except (RunnerError, NotImplementedError) as error:
         raise NoTaps(f"intermediate values cannot be had ({error})".splitlines()[0]) from error
     if not results:
@@ -111,31 +115,48 @@ def _only_feeder(node: Node) -> Node | None:
     return producers[0] if len(producers) == 1 and not any(value.is_parameter for value in node.operands()) else None
 
 
-def _compare_chunk(
-    chunk: Sequence[tuple[Node, str, str]], left: Runner, right: Runner, case: Case, feeds: Mapping[str, np.ndarray]
-) -> Iterator[tuple[str, CaseResult]]:
-    here, there = [name for _, name, _ in chunk], [origin for _, _, origin in chunk]
-    reference = left.run(case.inputs, taps=there, precision=FLOAT64).taps
-    if not reference:
-        return
-    plain = left.run(case.inputs, taps=there).taps
-    target = right.run(feeds, taps=here).taps
-    for name, origin in zip(here, there, strict=True):
-        if name not in target or origin not in reference or origin not in plain:
-            continue
-        comparison = _compare(reference[origin], plain[origin], target[name])
-        if comparison is not None:
-            (strength,) = signal([reference[origin]], [case.batch])
-            yield name, CaseResult(case.describe(), comparison, strength, unit_roundoff(plain[origin].dtype))
+class _Chunk:
+    """Some of the values, on both sides and in float64."""
 
+    def __init__(
+        self, named: Sequence[tuple[Node, str, str]], left: Runner, right: Runner, case: Case, feeds: Arrays
+    ) -> None:
+        here, there = [name for _, name, _ in named], [origin for _, _, origin in named]
+        self._case = case
+        self._reference = left.run(case.inputs, taps=there, precision=FLOAT64).taps
+        self._plain = left.run(case.inputs, taps=there).taps if self._reference else {}
+        self._target = right.run(feeds, taps=here).taps if self._reference else {}
+        self._pairs = [
+            (name, origin)
+            for name, origin in zip(here, there, strict=True)
+            if name in self._target and origin in self._reference and origin in self._plain
+        ]
 
-def _compare(reference: np.ndarray, plain: np.ndarray, target: np.ndarray) -> Comparison | None:
-    """None where the two are not the same kind of thing (integers, shapes that no axis order explains)."""
-    if not (DType.of(plain.dtype).is_float and DType.of(target.dtype).is_float) or not reference.size:
-        return None
-    unit = unit_roundoff(plain.dtype)
-    orders = [view for view in _orders(target) if view.shape == reference.shape]
-    return min((compare_float(reference, [plain], view, unit) for view in orders), key=lambda c: c.worst, default=None)
+    def compare(self, source: NoisySource) -> dict[str, CaseResult]:
+        """The result of each value of the target, by name."""
+        results = {name: self._compare(name, origin, ()) for name, origin in self._pairs}
+        doubtful = [(n, o) for n, o in self._pairs if (found := results[n]) is not None and found.doubtful]
+        if doubtful:
+            unit = min(unit_roundoff(self._plain[origin].dtype) for _, origin in doubtful)
+            runs = source.runs(self._case, unit, [origin for _, origin in doubtful])
+            for name, origin in doubtful:
+                noisy = [run.taps[origin] for run in runs]
+                results[name] = self._compare(name, origin, noisy)
+        return {name: result for name, result in results.items() if result is not None}
+
+    def _compare(self, name: str, origin: str, noisy: Sequence[np.ndarray]) -> CaseResult | None:
+        """None where the two are not the same kind of thing (integers, shapes that no axis order explains)."""
+        reference, plain, target = self._reference[origin], self._plain[origin], self._target[name]
+        if not (DType.of(plain.dtype).is_float and DType.of(target.dtype).is_float) or not reference.size:
+            return None
+        unit = unit_roundoff(plain.dtype)
+        noisy = [each for each in noisy if each.shape == reference.shape]
+        orders = [view for view in _orders(target) if view.shape == reference.shape]
+        compared = [compare_float(reference, [plain], view, unit, noisy) for view in orders]
+        if not compared:
+            return None
+        (strength,) = signal([reference], [self._case.batch])
+        return CaseResult(self._case.describe(), min(compared, key=lambda each: each.worst), strength, unit)
 
 
 def _orders(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from isomorph.ir import DType
 from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case, load_data, plan
 from isomorph.validators.localize import Localization, localize
+from isomorph.validators.monte_carlo import NoisySource, reconsider
 from isomorph.validators.pairing import Pairing, pair
 from isomorph.validators.report import Report
 from isomorph.validators.runner import FLOAT64, Runner, Signature, Subject, Worker
@@ -107,6 +108,7 @@ class _Trial:
         self.notes: list[str] = []
         self.no_double: str | None = None
         self.drawn: set[str] = set()
+        self.noisy = NoisySource(left)
 
     def run(self, data: Mapping[str, np.ndarray] | None, seed: int, given: Mapping[str, Any] | None) -> Report:
         mine, theirs = self.left.signature(), self.right.signature()
@@ -220,24 +222,31 @@ class _Trial:
         references = [run.plain[name] if run.reference is None else run.reference[name] for run in usable]
         whole = all(reference.dtype.kind in "biu" for reference in references)
         signals = signal(references, [run.case.batch for run in usable], exact=whole)
-        results = []
-        exact = False
-        for run, reference, strength in zip(usable, references, signals, strict=True):
-            plain, target = run.plain[name], run.target[name]
-            dtype = DType.of(plain.dtype)
-            samples = [plain, *(moved[name] for moved in run.moved)]
-            if dtype.is_float or dtype.is_complex:
-                unit = unit_roundoff(plain.dtype) * (1.0 if run.reference is not None else UNANCHORED)
-                results.append(
-                    CaseResult(run.case.describe(), compare_float(reference, samples, target, unit), strength, unit)
-                )
-                continue
-            exact = True
-            comparison = compare_exact(plain if run.reference is None else reference, samples, target)
-            if comparison.worst > 0:
-                comparison = compare_exact(reference, [*samples, *self._ties(run, name)], target)
-            results.append(CaseResult(run.case.describe(), comparison, strength, 0.0))
-        return decide(name, pair_.target, results, exact=exact)
+
+        def compare(index: int, *, again: bool) -> CaseResult:
+            return self._compare(usable[index], name, references[index], signals[index], again=again)
+
+        results = [compare(index, again=False) for index in range(len(usable))]
+        results = reconsider(results, lambda index: compare(index, again=True))
+        return decide(name, pair_.target, results, exact=whole)
+
+    def _compare(self, run: _Run, name: str, reference: np.ndarray, strength: float, *, again: bool) -> CaseResult:
+        """One output in one case; `again` with a second opinion, from runs of the source with noise."""
+        plain, target = run.plain[name], run.target[name]
+        samples = [plain, *(moved[name] for moved in run.moved)]
+        whole = plain.dtype.kind in "biu"
+        unit = 0.0 if whole else unit_roundoff(plain.dtype)
+        noisy = []
+        if again and run.reference is not None:
+            runs = self.noisy.runs(run.case, unit or _finest_unit(run.plain.values()))
+            noisy = [each.outputs[name] for each in runs if each.outputs[name].shape == target.shape]
+        if whole:
+            ties = self._ties(run, name) if again else []
+            comparison = compare_exact(reference, [*samples, *ties, *noisy], target)
+        else:
+            unit *= 1.0 if run.reference is not None else UNANCHORED
+            comparison = compare_float(reference, samples, target, unit, noisy)
+        return CaseResult(run.case.describe(), comparison, strength, unit)
 
     def _ties(self, run: _Run, name: str) -> list[np.ndarray]:
         """More runs of S on inputs moved as far as a good target may be off: where they flip, rounding decides."""
@@ -275,6 +284,12 @@ class _Trial:
         self.say("looking for the culprit")
         run = next(run for run in runs if run.case.describe() == guilty.worst.case)
         return localize(target, self.left, self.right, run.case, report.pairing)
+
+
+def _finest_unit(arrays: Iterable[np.ndarray]) -> float:
+    """The unit roundoff of the finest float type among arrays; of float32 where there is none."""
+    floats = [array.dtype for array in arrays if DType.of(array.dtype).is_float]
+    return min((unit_roundoff(dtype) for dtype in floats), default=unit_roundoff(np.dtype(np.float32)))
 
 
 def _narrow(mine: Signature, theirs: Signature, pairing: Pairing) -> Signature:

@@ -31,11 +31,11 @@ from enum import StrEnum
 
 import numpy as np
 
-from isomorph.validators.compare import Comparison
+from isomorph.validators.compare import NOISE_ULPS, Comparison
 
 __all__ = ["EQUAL", "UNEQUAL", "CaseResult", "OutputVerdict", "Verdict", "decide", "overall", "signal"]
 
-EQUAL = 32.0
+EQUAL = NOISE_ULPS
 UNEQUAL = 128.0
 TIES = 0.02
 _CHAOS = 2.0**-7
@@ -78,6 +78,28 @@ class CaseResult:
         measurable = self.signal > 0 and EQUAL * self.comparison.tolerance <= share * self.signal
         return self.comparison.finite and not self.chaotic and measurable
 
+    @property
+    def unsettled(self) -> bool:
+        """True if implementations within the bound differ by more than could be told apart: a threshold inside the
+        model is near, and on which side of it the target is says nothing."""
+        return self.comparison.noise > (_RESOLUTION_16 if self.unit > _NARROW_UNIT else _RESOLUTION)
+
+    @property
+    def severity(self) -> tuple[bool, float]:
+        """How much it speaks against the target: an unexplained mask before any ratio."""
+        return (self.comparison.mask is not None and not self.comparison.mask_explained, self.comparison.worst)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it keeps the verdict from EQUIVALENT by itself."""
+        return self.severity > (False, EQUAL)
+
+    @property
+    def damning(self) -> bool:
+        """Whether it makes the verdict DIFFERENT by itself."""
+        masked, ratio = self.severity
+        return masked or (ratio >= UNEQUAL and not self.chaotic)
+
 
 @dataclass(frozen=True, slots=True)
 class OutputVerdict:
@@ -103,7 +125,7 @@ class OutputVerdict:
 
 def decide(source: str, target: str, results: Sequence[CaseResult], *, exact: bool) -> OutputVerdict:
     """Judge one output from all its cases."""
-    worst = max(results, key=_severity, default=None)
+    worst = max(results, key=lambda result: result.severity, default=None)
     if worst is None:
         return OutputVerdict(source, target, Verdict.INCONCLUSIVE, ("no case could be run",), None)
     verdict, reasons = _decide_exact(results) if exact else _decide_float(results, worst)
@@ -152,11 +174,6 @@ def _distance(sample: np.ndarray, others: Sequence[np.ndarray], which: Callable[
     )
 
 
-def _severity(result: CaseResult) -> tuple[bool, float]:
-    comparison = result.comparison
-    return (comparison.mask is not None and not comparison.mask_explained, comparison.worst)
-
-
 def _decide_float(results: Sequence[CaseResult], worst: CaseResult) -> tuple[Verdict, list[str]]:
     masked = [result for result in results if result.comparison.mask]
     if any(not result.comparison.mask_explained for result in masked):
@@ -164,11 +181,13 @@ def _decide_float(results: Sequence[CaseResult], worst: CaseResult) -> tuple[Ver
         return Verdict.DIFFERENT, [f"{broken.comparison.mask} ({broken.case})"]
     different = [result for result in results if result.comparison.worst >= UNEQUAL and not result.chaotic]
     if different:
-        top = max(different, key=_severity)
+        top = max(different, key=lambda result: result.severity)
         over = f"the target's error is {top.comparison.worst:.3g} times the budget ({top.case})"
         return Verdict.DIFFERENT, [f"{over}; {UNEQUAL:g} proves a difference"]
     reasons = [f"{result.comparison.mask}, as in the float64 run ({result.case})" for result in masked]
-    if worst.comparison.worst > EQUAL:
+    settled = [result for result in results if not result.unsettled or result.comparison.worst >= UNEQUAL]
+    worst = max(settled, key=lambda result: result.severity, default=worst)
+    if worst.comparison.worst > EQUAL and settled:
         over = f"the target's error is {worst.comparison.worst:.3g} times the budget ({worst.case})"
         reasons.append(f"{over}; up to {EQUAL:g} is rounding, from {UNEQUAL:g} a difference")
     informative = sum(result.informative for result in results)

@@ -20,7 +20,7 @@ import keras
 from keras.src.backend.common import dtypes
 
 from isomorph.errors import RunnerError
-from isomorph.validators.runner import FLOAT64, LINEAR, Result, Signature, TensorSpec
+from isomorph.validators.runner import FLOAT64, LINEAR, NATIVE, Result, Signature, TensorSpec
 
 __all__ = ["KerasRunner", "open_model"]
 
@@ -67,8 +67,10 @@ class KerasRunner:
         return Signature(tuple(inputs), tuple(outputs), dims, int(self._model.count_params()), _environment())
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
-        if precision != FLOAT64:
+        if precision == NATIVE:
             return self._native.run(inputs, taps)
+        if precision != FLOAT64:
+            raise NotImplementedError(f"no run in the precision `{precision}`")
         with _wide_backend():
             if self._double is None:
                 self._double = _Network(_doubled(self._model))

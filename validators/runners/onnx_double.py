@@ -15,7 +15,9 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runners.onnx_kernels import KERNELS
+from isomorph.validators.runners.onnx_noise import with_noise
 
 __all__ = ["DoubleModel", "widen"]
 
@@ -39,8 +41,12 @@ class DoubleModel:
         self._proto = widen(proto)
         self._runner = ReferenceEvaluator(self._proto, new_ops=KERNELS)
 
-    def run(self, inputs: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """The values of these names that exist. Raises NotImplementedError for an op that has no reference."""
+    def run(
+        self, inputs: Mapping[str, np.ndarray], names: Sequence[str], noise: Noise | None = None
+    ) -> dict[str, np.ndarray]:
+        """The values of these names that exist, each operation with noise where it is given. Raises NotImplementedError
+        for an op that has no reference."""
+        runner = self._runner if noise is None else with_noise(ReferenceEvaluator(self._proto, new_ops=KERNELS), noise)
         feeds = {
             name: array.astype(np.float64) if array.dtype.name in _NARROW_NAMES else array
             for name, array in inputs.items()
@@ -48,9 +54,9 @@ class DoubleModel:
         outputs = [value.name for value in self._proto.graph.output]
         with np.errstate(all="ignore"):
             values = (
-                self._runner.run(None, feeds, intermediate=True)
+                runner.run(None, feeds, intermediate=True)
                 if set(names) - set(outputs)
-                else dict(zip(outputs, self._runner.run(None, feeds), strict=True))
+                else dict(zip(outputs, runner.run(None, feeds), strict=True))
             )
         found = {name: np.asarray(values[name]) for name in names if values.get(name) is not None}
         for name, array in found.items():

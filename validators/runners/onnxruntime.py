@@ -16,7 +16,8 @@ from onnx import AttributeProto, GraphProto, ModelProto
 from isomorph.converters.onnx.codec import STATE
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
-from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
+from isomorph.validators.monte_carlo import Noise
+from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.onnx_double import DoubleModel
 
 __all__ = ["OnnxRunner", "open_model"]
@@ -70,10 +71,10 @@ class OnnxRunner:
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         names = [node.name for node in self._session.get_outputs()]
-        if precision == FLOAT64:
+        if precision != NATIVE:
             if self._double is None:
                 self._double = DoubleModel(self._path)
-            values = self._double.run(inputs, [*names, *taps])
+            values = self._double.run(inputs, [*names, *taps], Noise.parse(precision))
             found = [tap for tap in taps if tap in values]
         else:
             session = self._session

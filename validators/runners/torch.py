@@ -1,8 +1,9 @@
 """PyTorch models: a `.pt2` file through torch.export.load, or the user's own module.
 
 Float64 is made by two means together: the module's parameters, buffers and inputs are doubled, and a dispatch mode
-rewrites each dtype argument that names a narrower float (`to(torch.float32)`, factory functions) while the model runs.
-The same mode sees every result, so a value that stayed narrow is found and the float64 run is refused.
+(torch_double.py) rewrites each dtype argument that names a narrower float (`to(torch.float32)`, factory functions)
+while the model runs. The same mode sees every result, so a value that stayed narrow is found and the float64 run is
+refused.
 
 What a model changes in place, its buffers and its arguments, are outputs as well: every run begins with the buffers as
 they were in the file, and ends with a look at what became of them.
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_map, treespec_dumps
+from torch.utils._pytree import tree_flatten, tree_flatten_with_path, treespec_dumps
 
 from isomorph.converters.torch.architecture import Architecture, join
 from isomorph.converters.torch.capture import capture_program
@@ -37,14 +38,14 @@ from isomorph.converters.torch.state import changed, input_name, next_name
 from isomorph.errors import IsomorphError, RunnerError, UsageError
 from isomorph.ir import DType
 from isomorph.ir.shapes import parse_dim
-from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
-from isomorph.validators.runners.torch_quantized import quantized_in_double, register_operators
+from isomorph.validators.monte_carlo import Noise
+from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
+from isomorph.validators.runners.torch_double import WIDE, in_double, widened
+from isomorph.validators.runners.torch_quantized import register_operators
 from isomorph.validators.runners.torch_versions import loadable
 
 __all__ = ["CallableRunner", "ProgramRunner", "open_model"]
 
-_NARROW = (torch.float32, torch.float16, torch.bfloat16)
-_WIDE = {**dict.fromkeys(_NARROW, torch.float64), torch.complex64: torch.complex128}
 _CHECKS = ("_guards_fn", "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 
 
@@ -63,7 +64,7 @@ def open_model(model: Mapping[str, Any], *, role: str) -> Any:
     if model["format"] == "torchscript":
         from isomorph.validators.runners.torchscript import ScriptRunner
 
-        return ScriptRunner(model, in_double, as_numpy)
+        return ScriptRunner(model, as_numpy)
     return ProgramRunner(_load_program(model["path"]))
 
 
@@ -112,34 +113,6 @@ def resolve(reference: str) -> tuple[torch.nn.Module, tuple[Any, ...] | None, di
     return module, tuple(arguments) if arguments is not None else None, dict(keywords or {})
 
 
-class _Widening(TorchDispatchMode):
-    """Rewrites narrow float dtypes among the arguments, and remembers the first result that is narrow all the same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.narrow: str | None = None
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        own = quantized_in_double(func)
-        if own is not None:
-            return own(*args, **(kwargs or {}))
-        args, kwargs = tree_map(_widened, (args, kwargs or {}))
-        result = func(*args, **kwargs)
-        if self.narrow is None and any(
-            isinstance(r, torch.Tensor) and r.dtype in _WIDE for r in tree_flatten(result)[0]
-        ):
-            self.narrow = str(func)
-        return result
-
-
-def _widened(value: Any) -> Any:
-    if isinstance(value, torch.dtype):
-        return _WIDE.get(value, value)
-    if isinstance(value, torch.Tensor) and value.dtype in _WIDE:
-        return value.to(_WIDE[value.dtype])
-    return value
-
-
 def _doubled(module: torch.nn.Module) -> torch.nn.Module:
     """A copy in float64 and complex128, tensors that are plain attributes included."""
     for part in module.modules():
@@ -149,10 +122,10 @@ def _doubled(module: torch.nn.Module) -> torch.nn.Module:
     double = copy.deepcopy(module).double()
     for part in double.modules():
         for held in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
-            held.data = _widened(held.data)
+            held.data = widened(held.data)
         for name, value in vars(part).items():
-            if isinstance(value, torch.Tensor) and value.dtype in _WIDE:
-                setattr(part, name, _widened(value))
+            if isinstance(value, torch.Tensor) and value.dtype in WIDE:
+                setattr(part, name, widened(value))
     return double
 
 
@@ -253,12 +226,12 @@ class _GraphRunner:
         arguments = [torch.from_numpy(np.array(inputs[name])) for name in self.input_names]
         kept: dict[str, np.ndarray] = {}
         module = self._module
-        if precision == FLOAT64:
+        if precision != NATIVE:
             if self._double is None:
                 self._double = _doubled(self._module)
-            module, arguments = self._double, [_widened(a) for a in arguments]
+            module, arguments = self._double, [widened(a) for a in arguments]
             self._states.restore(module, inputs)
-            values = in_double(lambda: _interpret(module, arguments, taps, kept))
+            values = in_double(lambda: _interpret(module, arguments, taps, kept), Noise.parse(precision))
         else:
             self._states.restore(module, inputs)
             with torch.no_grad():
@@ -267,22 +240,6 @@ class _GraphRunner:
         results = {name: as_numpy(value) for name, value in named if name is not None}
         given = dict(zip(self.input_names, arguments, strict=True))
         return Result({**results, **self._states.after(module, given)}, kept)
-
-
-def in_double(call: Any) -> Any:
-    """Call under the widening mode with float64 as the default dtype. Raises NotImplementedError if a value stayed
-    narrow."""
-    mode = _Widening()
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.no_grad(), mode:
-            values = call()
-    finally:
-        torch.set_default_dtype(default)
-    if mode.narrow is not None:
-        raise NotImplementedError(f"`{mode.narrow}` still gives a narrow float in the float64 run")
-    return values
 
 
 def _interpret(module: Any, arguments: Sequence[torch.Tensor], taps: Sequence[str], kept: dict[str, np.ndarray]) -> Any:
@@ -437,12 +394,12 @@ class CallableRunner:
         leaves = [torch.from_numpy(np.array(inputs[name])) for name in self._names]
         if taps:
             return self._run_exported(leaves, inputs, taps, precision)
-        if precision == FLOAT64:
+        if precision != NATIVE:
             if self._double is None:
                 self._double = _doubled(self._module)
-            module, leaves = self._double, [_widened(leaf) for leaf in leaves]
+            module, leaves = self._double, [widened(leaf) for leaf in leaves]
             self._states.restore(module, inputs)
-            values = in_double(lambda: self._call(module, leaves))
+            values = in_double(lambda: self._call(module, leaves), Noise.parse(precision))
         else:
             module = self._module
             self._states.restore(module, inputs)

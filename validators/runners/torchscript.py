@@ -24,20 +24,21 @@ from isomorph.converters.torch.script.signature import Signature as Call
 from isomorph.converters.torch.state import next_name
 from isomorph.ir import DType, Sym, TensorType
 from isomorph.ir.shapes import parse_dim, substitute
-from isomorph.validators.runner import FLOAT64, Result, Signature, TensorSpec
+from isomorph.validators.monte_carlo import Noise
+from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
+from isomorph.validators.runners.torch_double import in_double
 
 __all__ = ["ScriptRunner"]
 
-InDouble = Callable[[Callable[[], Any]], Any]
 AsNumpy = Callable[[Any], np.ndarray]
 
 
 class ScriptRunner:
-    """The `forward` of an archive. `in_double` calls under float64, `as_numpy` makes arrays (both of torch.py)."""
+    """The `forward` of an archive. `as_numpy` (of torch.py) makes arrays."""
 
-    def __init__(self, model: Mapping[str, Any], in_double: InDouble, as_numpy: AsNumpy) -> None:
+    def __init__(self, model: Mapping[str, Any], as_numpy: AsNumpy) -> None:
         self._path = model["path"]
-        self._in_double, self._as_numpy = in_double, as_numpy
+        self._as_numpy = as_numpy
         given = {
             name: (tuple(_dim(size) for size in shape), None if dtype is None else DType.of(dtype))
             for name, shape, dtype in model.get("inputs", ())
@@ -86,11 +87,11 @@ class ScriptRunner:
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         feeds = {name: _tensor(inputs[name]) for name, _ in self._call.tensors}
-        if precision == FLOAT64:
+        if precision != NATIVE:
             if self._double is None:
                 self._double = self._load().double()
             wide = {name: value.double() if value.is_floating_point() else value for name, value in feeds.items()}
-            values = self._in_double(lambda: self._forward(self._double, wide))
+            values = in_double(lambda: self._forward(self._double, wide), Noise.parse(precision))
         else:
             with torch.no_grad():
                 values = self._forward(self._module, feeds)

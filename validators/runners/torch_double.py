@@ -1,0 +1,147 @@
+"""Float64 runs of PyTorch code, exact or with noise (validators/monte_carlo.py), by dispatch modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from isomorph.validators.monte_carlo import Noise
+from isomorph.validators.runners.torch_quantized import quantized_in_double
+
+__all__ = ["WIDE", "in_double", "widened"]
+
+_NARROW = (torch.float32, torch.float16, torch.bfloat16)
+WIDE = {**dict.fromkeys(_NARROW, torch.float64), torch.complex64: torch.complex128}
+
+# Results are elements of the operands, or decisions about them.
+_COPIES_AND_DECISIONS = """
+clone copy _to_copy contiguous split split_with_sizes chunk unbind unsafe_split unsafe_chunk detach cat stack
+constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d
+replication_pad1d replication_pad2d replication_pad3d gather index index_select slice_scatter select_scatter
+diagonal_scatter as_strided_scatter scatter index_put _index_put_impl index_copy index_fill
+masked_fill masked_scatter masked_select where repeat repeat_interleave flip roll tril triu diag_embed take
+one_hot fill zero embedding lift_fresh_copy complex constant pixel_shuffle pixel_unshuffle channel_shuffle im2col
+empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros ones ones_like new_ones full
+full_like new_full arange eye scalar_tensor tril_indices triu_indices
+relu threshold clamp clamp_min clamp_max hardtanh relu6 abs neg sign sgn signbit floor ceil round trunc nan_to_num
+max min amax amin aminmax maximum minimum fmax fmin argmax argmin cummax cummin sort topk kthvalue median mode
+max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d
+upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d
+eq ne lt le gt ge equal isnan isinf isfinite isposinf isneginf logical_and logical_or logical_not logical_xor
+bitwise_and bitwise_or bitwise_not bitwise_xor any all nonzero unique_consecutive _unique2 unique_dim bucketize
+searchsorted _local_scalar_dense item bernoulli rand randn randint randperm rand_like randn_like uniform normal
+"""
+# One rounding (or a few) of the result.
+_ARITHMETIC = """
+add sub rsub mul div pow sqrt rsqrt reciprocal square exp exp2 expm1 log log1p log2 log10 sin cos tan asin acos
+atan sinh cosh tanh asinh acosh atanh atan2 erf erfc erfinv hypot lerp addcmul addcdiv logaddexp logaddexp2 sigmoid
+silu gelu elu celu selu softplus mish hardsigmoid hardswish log_sigmoid_forward leaky_relu _prelu_kernel glu
+fmod remainder _softmax _log_softmax logit xlogy
+"""
+_EXACT = frozenset(_COPIES_AND_DECISIONS.split())
+_ELEMENTWISE = frozenset(_ARITHMETIC.split())
+# The c of functions that are computed as c + g(x): how large the terms are that cancel.
+_TERMS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "sigmoid": torch.ones_like,
+    "hardsigmoid": torch.ones_like,
+    "log_sigmoid_forward": torch.ones_like,
+    "elu": torch.ones_like,
+    "celu": torch.ones_like,
+    "selu": lambda x: 1.76 * torch.ones_like(x),
+    "silu": torch.abs,
+    "gelu": torch.abs,
+    "hardswish": torch.abs,
+}
+
+
+def in_double(call: Callable[[], Any], noise: Noise | None = None) -> Any:
+    """Call under a widening mode with float64 as the default dtype. Raises NotImplementedError if a value stayed
+    narrow."""
+    mode = _Widening() if noise is None else _Noisy(noise)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad(), mode:
+            values = call()
+    finally:
+        torch.set_default_dtype(default)
+    if mode.narrow is not None:
+        raise NotImplementedError(f"`{mode.narrow}` still gives a narrow float in the float64 run")
+    return values
+
+
+def widened(value: Any) -> Any:
+    """A dtype or a tensor in float64 or complex128; anything else as it is."""
+    if isinstance(value, torch.dtype):
+        return WIDE.get(value, value)
+    if isinstance(value, torch.Tensor) and value.dtype in WIDE:
+        return value.to(WIDE[value.dtype])
+    return value
+
+
+class _Widening(TorchDispatchMode):
+    """Rewrites narrow float dtypes among the arguments, and remembers the first result that is narrow all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow: str | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        own = quantized_in_double(func)
+        if own is not None:
+            return own(*args, **(kwargs or {}))
+        args, kwargs = tree_map(widened, (args, kwargs or {}))
+        result = self.call(func, args, kwargs)
+        if self.narrow is None and any(
+            isinstance(r, torch.Tensor) and r.dtype in WIDE for r in tree_flatten(result)[0]
+        ):
+            self.narrow = str(func)
+        return result
+
+    def call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        return func(*args, **kwargs)
+
+
+class _Noisy(_Widening):
+    """Besides, adds the noise of an implementation to each result; what an operation writes in place stays in place."""
+
+    def __init__(self, noise: Noise) -> None:
+        super().__init__()
+        self._amplitude = noise.amplitude
+        self._generator = torch.Generator().manual_seed(noise.seed)
+
+    def call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        name = func._schema.name.split("::")[-1]
+        writes = func._schema.is_mutable
+        name = name.removesuffix("_") if writes else name
+        views = any(each.alias_info is not None and not each.alias_info.is_write for each in func._schema.returns)
+        if views or name in _EXACT:
+            return func(*args, **kwargs)
+        terms = _TERMS[name](args[0]) if name in _TERMS else None
+        if name not in _ELEMENTWISE and not writes:
+            args, kwargs = tree_map(self._moved, (args, kwargs))
+        result = func(*args, **kwargs)
+        if writes:
+            for written in filter(_is_float, tree_flatten(result)[0]):
+                written.copy_(self._moved(written, terms))
+            return result
+        return tree_map(lambda each: self._moved(each, terms), result)
+
+    def _moved(self, value: Any, terms: torch.Tensor | None = None) -> Any:
+        """A new tensor with noise in proportion to the elements, and to `terms` where they have its shape."""
+        if not _is_float(value):
+            return value
+        moved = value * (1 + self._draw(value.shape))
+        return moved if terms is None or terms.shape != value.shape else moved + terms * self._draw(())
+
+    def _draw(self, shape: Any) -> torch.Tensor:
+        uniform = torch.rand(shape, dtype=torch.float64, generator=self._generator)
+        return uniform.mul_(2 * self._amplitude).sub_(self._amplitude)
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
