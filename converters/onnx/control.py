@@ -173,14 +173,15 @@ def _trip_count(node: OnnxNode, body: Body) -> int | None:
 
 @rules.imports("Scan")
 def read_scan(node: OnnxNode) -> Sequence[Value]:
-    if node.opset < 9:
-        node.refuse("it has a batch axis before opset 9")
-    values = [node.value(position) for position in range(len(node.inputs))]
+    batched = node.opset < 9
+    values = _one_of_a_batch(node) if batched else [node.value(position) for position in range(len(node.inputs))]
     scanned = int(node.attribute("num_scan_inputs"))
     carried = len(values) - scanned
     if not 0 < scanned <= len(values):
         raise MalformedError(f"{len(values)} operands, {scanned} of them scanned", at=node.where)
     listed = [node.attribute(f"scan_{what}", []) for what in _SCAN_LISTS]
+    if batched:
+        listed[1] = node.attribute("directions", [])
     axes = [
         normalize_axis(axis, value.rank)
         for axis, value in zip(listed[0] or [0] * scanned, values[carried:], strict=True)
@@ -212,7 +213,18 @@ def read_scan(node: OnnxNode) -> Sequence[Value]:
         tuple(bool(item) for item in listed[index] or [0] * count) for index, count in ((1, scanned), (3, stacked))
     )
     op = ops.Scan(tuple(types), carried, scanned, tuple(axes), tuple(out_axes), back, out_back, tuple(decided))
-    return node.graph.builder.emit_many(op, *values, *operands, regions=regions)
+    made = node.graph.builder.emit_many(op, *values, *operands, regions=regions)
+    return [node.emit(ops.Unsqueeze((0,)), value) for value in made] if batched else made
+
+
+def _one_of_a_batch(node: OnnxNode) -> list[Value]:
+    """The operands of Scan-8, which all have a first axis for a batch, without that axis where its length is 1."""
+    if node.has(0):
+        node.refuse("the lengths of the sequences of a batch differ")
+    values = [node.value(position) for position in range(1, len(node.inputs))]
+    if any(value.rank == 0 or value.shape[0] != 1 for value in values):
+        node.refuse("it has a batch axis of more than 1 before opset 9")
+    return [node.emit(ops.Squeeze((0,)), value) for value in values]
 
 
 _SCAN_LISTS = ("input_axes", "input_directions", "output_axes", "output_directions")

@@ -28,7 +28,7 @@ from isomorph.ir.op import OpaqueType
 from isomorph.ir.ops.preserved import Preserved, Stated
 from isomorph.ir.shapes import names_in
 
-__all__ = ["fits", "keep", "node_proto", "versions"]
+__all__ = ["fits", "in_newer_words", "keep", "node_proto", "same_definition", "versions"]
 
 _NUMBERS = {
     AttributeProto.INT: ("int", "i"),
@@ -69,15 +69,7 @@ def keep(node: OnnxNode, proto: NodeProto, reason: str, declared: Mapping[str, T
     Raises UnsupportedError for what cannot be kept, MalformedError for a node that contradicts itself.
     """
     graph = node.graph
-    kept = _Kept()
-    for item in proto.attribute:
-        _attribute(node, item, kept)
-    unreadable = [each.name for each in kept.stated if each.kind == "bytes"]
-    if unreadable and not _domain(proto):
-        raise MalformedError(f"attribute {unreadable[0]!r} of {node.kind} is no UTF-8", at=node.where)
-    _check(node, proto, reason)
-    if kept.captures and proto.domain not in ("", "ai.onnx"):
-        node.refuse(f"{reason}; it has a subgraph, whose operators are of no known opset")
+    kept = _looked_at(node, proto, reason)
     own = [graph.value(name) for name in proto.input if name]
     captured = [graph.value(name) for name in kept.captures]
     types, decided = _results(node, proto, kept, declared, reason)
@@ -91,11 +83,40 @@ def keep(node: OnnxNode, proto: NodeProto, reason: str, declared: Mapping[str, T
         tuple(position for position, kind in enumerate(types) if kind is None),
         tuple(kept.captures),
         tuple(decided),
+        node.graph.opsets.get("", 0) if _domain(proto) and any(each.kind == "graph" for each in kept.stated) else 0,
         reason,
     )
     tensors = [graph.builder.parameter(parameter) for parameter in kept.tensors]
     made = iter(graph.builder.emit_many(op, *own, *captured, *tensors))
     return [None if kind is None else next(made) for kind in types]
+
+
+def in_newer_words(proto: NodeProto) -> NodeProto | None:
+    """An operator that opset 13 has not any more as the one that took its place; None if there is none."""
+    if proto.op_type != "Upsample" or len(proto.input) != 2:
+        return None
+    made = helper.make_node(
+        "Resize",
+        [proto.input[0], "", proto.input[1]],
+        list(proto.output),
+        name=proto.name,
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+    made.attribute.extend(item for item in proto.attribute if item.name == "mode")
+    return made
+
+
+def _looked_at(node: OnnxNode, proto: NodeProto, reason: str) -> _Kept:
+    """The attributes of a node that is as its operator is defined."""
+    kept = _Kept()
+    for item in proto.attribute:
+        _attribute(node, item, kept)
+    unreadable = [each.name for each in kept.stated if each.kind == "bytes"]
+    if unreadable and not _domain(proto):
+        raise MalformedError(f"attribute {unreadable[0]!r} of {node.kind} is no UTF-8", at=node.where)
+    _check(node, proto, reason)
+    return kept
 
 
 def _check(node: OnnxNode, proto: NodeProto, reason: str) -> None:
@@ -346,13 +367,28 @@ def write_preserved(export: Export, node: Node) -> None:
 
 
 @cache
-def _history() -> dict[str, list[int]]:
-    """The opsets in which each operator of the standard domain was defined anew."""
-    found: dict[str, list[int]] = {}
+def _history() -> dict[str, list[tuple[int, object]]]:
+    """The opsets in which each operator of the standard domain was defined anew, and the form that it has since."""
+    found: dict[str, dict[int, object]] = {}
     for schema in onnx.defs.get_all_schemas_with_history():
         if schema.domain == "":
-            found.setdefault(schema.name, []).append(schema.since_version)
-    return {name: sorted(set(listed)) for name, listed in found.items()}
+            found.setdefault(schema.name, {})[schema.since_version] = _form(schema)
+    return {name: sorted(listed.items(), key=lambda item: item[0]) for name, listed in found.items()}
+
+
+def _form(schema: Any) -> object:
+    """What a node depends on: operands, results, attributes and their defaults. Types only ever become more."""
+    attributes = sorted(
+        (name, int(item.type.value), item.required, item.default_value.SerializeToString())
+        for name, item in schema.attributes.items()
+    )
+    formal = ([(each.name, each.option.name) for each in listed] for listed in (schema.inputs, schema.outputs))
+    return schema.deprecated, attributes, *formal
+
+
+def same_definition(kind: str, opset: int, other: int) -> bool:
+    """Whether two opsets of the standard domain have one definition of an operator."""
+    return not any(min(opset, other) < since <= max(opset, other) for since, _ in _history().get(kind, []))
 
 
 def versions(op: Preserved) -> tuple[int, int]:
@@ -362,9 +398,17 @@ def versions(op: Preserved) -> tuple[int, int]:
         if each[1] == "graph":
             graph = GraphProto.FromString(base64.b64decode(each[2]))
             kinds += [inner.op_type for nested in _graphs(graph) for inner in nested.node]
+    stated = op.inner_version if op.domain else op.version
     low, high = 1, onnx.defs.onnx_opset_version()
     for kind in kinds:
-        listed = _history().get(kind, [op.version])
-        low = max(low, max((since for since in listed if since <= op.version), default=op.version))
-        high = min(high, min((since - 1 for since in listed if since > op.version), default=high))
+        oldest, newest = _versions_of(kind, stated)
+        low, high = max(low, oldest), min(high, newest)
     return low, high
+
+
+def _versions_of(kind: str, opset: int) -> tuple[int, int]:
+    """The opsets around this one in which an operator has the definition of this opset, or newer ones of its form."""
+    listed = _history().get(kind, [])
+    since, form = max((item for item in listed if item[0] <= opset), default=(opset, None), key=lambda item: item[0])
+    ends = [number - 1 for number, other in listed if number > opset and other != form]
+    return since, min(ends, default=onnx.defs.onnx_opset_version())

@@ -1,6 +1,6 @@
 """Reads ONNX files: protobuf in, IR out; weights stay in the mapped file (see wire.py), external ones in theirs.
 
-Opsets 6 to the newest. What another operator set version says differently is settled in the import rules of the family
+Opsets 1 to the newest. What another operator set version says differently is settled in the import rules of the family
 files. Sizes that follow from shapes become attributes (see sizes.py). Nothing is executed.
 """
 
@@ -19,7 +19,7 @@ import isomorph.converters.onnx.families  # registers the rules
 import isomorph.converters.onnx.reference  # noqa: F401  (computes what is preserved)
 from isomorph.converters.onnx.codec import STATE, dtype_of, tensor_source, value_type
 from isomorph.converters.onnx.functions import branch_nodes, function_nodes, inlined_count, names_read, specified_body
-from isomorph.converters.onnx.preserved import fits, keep
+from isomorph.converters.onnx.preserved import fits, in_newer_words, keep, same_definition
 from isomorph.converters.onnx.reading import Attributes, Body, Graph, OnnxNode, parse_json, parse_size
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signature import check_signature, check_text
@@ -47,7 +47,10 @@ from isomorph.ir.passes.canonicalize import prune
 
 __all__ = ["OLDEST_OPSET", "read"]
 
-OLDEST_OPSET = 6
+OLDEST_OPSET = 1
+_OLDEST_RULES = 6
+"""What an older opset says otherwise than this one is read in the words of OLDEST_WRITTEN."""
+OLDEST_WRITTEN = 13
 _NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
 _LARGEST_FILE = (1 << 31) - 1
 _MOST_INLINED = 1 << 17
@@ -299,7 +302,7 @@ class _Reading:
         for name in node.outputs:
             if name and self.graph.knows(name):
                 raise MalformedError(f"two nodes produce {name!r}", at=where)
-        if proto.domain in ("", "ai.onnx"):
+        if _is_standard(proto):
             check_signature(proto, node.opset, where)
         try:
             self._import(proto, node, place)
@@ -322,7 +325,7 @@ class _Reading:
             entry = ScopeEntry(node.name or node.outputs[0], f"{function.domain}.{function.name}")
             self._call(function, proto, place.inside(_opsets(function.opset_import), Scope((*scope.entries, entry))))
             return
-        if proto.domain in ("", "ai.onnx") and proto.op_type == "Constant":
+        if _is_standard(proto) and proto.op_type == "Constant":
             self._constant(node)
             return
         if not place.keeps:
@@ -346,6 +349,11 @@ class _Reading:
         reasons = [*self.refused[refused:], *error.items]
         del self.refused[refused:]
         self._forget(node)
+        newer = in_newer_words(proto) if _is_standard(proto) and node.opset < OLDEST_WRITTEN else None
+        if newer is not None:
+            inside = replace(place, opsets={**place.opsets, "": OLDEST_WRITTEN})
+            self._nodes([newer], list(newer.output), inside.named(place.prefix))
+            return
         before = len(self.builder.graph.nodes)
         try:
             with self.builder.at(*_provenance(proto, node, place)):
@@ -366,9 +374,11 @@ class _Reading:
 
     def _understood(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> None:
         """Read a node by a rule, or by the body that the specification gives it. Raises UnsupportedError."""
-        if proto.domain not in ("", "ai.onnx"):
+        if not _is_standard(proto):
             item = Unsupported(f"{proto.domain}.{proto.op_type}", "an operator of another domain", node.where)
             raise UnsupportedError("read onnx", [item])
+        if node.opset < _OLDEST_RULES and not same_definition(node.kind, node.opset, _OLDEST_RULES):
+            node.refuse(f"opset {node.opset} defines it otherwise than opset {_OLDEST_RULES}")
         for position, name in enumerate(node.inputs):
             if name in self.graph.values and isinstance(self.graph.values[name].type, OpaqueType):
                 node.refuse(f"operand {position} is {self.graph.values[name].type}")
@@ -543,6 +553,10 @@ class _Reading:
             self.builder.output(item.name, value)
         if not self.proto.graph.output:
             raise MalformedError("the graph has no outputs", at=str(self.path))
+
+
+def _is_standard(proto: onnx.NodeProto) -> bool:
+    return proto.domain in ("", "ai.onnx")
 
 
 def _opsets(entries: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:

@@ -34,11 +34,11 @@ def evaluate_preserved(op: Preserved, arrays: Sequence[Any]) -> tuple[Any, ...]:
     feeds = dict(zip([*operands, *op.captures], map(_fed, arrays[:outside]), strict=True))
     inputs = [onnx.ValueInfoProto(name=name) for name in feeds]
     outputs = [helper.make_value_info(name, type_proto(kind)) for name, kind in zip(results, op.results, strict=True)]
-    opset = helper.make_opsetid(op.domain, op.version)
+    opsets = {"": op.inner_version or op.version, op.domain: op.version}
     graph = helper.make_graph([node], "node", inputs, outputs)
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     try:
-        evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=[opset]))
-        made = evaluator.run(None, feeds)
+        made = ReferenceEvaluator(helper.make_model(graph, opset_imports=imports)).run(None, feeds)
     except Exception as error:  # the reference raises whatever an operator's body raises
         raise GraphError(
             f"the onnx package cannot compute {op.title}", because=f"{type(error).__name__}: {error}"
