@@ -16,7 +16,9 @@ from isomorph.errors import UsageError
 from isomorph.ir import DType, Layout, Model, Shape
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.canonicalize import canonicalize
+from isomorph.ir.passes.counting import drop_counting
 from isomorph.ir.passes.fold import fold
+from isomorph.ir.passes.identities import drop_identities
 from isomorph.ir.passes.layout import assign_layout
 from isomorph.ir.passes.legalize import legalize, without_dropout
 from isomorph.ir.passes.movement import join_slices, pick_elements, shorten_moves, sink_moves
@@ -142,7 +144,8 @@ _FOLDED = {"onnx": ("constant", "buffer", "weight")}
 
 def simplify(model: Model) -> Model:
     """The same computation in fewer nodes: nothing is computed twice, elements move as little as possible."""
-    raised = pack_heads(sink_moves(raise_attention(raise_norms(share(model)))))
+    shared = share(drop_counting(drop_identities(model)))
+    raised = pack_heads(sink_moves(raise_attention(raise_norms(shared))))
     return shorten_moves(sink_moves(share(join_slices(raised))))
 
 

@@ -117,6 +117,31 @@ def test_spelled_attention_is_one_op(mask: Callable[[Builder, Value], Value], sc
     agree(model, raised)
 
 
+@pytest.mark.parametrize("mask", [no_mask, of_keys, biased])
+@pytest.mark.parametrize("together", ["scores", "scores and weights"])
+def test_attention_of_heads_on_the_axis_of_the_batch(mask: Callable[[Builder, Value], Value], together: str) -> None:
+    def make(b: Builder) -> Value:
+        q, k, v = operands(b)
+        q3, k3 = b.emit(ops.Reshape((4 * N, L, 8)), q), b.emit(ops.Reshape((4 * N, S, 8)), k)
+        scores = b.emit(ops.MatMul(), q3, b.emit(ops.Transpose((0, 2, 1)), k3))
+        slopes = b.emit(ops.Add(), b.input("slopes", F32, (4 * N, 1, S)), scores) if mask is biased else scores
+        masked = mask(b, b.emit(ops.Reshape((N, 4, L, S)), scores if mask is no_mask else slopes))
+        if together == "scores":
+            return weigh(b, masked, v)
+        weights = b.emit(ops.Reshape((4 * N, L, S)), b.emit(ops.Softmax(axis=3), masked))
+        return b.emit(ops.MatMul(), weights, b.emit(ops.Reshape((4 * N, S, 6)), v))
+
+    model = built(make)
+    raised = raise_attention(model)
+    counts = kinds(raised)
+    if mask is biased:  # slopes that come from outside may be -inf
+        assert counts == kinds(model)
+        return
+    assert counts["ScaledDotProductAttention"] == 1
+    assert not counts.keys() & {"MatMul", "Softmax"}
+    agree(model, raised)
+
+
 def decomposed(op: ops.ScaledDotProductAttention, dtype: DType | None, *, constant: bool = False) -> Model:
     def make(b: Builder) -> Value:
         q, k, v = operands(b)
