@@ -245,8 +245,10 @@ def symbolic_refusal(
 @refuses(ops.Conv)
 def _conv_refusal(node: Node) -> str | None:
     assert isinstance(node.op, ops.Conv)
+    if (refused := window_refusal(node)) is not None:  # (a kernel of symbolic sizes is a computed one)
+        return refused
     _, _, *kernel = _sizes(kernel_of(node))
-    return window_refusal(node) or symbolic_refusal(node, node.op.pads, kernel, node.op.strides, node.op.dilations)
+    return symbolic_refusal(node, node.op.pads, kernel, node.op.strides, node.op.dilations)
 
 
 def _sizes(kind: TensorType) -> tuple[int, ...]:
@@ -286,10 +288,10 @@ def _separable_refusal(node: Node) -> str | None:
     assert isinstance(node.op, ops.SeparableConv)
     if len(set(node.op.strides)) > 1:
         return "strides that differ between the axes"
+    if (refused := window_refusal(node, most=2)) is not None:
+        return refused
     _, _, *kernel = _sizes(kernel_of(node))
-    return window_refusal(node, most=2) or symbolic_refusal(
-        node, node.op.pads, kernel, node.op.strides, node.op.dilations
-    )
+    return symbolic_refusal(node, node.op.pads, kernel, node.op.strides, node.op.dilations)
 
 
 @rules.exports(ops.SeparableConv)
@@ -321,9 +323,11 @@ def _conv_transpose_refusal(node: Node) -> str | None:
     assert isinstance(node.op, ops.ConvTranspose)
     if node.op.group > 1:
         return "groups, which Keras' transposed convolutions lack"
+    if (refused := window_refusal(node)) is not None:  # (a kernel of symbolic sizes is a computed one)
+        return refused
     if any(crop < 0 for pair in _crops(node.op, kernel_of(node)) for crop in pair):
         return "an output that is padded beyond the last cell that the kernel reaches"
-    return window_refusal(node)
+    return None
 
 
 def _crops(op: ops.ConvTranspose, kernel: TensorType) -> list[tuple[int, int]]:

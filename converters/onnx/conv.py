@@ -20,7 +20,9 @@ def flat_pads(pads: Sequence[tuple[int, int]]) -> list[int]:
     return [begin for begin, _ in pads] + [end for _, end in pads]
 
 
-def pad_attributes(pads: Pads, spatial: Sequence[Dim], kernel: Ints, strides: Ints, dilations: Ints) -> dict[str, Any]:
+def pad_attributes(
+    pads: Pads, spatial: Sequence[Dim], kernel: Sequence[Dim], strides: Ints, dilations: Ints
+) -> dict[str, Any]:
     """`pads`, or `auto_pad` where the pads depend on a symbolic size."""
     resolved = resolve_pads(pads, spatial, kernel, strides, dilations)
     if resolved is None:
@@ -102,15 +104,20 @@ def _transposed_pads(
     return tuple(pads), tuple(extra)
 
 
+def _kernel_attribute(w: Value) -> dict[str, Any]:
+    """`kernel_shape`, which runtimes take from the weight where it is symbolic."""
+    sizes = w.shape[2:]
+    return {} if any(isinstance(size, Sym) for size in sizes) else {"kernel_shape": sizes}
+
+
 @rules.exports(ops.Conv)
 def write_conv(export: Export, node: Node) -> None:
     op = node.op
     assert isinstance(op, ops.Conv) and node.inputs[0] is not None and node.inputs[1] is not None
-    kernel = tuple(int(size) for size in node.inputs[1].shape[2:])  # type: ignore[arg-type]
-    pads = pad_attributes(op.pads, node.inputs[0].shape[2:], kernel, op.strides, op.dilations)
-    export.replace(
-        "Conv", node, kernel_shape=kernel, strides=op.strides, dilations=op.dilations, group=op.group, **pads
-    )
+    data, kernel = node.inputs[0], node.inputs[1]
+    known = _kernel_attribute(kernel)
+    pads = pad_attributes(op.pads, data.shape[2:], kernel.shape[2:], op.strides, op.dilations)
+    export.replace("Conv", node, **known, strides=op.strides, dilations=op.dilations, group=op.group, **pads)
 
 
 @rules.exports(ops.ConvTranspose)
@@ -120,7 +127,7 @@ def write_conv_transpose(export: Export, node: Node) -> None:
     export.replace(
         "ConvTranspose",
         node,
-        kernel_shape=tuple(node.inputs[1].shape[2:]),
+        **_kernel_attribute(node.inputs[1]),
         strides=op.strides,
         pads=flat_pads(op.pads),
         dilations=op.dilations,

@@ -33,13 +33,15 @@ An odd cell of padding goes to the end ("same_upper") or to the begin ("same_low
 
 
 def resolve_pads(
-    pads: Pads, spatial: Sequence[Dim], kernel: Ints, strides: Ints, dilations: Ints
+    pads: Pads, spatial: Sequence[Dim], kernel: Sequence[Dim], strides: Ints, dilations: Ints
 ) -> tuple[tuple[int, int], ...] | None:
     """Explicit (begin, end) pairs for "same_*", or None where they depend on a symbolic size."""
     if not isinstance(pads, str):
         return pads
     resolved = []
     for size, window, stride, dilation in zip(spatial, kernel, strides, dilations, strict=True):
+        if isinstance(window, Sym):
+            return None
         extent = (window - 1) * dilation + 1
         if isinstance(size, int):
             total = max((-(-size // stride) - 1) * stride + extent - size, 0)
@@ -53,7 +55,13 @@ def resolve_pads(
 
 
 def window_output(
-    spatial: Sequence[Dim], kernel: Ints, strides: Ints, pads: Pads, dilations: Ints, *, ceil_mode: bool = False
+    spatial: Sequence[Dim],
+    kernel: Sequence[Dim],
+    strides: Ints,
+    pads: Pads,
+    dilations: Ints,
+    *,
+    ceil_mode: bool = False,
 ) -> Shape:
     """Output sizes of a sliding window.
 
@@ -74,7 +82,7 @@ def window_output(
         if isinstance(count, int) and isinstance(size, int):
             if (count - 1) * stride >= size + begin:
                 count -= 1
-        elif end + stride > (window - 1) * dilation + 1:
+        elif isinstance(window, Sym) or end + stride > (window - 1) * dilation + 1:
             # only then can a last window start beyond size + begin - 1
             count = dim_min(count, (size + (begin - 1)) // stride + 1)
         sizes.append(count)
@@ -110,6 +118,14 @@ def check_window(op: Op, rank: int, *lists: tuple[str, Sequence[Any] | str]) -> 
             op.require(all(int(value) > 0 for value in values), f"{name} {values} are not positive")
 
 
+def _require_channels(op: Op, group: int, divided: Dim, made: Dim, b: TensorType | None) -> None:
+    """Require that `group` divides one number of channels, and a bias for each of those that are made."""
+    fits = isinstance(divided, Sym) or divided % max(group, 1) == 0
+    op.require(group > 0 and fits, f"{divided} channels of the kernel, group={group}")
+    known = b is None or (b.rank == 1 and (isinstance(b.shape[0], Sym) or isinstance(made, Sym) or b.shape == (made,)))
+    op.require(known, f"bias {b} for {made} output channels")
+
+
 @dataclass(frozen=True, slots=True)
 class Conv(Op):
     """N-d cross-correlation with optional bias.
@@ -118,6 +134,7 @@ class Conv(Op):
 
     Shapes: x (N, C, *D) in `layout`; w (O, C / group, *K), always O-I-spatial; b (O,); y (N, O, *D') in `layout`.
     D'[i] = floor((D[i] + begin[i] + end[i] - (K[i] - 1) * dilations[i] - 1) / strides[i]) + 1
+    Sizes may be symbolic, those of the kernel as well.
     Raises: ShapeError if C != group * w.shape[1], or O % group != 0.
     Differs from ONNX: `layout` may be channels-last; `pads` are (begin, end) pairs or "same_upper" / "same_lower".
     See: ONNX Conv-22; torch.nn.functional.conv2d; keras.layers.Conv2D.
@@ -134,19 +151,17 @@ class Conv(Op):
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
         spatial_rank = w.rank - 2
-        self.require(w.rank >= 3 and w.is_static, f"a static kernel of rank 3 or more is needed, not {w}")
+        self.require(w.rank >= 3, f"a kernel of rank 3 or more is needed, not {w}")
         self.require(x.rank == w.rank, f"data {x} and kernel {w} differ in rank")
         check_window(self, spatial_rank, ("strides", self.strides), ("pads", self.pads), ("dilations", self.dilations))
         batch, channels, spatial = self.layout.split(x.shape)
-        out_channels, group_channels, *kernel = (int(size) for size in w.shape)  # type: ignore[arg-type]
+        out_channels, group_channels, *kernel = w.shape
+        taken = group_channels * self.group
         self.require(
-            isinstance(channels, Sym) or channels == group_channels * self.group,
-            f"{channels} input channels, the kernel {w} with group={self.group} takes {group_channels * self.group}",
+            isinstance(channels, Sym) or isinstance(taken, Sym) or channels == taken,
+            f"{channels} input channels, the kernel {w} with group={self.group} takes {taken}",
         )
-        self.require(
-            self.group > 0 and out_channels % self.group == 0, f"{out_channels} output channels, group={self.group}"
-        )
-        self.require(b is None or b.shape == (out_channels,), f"bias {b} for {out_channels} output channels")
+        _require_channels(self, self.group, out_channels, out_channels, b)
         dtype = self.require_same_dtype(x, w, b)
         sizes = window_output(spatial, tuple(kernel), self.strides, self.pads, self.dilations)
         for size in sizes:
@@ -195,7 +210,7 @@ class ConvTranspose(Op):
     layout_rule: ClassVar[LayoutRule] = LayoutRule.BOUND
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
-        self.require(w.rank >= 3 and w.is_static, f"a static kernel of rank 3 or more is needed, not {w}")
+        self.require(w.rank >= 3, f"a kernel of rank 3 or more is needed, not {w}")
         self.require(x.rank == w.rank, f"data {x} and kernel {w} differ in rank")
         lists = (
             ("strides", self.strides),
@@ -205,16 +220,13 @@ class ConvTranspose(Op):
         )
         check_window(self, w.rank - 2, *lists)
         batch, channels, spatial = self.layout.split(x.shape)
-        in_channels, group_channels, *kernel = (int(size) for size in w.shape)  # type: ignore[arg-type]
+        in_channels, group_channels, *kernel = w.shape
         self.require(
-            isinstance(channels, Sym) or channels == in_channels,
+            isinstance(channels, Sym) or isinstance(in_channels, Sym) or channels == in_channels,
             f"{channels} input channels, the kernel {w} takes {in_channels}",
         )
-        self.require(
-            self.group > 0 and in_channels % self.group == 0, f"{in_channels} input channels, group={self.group}"
-        )
         out_channels = group_channels * self.group
-        self.require(b is None or b.shape == (out_channels,), f"bias {b} for {out_channels} output channels")
+        _require_channels(self, self.group, in_channels, out_channels, b)
         sizes = [
             (size - 1) * stride + (window - 1) * dilation + 1 + extra - begin - end
             for size, window, stride, (begin, end), dilation, extra in zip(

@@ -9,6 +9,7 @@ from typing import TypeVar
 from isomorph.converters.torch.lowering import Lowering
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import Value, ops
+from isomorph.ir.ops.conv import Pads
 
 __all__ = ["batched", "per_axis"]
 
@@ -35,11 +36,12 @@ def _conv(
 ) -> Value:
     rank = w.rank - 2
     dilations = per_axis(dilation, rank)
-    pads: tuple[tuple[int, int], ...]
+    pads: Pads
     if padding == "same":
         # the odd cell goes to the end, at stride 1 (torch allows no other)
-        totals = [step * (int(size) - 1) for step, size in zip(dilations, w.shape[2:], strict=True)]  # type: ignore[arg-type]
-        pads = tuple((total // 2, total - total // 2) for total in totals)
+        sizes = [step * (size - 1) for step, size in zip(dilations, w.shape[2:], strict=True)]
+        totals = [size for size in sizes if isinstance(size, int)]
+        pads = tuple((size // 2, size - size // 2) for size in totals) if totals == sizes else "same_upper"
     elif isinstance(padding, str):
         b.require(padding == "valid", f"the padding {padding!r}")
         pads = ((0, 0),) * rank

@@ -10,6 +10,7 @@ import numpy as np
 from isomorph.converters.torch.aten.elementwise import both
 from isomorph.converters.torch.aten.index import moved_back
 from isomorph.converters.torch.lowering import Lowering
+from isomorph.converters.torch.promotion import result_type
 from isomorph.converters.torch.rules import rules
 from isomorph.errors import ShapeError
 from isomorph.ir import Dim, DType, Sym, Value, ops
@@ -177,7 +178,8 @@ def trace(b: Lowering, self: Value) -> Value:
 def block_diag(b: Lowering, tensors: Sequence[Value]) -> Value:
     """block_diag(Tensor[] tensors): matrices one after another along the diagonal, else 0"""
     flat = [b.reshape(x, (*(1,) * (2 - x.rank), *x.shape)) for x in tensors]
-    blocks = b.promoted(*flat)
+    kind = result_type(*tensors)
+    blocks = [b.cast(x, kind) for x in flat]
     total = sum((x.shape[1] for x in blocks), start=0)
     rows, before = [], 0
     for block in blocks:

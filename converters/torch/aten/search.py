@@ -93,6 +93,7 @@ def nonzero_static(b: Lowering, self: Value, size: Dim, fill_value: int = -1) ->
 @rules.imports("aten.masked_select.default")
 def masked_select(b: Lowering, self: Value, mask: Value) -> Value:
     """masked_select(Tensor self, Tensor mask): the elements of self, in C order, where mask is True; broadcast"""
+    self, mask = b.aligned(self, mask)
     shape = broadcast(self.shape, mask.shape)
     data, condition = (_flat(b, expanded(b, each, shape)) for each in (self, mask))
     return b.emit(ops.Compress(_size(b), 0), data, condition)
