@@ -277,6 +277,9 @@ class Importer:
     def _import(self, node: ProgramNode) -> None:
         """Import one node; what cannot be expressed is noted, and its outputs are missing from then on."""
         rule = self._rule(node)
+        if rule is None and complex_rules.importer(node.target) is not None and self._lacks(tuple(node.args.values())):
+            self._miss(node)
+            return
         if rule is None:
             of = " of complex numbers" if self._is_complex(node) else ""
             self._note(node, f"there is no rule for this operation{of}")
@@ -325,6 +328,13 @@ class Importer:
         return any(kind is not None and kind.dtype.is_complex for kind in recorded) or self._has_complex(
             tuple(node.args.values())
         )
+
+    def _lacks(self, argument: Any) -> bool:
+        """Whether an operand is missing, so that nobody knows if it would be complex."""
+        if isinstance(argument, Ref):
+            cell = self.cells.get(argument.name)
+            return cell is not None and cell.value is None
+        return isinstance(argument, tuple) and any(map(self._lacks, argument))
 
     def _has_complex(self, argument: Any) -> bool:
         if isinstance(argument, Ref):

@@ -207,6 +207,13 @@ def imag(b: Lowering, self: Complex) -> Value:
     return self.parts(b)[1]
 
 
+@complex_rules.imports("aten.isreal.default")
+def isreal(b: Lowering, self: Complex) -> Value:
+    """isreal(Tensor self): whether the imaginary part is 0"""
+    imaginary = self.parts(b)[1]
+    return b.emit(ops.Equal(), imaginary, b.number(0, imaginary.dtype))
+
+
 @complex_rules.imports("aten.complex.default")
 def complex_of_parts(b: Lowering, real: Value, imag: Value) -> Complex:
     """complex(Tensor real, Tensor imag)"""

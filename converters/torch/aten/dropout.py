@@ -50,7 +50,9 @@ def _register(name: str, drop: Callable[[Lowering, Value, float], Value]) -> Non
         x = input if input is not None else self
         if x is None:
             raise b.refusal("it has no operand")
-        return drop(b, x, float(p)) if train else b.emit(ops.Dropout(float(p)), x)
+        if not train:
+            return b.emit(ops.Dropout(float(p)), x) if x.dtype.is_float else x
+        return drop(b, x, float(p))
 
     dropout.__doc__ = f"{name}(Tensor input, float p, bool train); outside of training a node that changes nothing"
 

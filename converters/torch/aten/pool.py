@@ -85,6 +85,7 @@ def _register_average(rank: int) -> None:
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> Value:
+        b.require(self.dtype.is_float, f"averages of {self.dtype}, which torch truncates")
         kernel = per_axis(kernel_size, rank)
         strides = per_axis(stride, rank) if stride else kernel
         pads = _pairs(padding, rank)

@@ -17,6 +17,8 @@ Scales = Sequence[float] | None
 def _resized(b: Lowering, x: Value, sizes: Sequence[Dim] | None, scales: Scales, **how: Any) -> Value:
     """x resized to `sizes`, or to floor(size * scale); the scales decide the coordinates where they are given."""
     spatial = x.shape[2:]
+    exact = how["mode"] == "nearest" or x.dtype.is_float
+    b.require(exact, f"{x.dtype}, which torch resamples in fixed-point arithmetic; let the model cast it to float32")
     if sizes is None:
         b.require(scales is not None, "it has neither a size nor a scale")
         sizes = [_grown(b, size, scale) for size, scale in zip(spatial, scales or (), strict=True)]

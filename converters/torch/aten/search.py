@@ -210,7 +210,8 @@ def one_hot(b: Lowering, self: Value, num_classes: int = -1) -> Value:
     """one_hot(Tensor self, int num_classes=-1)"""
     b.require(num_classes > 0, "the number of classes is taken from the data; pass num_classes")
     values = b.constant(np.asarray([0, 1], np.int64), "off_on")
-    return b.emit(ops.OneHot(num_classes, self.rank), self, values)
+    made = b.emit(ops.OneHot(num_classes, max(self.rank, 1)), b.lined(self), values)
+    return made if self.rank else b.reshape(made, (num_classes,))
 
 
 @rules.imports("aten.bincount.default")

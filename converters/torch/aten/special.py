@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
+import ml_dtypes
 
 from isomorph.converters.torch.aten.elementwise import both, truncated
 from isomorph.converters.torch.lowering import Lowering
@@ -76,8 +76,7 @@ def nan_to_num(
     """nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None): 0 and the extremes"""
     if not self.dtype.is_float:
         return self
-    b.require(self.dtype is not DType.BFLOAT16 or None not in (posinf, neginf), "the extremes of bfloat16")
-    extreme = 0.0 if self.dtype is DType.BFLOAT16 else float(np.finfo(self.dtype.numpy).max)
+    extreme = float(ml_dtypes.finfo(self.dtype.numpy).max)
     zero = b.number(0, self.dtype)
     infinite = b.emit(ops.IsInf(), self)
     high = b.number(extreme if posinf is None else posinf, self.dtype)

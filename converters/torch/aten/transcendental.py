@@ -196,3 +196,24 @@ def xlog1py(b: Lowering, self: Operand, other: Operand) -> Value:
     plain = b.emit(ops.Mul(), x, log1p(b, y))
     known = b.emit(ops.Where(), b.emit(ops.Equal(), x, zero), zero, plain)
     return b.emit(ops.Where(), b.emit(ops.IsNaN(), y), y, known)
+
+
+@rules.imports("aten.real.default")
+def real(b: Lowering, self: Value) -> Value:
+    """real(Tensor self): of real numbers themselves"""
+    return self
+
+
+@rules.imports("aten.isreal.default")
+def isreal(b: Lowering, self: Value) -> Value:
+    """isreal(Tensor self): True of real numbers"""
+    return b.emit(ops.ConstantOfShape(self.shape, True, DType.BOOL))
+
+
+@rules.imports(*both("angle", "default"))
+def angle(b: Lowering, self: Value) -> Value:
+    """angle(Tensor self): pi below 0, else 0; NaN of NaN"""
+    x = b.floating(self)
+    below = b.emit(ops.Less(), x, b.number(0, x.dtype))
+    turned = b.emit(ops.Where(), below, b.number(math.pi, x.dtype), b.number(0, x.dtype))
+    return b.emit(ops.Where(), b.emit(ops.IsNaN(), x), x, turned)

@@ -25,6 +25,12 @@ def _allowed(b: Lowering, mask: Value, kind: int | None) -> Value:
     return b.emit(ops.Unsqueeze((1, 2)), kept) if kind == _OF_KEYS else kept
 
 
+def _weights(b: Lowering, queries: Value, keys: Value, width: int) -> Value:
+    """softmax(q k^T / sqrt(E)) (B, H, T, S) of heads (B, H, T, E), (B, H, S, E)."""
+    scaled = b.emit(ops.Mul(), queries, b.number(width**-0.5, queries.dtype))
+    return b.emit(ops.Softmax(3), b.emit(ops.MatMul(), scaled, b.emit(ops.Transpose((0, 1, 3, 2)), keys)))
+
+
 @rules.imports("aten._native_multi_head_attention.default")
 def native_multi_head_attention(
     b: Lowering,
@@ -44,16 +50,27 @@ def native_multi_head_attention(
 ) -> tuple[Value | None, ...]:
     """_native_multi_head_attention(query (B, T, D), key, value, …) -> (Tensor (B, T, D), weights)
 
-    A mask is True (or not 0) where a key takes no part. The weights are not expressed.
+    A mask is True (or not 0) where a key takes no part. The weights, of all heads or averaged, only with need_weights.
     """
-    b.require(query is key and key is value, "queries, keys and values that differ")
-    packed = b.emit(ops.Linear(), query, qkv_weight, qkv_bias)
-    parts = b.emit_many(ops.Split(2, (embed_dim,) * 3), packed)
+    if query is key and key is value:
+        packed = b.emit(ops.Linear(), query, qkv_weight, qkv_bias)
+        parts = b.emit_many(ops.Split(2, (embed_dim,) * 3), packed)
+    else:
+        weights, biases = (b.emit_many(ops.Split(0, (embed_dim,) * 3), each) for each in (qkv_weight, qkv_bias))
+        each_of = zip((query, key, value), weights, biases, strict=True)
+        parts = tuple(b.emit(ops.Linear(), x, weight, bias) for x, weight, bias in each_of)
     queries, keys, values = (_heads(b, part, num_head, embed_dim // num_head) for part in parts)
     allowed = None if mask is None else _allowed(b, mask, mask_type)
-    made = b.emit(ops.ScaledDotProductAttention(False, None), queries, keys, values, allowed)
+    scores = None
+    if need_weights:
+        b.require(allowed is None, "a mask, and weights that are returned")
+        scores = _weights(b, queries, keys, embed_dim // num_head)
+        made = b.emit(ops.MatMul(), scores, values)
+        scores = b.emit(ops.ReduceMean((1,), keepdims=False), scores) if average_attn_weights else scores
+    else:
+        made = b.emit(ops.ScaledDotProductAttention(False, None), queries, keys, values, allowed)
     joined = b.reshape(b.emit(ops.Transpose((0, 2, 1, 3)), made), (*query.shape[:2], embed_dim))
-    return b.emit(ops.Linear(), joined, proj_weight, proj_bias), None
+    return b.emit(ops.Linear(), joined, proj_weight, proj_bias), scores
 
 
 @rules.imports("aten._transformer_encoder_layer_fwd.default")

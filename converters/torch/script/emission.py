@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from isomorph.converters.torch.rules import rules
-from isomorph.converters.torch.script.composites import COMPOSITES
 from isomorph.converters.torch.script.schemas import Schema, overloads, resolve
 from isomorph.converters.torch.script.session import Session
 from isomorph.converters.torch.script.values import Value, describe
@@ -26,17 +23,10 @@ def emit(session: Session, name: str, args: Sequence[Value], keywords: Mapping[s
             session.note(_target(name), "there is no rule for this operation", where)
         raise MalformedError(f"no overload of `{name}` takes {kinds}", at=where)
     schema, bound = found
-    composite = COMPOSITES.get(schema.target)
-    if composite is not None and rules.importer(schema.target) is None:
-        return composite(session, partial(_named, session), **bound)
     rewrite = _REWRITTEN.get(schema.target)
     if rewrite is None:
         return session.call(schema, bound)
     return rewrite(session, schema, dict(bound))
-
-
-def _named(session: Session, name: str, *args: Value, **keywords: Value) -> Value:
-    return emit(session, name, args, keywords)
 
 
 def _target(name: str) -> str:

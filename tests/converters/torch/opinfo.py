@@ -86,7 +86,7 @@ class Result:
 
     numpy    of those that passed: evaluated in NumPy, as onnxruntime lacks a kernel or `unwritten` tells why
     skipped  eager or torch.export itself cannot (random results, sizes that the data decide, no tensor returned)
-    refused  reason -> samples; wrong, crashed: one line for each sample
+    refused  reason -> samples, of which some have several reasons; wrong, crashed: one line for each sample
     """
 
     op: str
@@ -106,6 +106,11 @@ class Result:
     def fine(self) -> bool:
         return not (self.refused or self.wrong or self.crashed)
 
+    @property
+    def declined(self) -> int:
+        """How many samples are refused."""
+        return self.samples - self.passed - self.skipped - len(self.wrong) - len(self.crashed)
+
     def gaps(self) -> list[str]:
         """What does not pass, one line for each sample (for each reason of refusals)."""
         refused = [f"refused: {reason}" for reason in self.refused]
@@ -113,7 +118,7 @@ class Result:
 
     def line(self) -> str:
         counts = f"{self.samples:4d} samples {self.passed:4d} passed ({self.numpy} in NumPy) {self.skipped:3d} skipped"
-        bad = f" {sum(self.refused.values())} refused {len(self.wrong)} wrong {len(self.crashed)} crashed"
+        bad = f" {self.declined if self.refused else 0} refused {len(self.wrong)} wrong {len(self.crashed)} crashed"
         why = next(iter([*self.wrong, *self.crashed, *self.refused]), "")
         return f"{self.op:40s} {self.dtype:10s}{counts}{'' if self.fine else bad}  {why}"[:320]
 
@@ -445,7 +450,7 @@ def _record(results: Sequence[Result]) -> None:
     known = recorded()
     for each in results:
         counts = [each.samples, each.passed, each.numpy, each.skipped]
-        counts += [sum(each.refused.values()), len(each.wrong), len(each.crashed)]
+        counts += [each.declined if each.refused else 0, len(each.wrong), len(each.crashed)]
         kept: dict[str, str] = {}
         for gap in each.gaps():  # one line for each kind of gap is enough to tell its reason
             kept.setdefault(re.sub(r"[\d\W]+", " ", gap)[-60:] if not gap.startswith("refused") else gap, gap[:200])
@@ -529,7 +534,7 @@ def main() -> None:
     total = Counter[str]()
     for result in results:
         total.update({"samples": result.samples, "passed": result.passed, "skipped": result.skipped})
-        total.update({"numpy": result.numpy, "refused": sum(result.refused.values())})
+        total.update({"numpy": result.numpy, "refused": result.declined if result.refused else 0})
         total.update({"wrong": len(result.wrong), "crashed": len(result.crashed)})
     print(f"{len({each.op for each in results})} ops:", ", ".join(f"{count} {name}" for name, count in total.items()))
     if given.record:
