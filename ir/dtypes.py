@@ -23,16 +23,20 @@ class DType(Enum):
     FLOAT8_E4M3FNUZ = "float8_e4m3fnuz"
     FLOAT8_E5M2 = "float8_e5m2"
     FLOAT8_E5M2FNUZ = "float8_e5m2fnuz"
+    FLOAT8_E8M0FNU = "float8_e8m0fnu"
+    FLOAT4_E2M1FN = "float4_e2m1fn"
     INT64 = "int64"
     INT32 = "int32"
     INT16 = "int16"
     INT8 = "int8"
     INT4 = "int4"
+    INT2 = "int2"
     UINT64 = "uint64"
     UINT32 = "uint32"
     UINT16 = "uint16"
     UINT8 = "uint8"
     UINT4 = "uint4"
+    UINT2 = "uint2"
     BOOL = "bool"
     COMPLEX64 = "complex64"
     COMPLEX128 = "complex128"
@@ -45,8 +49,13 @@ class DType(Enum):
 
     @property
     def itemsize(self) -> int:
-        """Bytes an element takes in NumPy memory (4-bit types take one byte, unpacked)."""
+        """Bytes an element takes in NumPy memory (types of 2 and 4 bits take one byte, unpacked)."""
         return _NUMPY[self].itemsize
+
+    @property
+    def bits(self) -> int:
+        """Bits of an element: fewer than 8 for those that files pack."""
+        return _BITS.get(self, 8 * self.itemsize)
 
     @property
     def is_float(self) -> bool:
@@ -87,3 +96,4 @@ _NUMPY: dict[DType, np.dtype] = {
     else np.dtype(getattr(ml_dtypes, member.value, None) or member.value)
     for member in DType
 }
+_BITS = {DType.FLOAT4_E2M1FN: 4, DType.INT4: 4, DType.UINT4: 4, DType.INT2: 2, DType.UINT2: 2}

@@ -290,6 +290,19 @@ def _pool() -> list[OpCase]:
             _case(f"{name}_1d", pool((3,), (2,), ((1, 1),), (1,)), Data((2, 4, 11))),
             _case(f"{name}_3d", pool((2, 2, 2), (2, 1, 2), ((0, 0), (1, 1), (0, 0)), (1, 1, 1)), Data((1, 2, 4, 5, 6))),
         ]
+    rows += [
+        _case("lp_pool", ops.LpPool((2, 3), (2, 3), none, ones), _IMAGE),
+        _case("lp_pool_cubes", ops.LpPool((3, 3), (2, 2), some, ones, p=3), _IMAGE),
+        _case("lp_pool_dilated", ops.LpPool((2, 3), (1, 2), none, (2, 2), p=1), _IMAGE),
+        _case("lp_pool_same", ops.LpPool((3, 2), (2, 2), "same_lower", ones), _IMAGE),
+        _case("lp_pool_last", ops.LpPool((3, 3), (2, 2), some, ones, layout=LAST), _IMAGE_LAST),
+        _case(
+            "lp_pool_ceil",
+            ops.LpPool((3, 2), (2, 2), ((1, 1), (0, 0)), ones, ceil_mode=True),
+            _IMAGE,
+            limits=(Limitation("decompose", "a last window that is not whole has a mean of its own"),),
+        ),
+    ]
     index = ops.MaxPoolWithIndices
     rows += [
         _case("max_pool_with_indices", index((2, 3), (2, 3), none, ones), _IMAGE),
@@ -354,6 +367,7 @@ def _linear() -> list[OpCase]:
         _case("einsum", ops.Einsum("bij,bjk->bik"), Data((2, 3, 5)), Data((2, 5, 4))),
         _case("einsum_ellipsis", ops.Einsum("...ij,kj->...ik"), Data((2, 2, 3, 5)), Data((4, 5))),
         _case("einsum_sum", ops.Einsum("bij->jb"), Data((2, 3, 5))),
+        _case("det", ops.Det(), Data((2, 3, 3))),
         _case("embedding", ops.Embedding(), Data((2, 5), I64, 0, 7), Weight((7, 4))),
     ]
 
@@ -372,6 +386,8 @@ def _reduce() -> list[OpCase]:
         *rows,
         _case("reduce_sum_int", ops.ReduceSum((1,)), Data((2, 5), I64, -9, 9)),
         _case("reduce_mean_none", ops.ReduceMean(()), _X),
+        _case("cumprod", ops.CumProd(1), _X),
+        _case("cumprod_exclusive_reverse", ops.CumProd(2, exclusive=True, reverse=True), _X),
         _case("cumsum", ops.CumSum(1), _X),
         _case("cumsum_exclusive_reverse", ops.CumSum(2, exclusive=True, reverse=True), _X),
     ]
@@ -436,6 +452,8 @@ def _index() -> list[OpCase]:
         _case("scatter_nd", ops.ScatterND(), x, Literal([[0, 1], [2, 4]], I64), Data((2, 4))),
         _case("one_hot", ops.OneHot(5), Data((2, 3), I64, -7, 7), Literal([0.25, 2.0])),
         _case("one_hot_axis", ops.OneHot(5, 0), Data((2, 3), I64, 0, 5), Literal([0, 1], I64)),
+        _case("hardmax", ops.Hardmax(2), x),
+        _case("hardmax_inner", ops.Hardmax(1), Data((3, 5, 2))),
         _case("top_k", ops.TopK(2, 1), x),
         _case("top_k_ties", ops.TopK(4, 1), Data((3, 6), I32, 0, 3)),
         _case("top_k_smallest", ops.TopK(4, 1, largest=False), Data((3, 6), I32, 0, 3)),
@@ -564,6 +582,7 @@ def _attention() -> list[OpCase]:
     partly = np.tri(5, 6, 2, dtype=bool)
     nothing = np.array([[True] * 6] * 3 + [[False] * 6] * 2)
     later = np.arange(6) > 1
+    angles, few = Data((2, 5, 4)), Data((2, 5, 2))
     return [
         _case("attention", ops.ScaledDotProductAttention(), q, k, v),
         _case("attention_causal", ops.ScaledDotProductAttention(causal=True), q, k, v),
@@ -584,6 +603,11 @@ def _attention() -> list[OpCase]:
         _case("heads_dynamic_mask", ops.MultiHeadAttention(3, 1), packed, one, one, Data((2, 1, 5, 6), BOOL)),
         _case("attention_group", ops.ScaledDotProductAttention(group=2), Data((2, 6, 5, 8)), k, v),
         _case("attention_causal_mask", ops.ScaledDotProductAttention(causal=True), q, k, v, Literal(later, BOOL)),
+        _case("rotary", ops.RotaryEmbedding(), q, angles, angles),
+        _case("rotary_interleaved", ops.RotaryEmbedding(interleaved=True), q, angles, angles),
+        _case("rotary_part", ops.RotaryEmbedding(), q, few, few),
+        _case("rotary_packed", ops.RotaryEmbedding(3), Data((2, 5, 24)), angles, angles),
+        _case("rotary_packed_part", ops.RotaryEmbedding(3, interleaved=True), Data((2, 5, 24)), few, few),
     ]
 
 
@@ -678,7 +702,58 @@ def _random() -> list[OpCase]:
     ]
 
 
+def _bits() -> list[OpCase]:
+    places = Data((5,), U8, 0, 10)
+    return [
+        _case("bit_shift_left", ops.BitShift("left"), Data((2, 5), U8, 0, 255), places),
+        _case(
+            "bit_shift_right",
+            ops.BitShift("right"),
+            Data((2, 5), DType.UINT32, 0, 9999),
+            Data((5,), DType.UINT32, 0, 9),
+        ),
+        _case("bit_cast", ops.BitCast(DType.UINT32), Data((2, 3), I32, -9, 9)),
+    ]
+
+
+def _integer() -> list[OpCase]:
+    one, zeros = (1, 1), ((0, 0), (0, 0))
+    x, w = Data((2, 4, 7, 9), U8, 0, 255), Weight((6, 2, 3, 2), U8, 0, 255)
+    start = Literal(117, U8)
+    return [
+        _case("matmul_integer", ops.MatMulInteger(), Data((2, 3, 4), U8, 0, 255), Weight((4, 5), U8, 0, 255)),
+        _case(
+            "matmul_integer_zero",
+            ops.MatMulInteger(),
+            Data((3, 4), U8, 0, 255),
+            Weight((4, 5), U8, 0, 255),
+            start,
+            Weight((5,), U8, 0, 255),
+        ),
+        _case("conv_integer", ops.ConvInteger(one, zeros, one, 2), x, w),
+        _case("conv_integer_zero", ops.ConvInteger((2, 1), ((1, 1), (0, 1)), one, 2), x, w, start, start),
+        _case("conv_integer_same", ops.ConvInteger((2, 2), "same_lower", one, 2), x, w, start),
+    ]
+
+
+def _steps() -> list[OpCase]:
+    return [
+        _case("reverse_sequence", ops.ReverseSequence(), Data((5, 3, 2)), Literal([5, 0, 3], I64)),
+        _case("reverse_sequence_batch", ops.ReverseSequence(True), Data((3, 5)), Literal([1, 4, 2], I64)),
+        _case("tensor_scatter", ops.TensorScatter(2), Data((2, 3, 6, 4)), Data((2, 3, 2, 4)), Literal([1, 4], I64)),
+        _case("tensor_scatter_begin", ops.TensorScatter(1), Data((2, 6, 4)), Data((2, 3, 4))),
+        _case(
+            "tensor_scatter_circular",
+            ops.TensorScatter(1, "circular"),
+            Data((2, 6, 4)),
+            Data((2, 3, 4)),
+            Literal([1, 5], I64),
+        ),
+    ]
+
+
 CASES: list[OpCase] = [
     *_unary(), *_binary(), *_conv(), *_pool(), *_norm(), *_linear(), *_reduce(), *_shape(), *_index(), *_resize(),
     *_attention(), *_signal(), *_quant(), *_random(), *_sample(), *_vision(), *_recurrent(),
+    *_bits(), *_integer(), *_steps(),
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Node, Op, Value, ops
+from isomorph.ir import DType, Node, Op, Value, ops
 
 _PLAIN = {
     "Relu": ops.Relu, "HardSwish": ops.HardSwish, "Mish": ops.Mish, "Sigmoid": ops.Sigmoid, "Softplus": ops.Softplus,
@@ -86,16 +86,19 @@ def read_softmax(node: OnnxNode) -> Value:
 
 
 @rules.imports("Dropout")
-def read_dropout(node: OnnxNode) -> Value:
-    if len(node.outputs) > 1 and node.outputs[1]:
-        node.refuse("the mask as a result")
+def read_dropout(node: OnnxNode) -> list[Value]:
+    """The data as they are, and of the mask, where it is asked for, True for all (since opset 10; 1 before)."""
     if node.opset < 7 and not node.attribute("is_test", 0):
         node.refuse("training mode (is_test=0)")
     training = node.constant(2) if node.opset >= 12 else None
     if training is not None and bool(training):
         node.refuse("training mode")
     ratio = node.constant(1) if node.opset >= 12 else node.attribute("ratio", 0.5)
-    return node.emit(ops.Dropout(0.5 if ratio is None else float(ratio)), node.value(0))
+    x = node.value(0)
+    y = node.emit(ops.Dropout(0.5 if ratio is None else float(ratio)), x)
+    if not any(node.outputs[1:]):
+        return [y]
+    return [y, node.emit(ops.ConstantOfShape(x.shape, 1, DType.BOOL if node.opset >= 10 else x.dtype))]
 
 
 @rules.exports(

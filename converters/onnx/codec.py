@@ -65,6 +65,10 @@ ELEMENT_TYPES: dict[DType, int] = {
     DType.FLOAT8_E5M2FNUZ: TensorProto.FLOAT8E5M2FNUZ,
     DType.UINT4: TensorProto.UINT4,
     DType.INT4: TensorProto.INT4,
+    DType.FLOAT4_E2M1FN: TensorProto.FLOAT4E2M1,
+    DType.FLOAT8_E8M0FNU: TensorProto.FLOAT8E8M0,
+    DType.UINT2: TensorProto.UINT2,
+    DType.INT2: TensorProto.INT2,
 }
 """TensorProto.DataType of each element type."""
 DTYPES = {code: dtype for dtype, code in ELEMENT_TYPES.items()}
@@ -128,15 +132,13 @@ def _any_size(dim: onnx.TensorShapeProto.Dimension) -> Dim:
 
 
 def tensor_proto(name: str, source: TensorSource) -> TensorProto:
-    """An initializer with the elements of a source in raw_data: little-endian, C order, 4-bit elements in pairs."""
+    """An initializer with the elements of a source in raw_data: little-endian, C order, small ones packed."""
     proto = onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype))
     array = source.numpy()
     if source.dtype is DType.STRING:
         proto.string_data.extend(item if isinstance(item, bytes) else str(item).encode() for item in array.ravel())
-    elif source.dtype in (DType.INT4, DType.UINT4):
-        nibbles = array.ravel().astype(np.int8).view(np.uint8) & 15
-        pairs = np.append(nibbles, np.uint8(0)) if nibbles.size % 2 else nibbles
-        proto.raw_data = (pairs[0::2] | pairs[1::2] << 4).tobytes()
+    elif source.dtype.bits < 8:
+        proto.raw_data = _pack(array, source.dtype).tobytes()
     else:
         proto.raw_data = np.ascontiguousarray(array).tobytes()
     return proto
@@ -177,8 +179,8 @@ def tensor_source(proto: TensorProto, folder: Path | None, mapped: npt.NDArray[n
     if math.prod(max(size, 1) for size in shape) * 16 >= 1 << 63:  # also where another size is 0
         raise MalformedError(f"{where} has the shape {list(shape)}, which no memory holds")
     count = math.prod(shape)
-    packed = dtype in (DType.INT4, DType.UINT4)
-    nbytes = (count + 1) // 2 if packed else count * dtype.itemsize
+    packed = dtype.bits < 8
+    nbytes = -(-count * dtype.bits // 8)
     if proto.data_location == TensorProto.EXTERNAL:
         return _external(proto, dtype, nbytes, folder, where)
     if dtype is DType.STRING:
@@ -199,8 +201,8 @@ def _typed(proto: TensorProto, dtype: DType, shape: tuple[int, ...], count: int,
     if field in ("float_data", "double_data"):
         _check_count(len(data), 2 * count if dtype.is_complex else count, where)
         return np.frombuffer(_packed(proto, field), dtype.numpy).reshape(shape)
-    if dtype in (DType.INT4, DType.UINT4):
-        _check_count(len(data), (count + 1) // 2, where)
+    if dtype.bits < 8:
+        _check_count(len(data), -(-count * dtype.bits // 8), where)
         return _unpack(np.asarray(data, np.int32).astype(np.uint8), dtype, shape)
     _check_count(len(data), count, where)
     array = np.asarray(data)
@@ -222,11 +224,25 @@ def _packed(proto: TensorProto, field: str) -> bytes:
     return written[len(written) - width * len(getattr(proto, field)) :]
 
 
-def _unpack(pairs: npt.NDArray[np.uint8], dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    nibbles = np.stack([pairs & 15, pairs >> 4], axis=1).ravel()[: math.prod(shape)]
-    if dtype is DType.INT4:
-        nibbles = ((nibbles.astype(np.int8) ^ 8) - 8).astype(np.int8)
-    return nibbles.astype(dtype.numpy).reshape(shape)
+def _pack(array: npt.NDArray[Any], dtype: DType) -> npt.NDArray[np.uint8]:
+    """Elements of 2 or 4 bits in bytes, the first one in the lowest bits."""
+    codes = (array if dtype.is_float else array.astype(np.int8)).ravel().view(np.uint8) & (1 << dtype.bits) - 1
+    each = 8 // dtype.bits
+    rows = np.append(codes, np.zeros(-codes.size % each, np.uint8)).reshape(-1, each)
+    shifts = np.arange(0, 8, dtype.bits, dtype=np.uint8)
+    return np.bitwise_or.reduce(rows << shifts, axis=1)  # type: ignore[no-any-return]
+
+
+def _unpack(packed: npt.NDArray[np.uint8], dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """The elements of bytes that `_pack` gives."""
+    shifts = np.arange(0, 8, dtype.bits, dtype=np.uint8)
+    codes = (packed[:, None] >> shifts & (1 << dtype.bits) - 1).ravel()[: math.prod(shape)].astype(np.uint8)
+    if dtype.is_float:
+        return codes.view(dtype.numpy).reshape(shape)
+    if dtype.is_signed_integer:
+        sign = 1 << dtype.bits - 1
+        codes = ((codes.astype(np.int8) ^ sign) - sign).astype(np.int8)
+    return codes.astype(dtype.numpy).reshape(shape)
 
 
 def _check_count(found: int, wanted: int, where: str, unit: str = "elements") -> None:
@@ -247,9 +263,9 @@ def _external(proto: TensorProto, dtype: DType, nbytes: int, folder: Path | None
         raise MalformedError(f"{where} has {length} bytes of external data, its shape and type need {nbytes}")
     if offset < 0 or offset + nbytes > path.stat().st_size:
         raise MalformedError(f"{where} lies outside of its file: bytes {offset} to {offset + nbytes}", at=location)
-    if dtype in (DType.INT4, DType.UINT4):
+    if dtype.bits < 8:
         stored = MappedTensor(path, offset, DType.UINT8, (nbytes,))
-        return DerivedTensor(dtype, shape, (stored,), lambda pairs: _unpack(pairs, dtype, shape))
+        return DerivedTensor(dtype, shape, (stored,), lambda packed: _unpack(packed, dtype, shape))
     return MappedTensor(path, offset, dtype, shape)
 
 

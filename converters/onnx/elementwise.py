@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from isomorph.converters.onnx.codec import dtype_of, element_type
@@ -9,7 +11,7 @@ from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
 from isomorph.errors import MalformedError
-from isomorph.ir import OPS, Node, Value, ops
+from isomorph.ir import OPS, DType, Node, Value, ops
 
 _UNARY = (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Cos", "Cosh", "Erf", "Exp",
@@ -79,12 +81,21 @@ def read_where(node: OnnxNode) -> Value:
 
 @rules.imports("Cast")
 def read_cast(node: OnnxNode) -> Value:
-    return node.emit(ops.Cast(dtype_of(int(node.attribute("to")), node.where)), node.value(0))
+    return _cast(node, dtype_of(int(node.attribute("to")), node.where))
 
 
 @rules.imports("CastLike")
 def read_cast_like(node: OnnxNode) -> Value:
-    return node.emit(ops.Cast(node.value(1).dtype), node.value(0))
+    return _cast(node, node.value(1).dtype)
+
+
+def _cast(node: OnnxNode, to: DType) -> Value:
+    saturate, rounding = bool(node.attribute("saturate", 1)), node.attribute("round_mode", "up")
+    if rounding not in ("up", "down", "nearest"):
+        node.refuse(f"round_mode {rounding!r}")
+    narrow = to.is_float and to.itemsize == 1
+    powers = to is DType.FLOAT8_E8M0FNU
+    return node.emit(ops.Cast(to, saturate or not narrow, rounding if powers else "up"), node.value(0))
 
 
 @rules.exports(
@@ -106,5 +117,7 @@ def write_mod(export: Export, node: Node) -> None:
 
 @rules.exports(ops.Cast)
 def write_cast(export: Export, node: Node) -> None:
-    assert isinstance(node.op, ops.Cast)
-    export.replace("Cast", node, to=element_type(node.op.to))
+    op = node.op
+    assert isinstance(op, ops.Cast)
+    stated: dict[str, Any] = {"saturate": None if op.saturate else 0, "round_mode": None if op.rounding == "up" else op.rounding}
+    export.replace("Cast", node, to=element_type(op.to), **stated)

@@ -10,6 +10,7 @@ from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
 from isomorph.ir import DType, Node, Value, ops
+from isomorph.ir.shapes import elements
 
 
 @rules.imports("Gather")
@@ -49,6 +50,17 @@ def read_one_hot(node: OnnxNode) -> Value:
     return node.emit(ops.OneHot(int(depth.ravel()[0]), node.axis(indices.rank + 1, -1)), indices, node.value(2))
 
 
+@rules.imports("Hardmax")
+def read_hardmax(node: OnnxNode) -> Value:
+    """Before opset 13 over all axes from `axis` on, as if they were one."""
+    x = node.value(0)
+    if node.opset >= 13:
+        return node.emit(ops.Hardmax(node.axis(x.rank, -1)), x)
+    axis = node.axis(x.rank, 1)
+    flat = node.emit(ops.Reshape((elements(x.shape[:axis]), elements(x.shape[axis:]))), x)
+    return node.emit(ops.Reshape(x.shape), node.emit(ops.Hardmax(1), flat))
+
+
 @rules.imports("TopK")
 def read_top_k(node: OnnxNode) -> Sequence[Value]:
     x = node.value(0)
@@ -63,6 +75,12 @@ def read_top_k(node: OnnxNode) -> Sequence[Value]:
 def read_trilu(node: OnnxNode) -> Value:
     k = node.constant(1)
     return node.emit(ops.Trilu(0 if k is None else int(k.ravel()[0]), bool(node.attribute("upper", 1))), node.value(0))
+
+
+@rules.exports(ops.Hardmax)
+def write_hardmax(export: Export, node: Node) -> None:
+    assert isinstance(node.op, ops.Hardmax)
+    export.replace("Hardmax", node, axis=node.op.axis)
 
 
 @rules.exports(ops.Gather, ops.GatherElements, ops.GatherND)

@@ -36,6 +36,16 @@ def read_einsum(node: OnnxNode) -> Value:
     return node.emit(ops.Einsum(equation), *node.values())
 
 
+@rules.imports("Det")
+def read_det(node: OnnxNode) -> Value:
+    return node.emit(ops.Det(), node.value(0))
+
+
+@rules.exports(ops.Det)
+def write_det(export: Export, node: Node) -> None:
+    export.replace("Det", node)
+
+
 @rules.exports(ops.Linear)
 def write_linear(export: Export, node: Node) -> None:
     """Gemm for matrices (`target` refuses other ranks)."""

@@ -25,8 +25,10 @@ def _vector(export: Export, value: Value | None, like: Value, size: int, fill: f
 
 
 @rules.imports("BatchNormalization")
-def read_batch_normalization(node: OnnxNode) -> Value:
-    if node.attribute("training_mode", 0) or (node.opset < 14 and len([name for name in node.outputs if name]) > 1):
+def read_batch_normalization(node: OnnxNode) -> Value | list[Value]:
+    if node.opset >= 14 and node.attribute("training_mode", 0):
+        return _with_batch_statistics(node)
+    if node.opset < 14 and len([name for name in node.outputs if name]) > 1:
         node.refuse("batch statistics of training mode")
     if node.opset < 7 and not node.attribute("is_test", 0):
         node.refuse("batch statistics of training mode (is_test=0)")
@@ -34,6 +36,29 @@ def read_batch_normalization(node: OnnxNode) -> Value:
         node.refuse("statistics per element (spatial=0)")
     operands = [node.value(position) for position in range(5)]
     return node.emit(ops.BatchNormalization(float(node.attribute("epsilon", 1e-5))), *operands)
+
+
+def _with_batch_statistics(node: OnnxNode) -> list[Value]:
+    """Training mode: normalized by the mean and variance of the batch; running ones move to them by 1 - momentum."""
+    x, scale, bias, mean, variance = (node.value(position) for position in range(5))
+    axes = tuple(axis for axis in range(x.rank) if axis != 1)
+    found = node.emit(ops.ReduceMean(axes), x)
+    centered = node.emit(ops.Sub(), x, found)
+    spread = node.emit(ops.ReduceMean(axes, keepdims=False), node.emit(ops.Mul(), centered, centered))
+    batch = [
+        node.require_dtype(node.emit(ops.Squeeze(axes), found), mean.dtype),
+        node.require_dtype(spread, mean.dtype),
+    ]
+    op = ops.BatchNormalization(float(node.attribute("epsilon", 1e-5)))
+    momentum = float(node.attribute("momentum", 0.9))
+    running = []
+    for before, now in zip((mean, variance), batch, strict=True):
+        old, new = (
+            node.graph.builder.constant(np.asarray(part, before.dtype.numpy), "momentum")
+            for part in (momentum, 1 - momentum)
+        )
+        running.append(node.emit(ops.Add(), node.emit(ops.Mul(), before, old), node.emit(ops.Mul(), now, new)))
+    return [node.emit(op, x, scale, bias, *batch), *running]
 
 
 @rules.imports("InstanceNormalization")

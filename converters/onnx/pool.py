@@ -29,10 +29,29 @@ def _window(node: OnnxNode) -> dict[str, Any]:
 @rules.imports("MaxPool")
 def read_max_pool(node: OnnxNode) -> Value | Sequence[Value]:
     if len(node.outputs) > 1 and node.outputs[1]:
-        if node.attribute("storage_order", 0):
-            node.refuse("indices that count columns first")
-        return node.graph.builder.emit_many(ops.MaxPoolWithIndices(**_window(node)), node.value(0))
+        x = node.value(0)
+        y, indices = node.graph.builder.emit_many(ops.MaxPoolWithIndices(**_window(node)), x)
+        return [y, _columns_first(node, indices, x) if node.attribute("storage_order", 0) else indices]
     return node.emit(ops.MaxPool(**_window(node)), node.value(0))
+
+
+def _columns_first(node: OnnxNode, indices: Value, x: Value) -> Value:
+    """Indices that count the first spatial axis fastest, of those that count the last one fastest."""
+
+    def number(size: Dim) -> Value:
+        return node.emit(ops.Dims((size,), scalar=True))
+
+    total, step = indices, elements(x.shape[2:])
+    rest = node.emit(ops.Mod(), indices, number(step))
+    made = node.emit(ops.Sub(), total, rest)  # where the channel begins
+    faster: Dim = 1
+    for size in x.shape[2:]:
+        step = step // size
+        cell = node.emit(ops.Div(), rest, number(step))
+        rest = node.emit(ops.Mod(), rest, number(step))
+        made = node.emit(ops.Add(), made, node.emit(ops.Mul(), cell, number(faster)))
+        faster = faster * size
+    return made
 
 
 @rules.imports("MaxUnpool")
@@ -58,6 +77,11 @@ def read_average_pool(node: OnnxNode) -> Value:
     )
 
 
+@rules.imports("LpPool")
+def read_lp_pool(node: OnnxNode) -> Value:
+    return node.emit(ops.LpPool(**_window(node), p=int(node.attribute("p", 2))), node.value(0))
+
+
 @rules.imports("GlobalAveragePool", "GlobalMaxPool")
 def read_global_pool(node: OnnxNode) -> Value:
     return node.emit(
@@ -65,7 +89,9 @@ def read_global_pool(node: OnnxNode) -> Value:
     )
 
 
-def window_attributes(op: ops.MaxPool | ops.AveragePool, spatial: Shape, opset: int) -> dict[str, Any] | None:
+def window_attributes(
+    op: ops.MaxPool | ops.AveragePool | ops.LpPool, spatial: Shape, opset: int
+) -> dict[str, Any] | None:
     """`pads` and `ceil_mode` that give the op's windows, None if this opset cannot say it.
 
     Opset 22 drops a last window that would start in the end padding, as the IR does. Before, runtimes differ: what is
@@ -97,7 +123,9 @@ def window_attributes(op: ops.MaxPool | ops.AveragePool, spatial: Shape, opset: 
     return {"pads": flat_pads(pads)}
 
 
-def _ceil_count(op: ops.MaxPool | ops.AveragePool, pads: tuple[tuple[int, int], ...], axis: int, size: Dim) -> Dim:
+def _ceil_count(
+    op: ops.MaxPool | ops.AveragePool | ops.LpPool, pads: tuple[tuple[int, int], ...], axis: int, size: Dim
+) -> Dim:
     extent = (op.kernel_shape[axis] - 1) * op.dilations[axis] + 1
     return ceil_div(size + (sum(pads[axis]) - extent), op.strides[axis]) + 1
 
@@ -113,16 +141,18 @@ def write_pool_with_indices(export: Export, node: Node) -> None:
     export.replace("MaxPool", node, kernel_shape=op.kernel_shape, strides=op.strides, **attributes)
 
 
-@rules.exports(ops.MaxPool, ops.AveragePool)
+@rules.exports(ops.MaxPool, ops.AveragePool, ops.LpPool)
 def write_pool(export: Export, node: Node) -> None:
     op = node.op
-    assert isinstance(op, ops.MaxPool | ops.AveragePool) and node.inputs[0] is not None
+    assert isinstance(op, ops.MaxPool | ops.AveragePool | ops.LpPool) and node.inputs[0] is not None
     attributes = window_attributes(op, node.inputs[0].shape[2:], export.opset)
     assert attributes is not None, "`target` refuses it"
     if any(step != 1 for step in op.dilations):
         attributes["dilations"] = op.dilations
     if isinstance(op, ops.AveragePool) and op.count_include_pad:
         attributes["count_include_pad"] = 1
+    if isinstance(op, ops.LpPool):
+        attributes["p"] = op.p
     export.replace(op.name, node, kernel_shape=op.kernel_shape, strides=op.strides, **attributes)
 
 

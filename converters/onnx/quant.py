@@ -26,7 +26,7 @@ def _output_dtype(node: OnnxNode, default: DType) -> DType:
 
 @rules.imports("QuantizeLinear")
 def read_quantize(node: OnnxNode) -> Value:
-    x, scale, zero_point = node.value(0), node.value(1), node.optional(2)
+    x, scale, zero_point = _operands(node)
     dtype = zero_point.dtype if zero_point is not None else _output_dtype(node, DType.UINT8)
     precision = int(node.attribute("precision", 0))
     if precision and DTYPES.get(precision) is not scale.dtype:
@@ -39,11 +39,19 @@ def read_quantize(node: OnnxNode) -> Value:
 
 @rules.imports("DequantizeLinear")
 def read_dequantize(node: OnnxNode) -> Value:
-    x, scale, zero_point = node.value(0), node.value(1), node.optional(2)
+    x, scale, zero_point = _operands(node)
     dtype = _output_dtype(node, scale.dtype)
     return node.emit(
         ops.DequantizeLinear(dtype, _axis(node, x), int(node.attribute("block_size", 0))), x, scale, zero_point
     )
+
+
+def _operands(node: OnnxNode) -> tuple[Value, Value, Value | None]:
+    """x, scale and zero point; a single zero point in the shape of the scale."""
+    x, scale, zero_point = node.value(0), node.value(1), node.optional(2)
+    if zero_point is not None and zero_point.shape != scale.shape and zero_point.type.size == scale.type.size == 1:
+        zero_point = node.emit(ops.Reshape(scale.shape), zero_point)
+    return x, scale, zero_point
 
 
 def _axis(node: OnnxNode, x: Value) -> int:

@@ -39,13 +39,14 @@ def read_arg(node: OnnxNode) -> Value:
     )
 
 
-@rules.imports("CumSum")
-def read_cumsum(node: OnnxNode) -> Value:
+@rules.imports("CumSum", "CumProd")
+def read_running(node: OnnxNode) -> Value:
     x, axis = node.value(0), node.constant(1)
     if axis is None:
         node.refuse("no axis")
     where = normalize_axis(int(axis.ravel()[0]), x.rank)
-    return node.emit(ops.CumSum(where, bool(node.attribute("exclusive", 0)), bool(node.attribute("reverse", 0))), x)
+    kind = ops.CumSum if node.kind == "CumSum" else ops.CumProd
+    return node.emit(kind(where, bool(node.attribute("exclusive", 0)), bool(node.attribute("reverse", 0))), x)
 
 
 @rules.exports(*REDUCTIONS)
@@ -77,9 +78,9 @@ def write_arg(export: Export, node: Node) -> None:
     export.replace(op.name, node, axis=op.axis, keepdims=int(op.keepdims), select_last_index=int(op.select_last_index))
 
 
-@rules.exports(ops.CumSum)
-def write_cumsum(export: Export, node: Node) -> None:
+@rules.exports(ops.CumSum, ops.CumProd)
+def write_running(export: Export, node: Node) -> None:
     op = node.op
-    assert isinstance(op, ops.CumSum)
+    assert isinstance(op, ops.CumSum | ops.CumProd)
     axis = export.constant(np.asarray(op.axis, np.int64), "axis")
-    export.replace("CumSum", node, inputs=[node.inputs[0], axis], exclusive=int(op.exclusive), reverse=int(op.reverse))
+    export.replace(op.name, node, inputs=[node.inputs[0], axis], exclusive=int(op.exclusive), reverse=int(op.reverse))

@@ -50,6 +50,9 @@ def read_deform_conv(node: OnnxNode) -> Value:
         node.refuse(f"kernels {w.type}: only images are expressed")
     pads = explicit_pads(node, 2)
     assert not isinstance(pads, str), "the operator has no auto_pad"
+    stated = tuple(node.attribute("kernel_shape", w.shape[2:]))
+    if stated != w.shape[2:]:
+        node.refuse(f"a kernel_shape of {stated} for kernels {w.type}")
     op = ops.DeformConv(
         tuple(node.attribute("strides", (1, 1))),
         pads,

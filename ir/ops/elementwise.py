@@ -6,7 +6,7 @@ Operands of a binary op have one element type: readers insert the casts that the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import LayoutRule
 from isomorph.ir.op import Op, TensorType, broadcast
-from isomorph.ir.ops.numerics import Array, erf, in_single
+from isomorph.ir.ops.numerics import Array, erf, in_single, powers_of_two, small_float
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
@@ -483,10 +483,14 @@ class Where(Op):
 class Cast(Op):
     """y = x in the element type `to`; floating point to integer truncates toward zero, anything to bool is x != 0.
 
+    saturate  what a float of 8 bits is too small for becomes its largest number; else infinity, or NaN
+    rounding  how a number becomes a power of two, to float8_e8m0fnu: "up", "down" or "nearest"
     See: ONNX Cast-24.
     """
 
     to: DType
+    saturate: bool = True
+    rounding: Literal["up", "down", "nearest"] = "up"
 
     layout_rule: ClassVar[LayoutRule] = LayoutRule.ELEMENTWISE
 
@@ -494,4 +498,8 @@ class Cast(Op):
         return (TensorType(self.to, x.shape),)
 
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        if x.dtype.kind in "fV" and self.to is DType.FLOAT8_E8M0FNU:
+            return powers_of_two(x.astype(np.float32), self.saturate, self.rounding)
+        if self.to.is_float and self.to.itemsize == 1 and DType.of(x.dtype).is_float:
+            return small_float(x if x.dtype.itemsize >= 4 else x.astype(np.float32), self.to, self.saturate)
         return x.astype(self.to.numpy)

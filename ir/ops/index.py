@@ -10,8 +10,9 @@ import numpy as np
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.op import Op, TensorType, normalize_axis
-from isomorph.ir.ops.elementwise import Add, Equal, GreaterOrEqual, Less, LessOrEqual, Where, scalar
+from isomorph.ir.ops.elementwise import Add, Cast, Equal, GreaterOrEqual, Less, LessOrEqual, Where, scalar
 from isomorph.ir.ops.numerics import Array
+from isomorph.ir.ops.reduce import ArgMax
 from isomorph.ir.ops.shape import Range, Unsqueeze
 from isomorph.ir.shapes import Dim, Sym
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Value
 
-__all__ = ["Gather", "GatherElements", "GatherND", "OneHot", "ScatterElements", "ScatterND", "TopK", "Trilu"]
+__all__ = ["Gather", "GatherElements", "GatherND", "Hardmax", "OneHot", "ScatterElements", "ScatterND", "TopK", "Trilu"]
 
 
 def _require_indices(op: Op, indices: TensorType) -> None:
@@ -188,6 +189,30 @@ class OneHot(Op):
         hit = b.emit(Equal(), b.emit(Unsqueeze((axis,)), wrapped), classes)
         off, on = (b.emit(Gather(axis=0), values, b.constant(np.int64(place), "place")) for place in (0, 1))
         return b.emit(Where(), hit, on, off)
+
+
+@dataclass(frozen=True, slots=True)
+class Hardmax(Op):
+    """y = 1 at the maximum of x along `axis`, the first of equal ones, else 0. See: ONNX Hardmax-13."""
+
+    axis: int = -1
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
+        self.require_float(x)
+        normalize_axis(self.axis, x.rank)
+        return (x,)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        y = np.zeros_like(x)
+        np.put_along_axis(y, np.argmax(x, self.axis, keepdims=True), x.dtype.type(1), self.axis)
+        return y
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        axis = normalize_axis(self.axis, x.rank)
+        cells = b.emit(Range(0, 1, x.shape[axis], DType.INT64))
+        if axis < x.rank - 1:
+            cells = b.emit(Unsqueeze(tuple(range(1, x.rank - axis))), cells)
+        return b.emit(Cast(x.dtype), b.emit(Equal(), b.emit(ArgMax(axis), x), cells))
 
 
 @dataclass(frozen=True, slots=True)

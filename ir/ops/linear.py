@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Value
 
-__all__ = ["Einsum", "Embedding", "Gemm", "Linear", "MatMul"]
+__all__ = ["Det", "Einsum", "Embedding", "Gemm", "Linear", "MatMul"]
 
 
 def _same(left: Dim, right: Dim) -> bool:
@@ -118,6 +118,19 @@ class Gemm(Op):
         if c is None:
             return product
         return b.emit(Add(), product, c if self.beta == 1.0 else b.emit(Mul(), c, scalar(b, self.beta, c)))
+
+
+@dataclass(frozen=True, slots=True)
+class Det(Op):
+    """y = the determinant of the matrices in the last two axes: x (..., M, M), y (...). See: ONNX Det-22."""
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
+        self.require_float(x)
+        self.require(x.rank >= 2 and _same(x.shape[-1], x.shape[-2]), f"square matrices are needed, not {x}")
+        return (TensorType(x.dtype, x.shape[:-2]),)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return np.asarray(in_single(np.linalg.det, x), x.dtype)
 
 
 @dataclass(frozen=True, slots=True)

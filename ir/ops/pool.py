@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Value
 
-__all__ = ["AdaptiveAveragePool", "AdaptiveMaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"]
+__all__ = [
+    "AdaptiveAveragePool", "AdaptiveMaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool",
+    "pooled_shape", "pooled_windows",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class MaxPool(Op):
     layout_rule: ClassVar[LayoutRule] = LayoutRule.BOUND
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        return (TensorType(x.dtype, _pooled_shape(self, x)),)
+        return (TensorType(x.dtype, pooled_shape(self, x)),)
 
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
         dtype = DType.of(x.dtype)
@@ -83,7 +86,7 @@ class AveragePool(Op):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require_float(x)
-        return (TensorType(x.dtype, _pooled_shape(self, x)),)
+        return (TensorType(x.dtype, pooled_shape(self, x)),)
 
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
         return from_channels_first(self.layout, in_single(self._mean, in_channels_first(self.layout, x)))
@@ -199,7 +202,8 @@ class AdaptiveMaxPool(Op):
         return _emit_adaptive(self, b, x)
 
 
-def _pooled_shape(op: MaxPool | AveragePool, x: TensorType) -> Shape:
+def pooled_shape(op: Any, x: TensorType) -> Shape:
+    """The shape that an op with the attributes of a pool gives."""
     kernel = op.kernel_shape
     op.require(x.rank == len(kernel) + 2, f"a window of {len(kernel)} axes does not fit data {x}")
     lists = (("kernel_shape", kernel), ("strides", op.strides), ("pads", op.pads), ("dilations", op.dilations))
@@ -208,7 +212,7 @@ def _pooled_shape(op: MaxPool | AveragePool, x: TensorType) -> Shape:
     sizes = window_output(spatial, kernel, op.strides, op.pads, op.dilations, ceil_mode=op.ceil_mode)
     for size in sizes:
         op.require(isinstance(size, Sym) or size >= 0, f"the window {kernel} does not fit into the data {x}")
-    return op.layout.join(batch, channels, sizes)
+    return tuple(op.layout.join(batch, channels, sizes))
 
 
 def _kernel_axes(op: MaxPool | AveragePool) -> tuple[int, ...]:
@@ -216,7 +220,7 @@ def _kernel_axes(op: MaxPool | AveragePool) -> tuple[int, ...]:
     return tuple(range(-len(op.kernel_shape), 0))
 
 
-def _window_pads(op: MaxPool | AveragePool, x: Array) -> tuple[tuple[int, int], ...]:
+def _window_pads(op: Any, x: Array) -> tuple[tuple[int, int], ...]:
     """The pads of x (N, C, *D), with the end that the last window reaches: further out, or less far, than stated."""
     spatial = x.shape[2:]
     pads = static_pads(op.pads, spatial, op.kernel_shape, op.strides, op.dilations)
@@ -228,8 +232,13 @@ def _window_pads(op: MaxPool | AveragePool, x: Array) -> tuple[tuple[int, int], 
     return tuple((begin, need - size - begin) for (begin, _), need, size in zip(pads, reach, spatial, strict=True))
 
 
-def _windows(op: MaxPool | AveragePool, x: Array, pads: tuple[tuple[int, int], ...], value: Any) -> Array:
+def _windows(op: Any, x: Array, pads: tuple[tuple[int, int], ...], value: Any) -> Array:
     return windows(padded(x, ((0, 0), (0, 0), *pads), value), op.kernel_shape, op.strides, op.dilations)
+
+
+def pooled_windows(op: Any, x: Array, value: Any) -> Array:
+    """The windows of a pooling op over x (N, C, *D) as (N, C, *D', *K), with `value` in the padding."""
+    return _windows(op, x, _window_pads(op, x), value)
 
 
 def _global_shape(op: GlobalAveragePool | GlobalMaxPool, x: TensorType, keepdims: bool) -> Shape:

@@ -13,7 +13,7 @@ from isomorph.ir.dtypes import DType
 from isomorph.ir.op import Op, TensorType, normalize_axis
 from isomorph.ir.ops.activation import Clip
 from isomorph.ir.ops.elementwise import Add, Cast, Div, Max, Min, Mul, Round, Sub
-from isomorph.ir.ops.numerics import Array
+from isomorph.ir.ops.numerics import Array, small_float
 from isomorph.ir.ops.reduce import ReduceMax, ReduceMin
 from isomorph.ir.ops.shape import Expand, Reshape, Slice
 from isomorph.ir.shapes import Shape, Sym, ceil_div
@@ -128,7 +128,7 @@ class QuantizeLinear(_Linear):
         quotient = (x.astype(scale.dtype).astype(exact) / divisor.astype(exact)).astype(scale.dtype).astype(exact)
         if self.dtype.is_float:
             total = quotient if zero_point is None else quotient + self.spread(zero_point, x.ndim, size).astype(exact)
-            return _small_float(total, self.dtype, self.saturate)
+            return small_float(total, self.dtype, self.saturate)
         total = np.rint(quotient).astype(np.float64)
         if zero_point is not None:
             total = total + self.spread(zero_point, x.ndim, size).astype(np.float64)
@@ -149,14 +149,6 @@ class QuantizeLinear(_Linear):
 
 def _as(b: Builder, x: Value, dtype: DType) -> Value:
     return x if x.dtype is dtype else b.emit(Cast(dtype), x)
-
-
-def _small_float(x: Array, dtype: DType, saturate: bool) -> Array:
-    """Rounded to a small float. Without `saturate` what is too large becomes infinity, or NaN where there is none."""
-    if saturate:
-        largest = float(ml_dtypes.finfo(dtype.numpy).max)
-        x = np.where(np.isnan(x), x, np.clip(x, -largest, largest))
-    return x.astype(dtype.numpy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "ArgMax", "ArgMin", "CumSum", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
-    "ReduceProd", "ReduceSum", "ReduceSumSquare",
+    "ArgMax", "ArgMin", "CumProd", "CumSum", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+    "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
 ]  # fmt: skip
 
 
@@ -182,17 +182,15 @@ class ArgMin(_ArgReduce):
 
 
 @dataclass(frozen=True, slots=True)
-class CumSum(Op):
-    """y = running sum of x along `axis`; `exclusive` leaves out the element itself, `reverse` runs from the end.
-
-    Differs from ONNX CumSum-14: the axis is an attribute.
-    """
+class _Running(Op):
+    """Base of the running sum and product along `axis`, which start with the number `first`."""
 
     axis: int
     exclusive: bool = False
     reverse: bool = False
 
     layout_rule: ClassVar[LayoutRule] = LayoutRule.AXES
+    first: ClassVar[int]
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         normalize_axis(self.axis, x.rank)
@@ -206,8 +204,37 @@ class CumSum(Op):
 
     def _running(self, x: Array) -> Array:
         data = np.flip(x, self.axis) if self.reverse else x
-        total = np.cumsum(data, self.axis, dtype=x.dtype)
+        total = self._accumulated(data)
         if self.exclusive:
             total = np.roll(total, 1, self.axis)
-            total[(slice(None),) * (self.axis % x.ndim) + (slice(0, 1),)] = 0
+            total[(slice(None),) * (self.axis % x.ndim) + (slice(0, 1),)] = self.first
         return np.flip(total, self.axis) if self.reverse else total
+
+    def _accumulated(self, x: Array) -> Array:
+        raise NotImplementedError  # pragma: no cover
+
+
+@dataclass(frozen=True, slots=True)
+class CumSum(_Running):
+    """y = running sum of x along `axis`; `exclusive` leaves out the element itself, `reverse` runs from the end.
+
+    Differs from ONNX CumSum-14: the axis is an attribute.
+    """
+
+    first: ClassVar[int] = 0
+
+    def _accumulated(self, x: Array) -> Array:
+        return np.cumsum(x, self.axis, dtype=x.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class CumProd(_Running):
+    """y = running product of x along `axis`; `exclusive` leaves out the element itself, `reverse` runs from the end.
+
+    Differs from ONNX CumProd-26: the axis is an attribute.
+    """
+
+    first: ClassVar[int] = 1
+
+    def _accumulated(self, x: Array) -> Array:
+        return np.cumprod(x, self.axis, dtype=x.dtype)
