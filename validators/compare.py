@@ -34,6 +34,10 @@ v = min(n, 3 (sum E^2)^2 / sum E^4): n for Gaussian errors, 3 for a single spike
 held to the error of the whole tensor; where there is a single run of S (intermediate values), one with fewer than
 `FEW_DRAWS_OF_ONE_RUN`, as neighbours err together. The floor is not inflated: it is not estimated.
 
+**Jumps.** Where an output is a sorted list, a near tie changes two rows, and the error of S there is the difference of
+the rows. Elements at which a sample of S is off by more than CHAOS times the magnitude of the tensor are left out, as
+ties of integers are, if they are at most TIES of all; the others are held to the budget that they make.
+
 **A second opinion.** Where a ratio is beyond EQUAL, the trial asks for Q_k, the float64 run with noise of EQUAL·u on
 every operation (monte_carlo.py). Then each budget is at least the largest of what the Q_k make of it, over EQUAL: of
 rms(Q_k - R), of max|Q_k - R|, of rms_g(Q_k - R).
@@ -43,14 +47,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
 
 from isomorph.ir import DType
 
-__all__ = ["NOISE_ULPS", "Comparison", "compare_exact", "compare_float", "unit_roundoff"]
+__all__ = ["NOISE_ULPS", "TIES", "Comparison", "chaos", "compare_exact", "compare_float", "is_narrow", "unit_roundoff"]
 
 FLOOR_ULPS = 4.0
 TENSOR_SHARE = 2.0**-10
@@ -60,6 +64,11 @@ FEW_DRAWS = 4.0
 FEW_DRAWS_OF_ONE_RUN = 32.0
 NOISE_ULPS = 32.0
 """The noise of the Monte Carlo runs in units of roundoff: as much as the verdict allows a target to be off (EQUAL)."""
+TIES = 0.02
+"""At most this share of the elements of an output may be left to rounding; they are not compared."""
+_CHAOS = 2.0**-7
+_CHAOS_16 = 2.0**-3
+_NARROW_UNIT = 2.0**-12
 GROUP_LIMIT = 4096
 """An axis with more slices than this is not looked at slice by slice (they would be single elements)."""
 
@@ -75,7 +84,7 @@ class Comparison:
     accuracy   rms(e_S) / rms(R): how exact the source itself is; `error` is the same for the target
     tolerance  the budget in absolute terms (RMS); for integers the share of elements that are ties
     mask       a sentence if the NaN or Inf patterns differ, else None
-    undecided  elements of an integer output that S itself does not keep under its perturbations
+    undecided  elements that S itself does not keep under its perturbations; they are not compared
     noise      what noise within the bound makes of the output: max_k rms(Q_k - R) / rms(R); 0 if nobody asked
     """
 
@@ -91,6 +100,7 @@ class Comparison:
     mask_explained: bool = False
     undecided: int = 0
     finite: bool = True
+    empty: bool = False
     noise: float = 0.0
 
     @property
@@ -103,6 +113,17 @@ def unit_roundoff(dtype: np.dtype) -> float:
     return float(ml_dtypes.finfo(dtype).eps) / 2
 
 
+def is_narrow(unit: float) -> bool:
+    """Whether this is the unit roundoff of a 16-bit float."""
+    return unit > _NARROW_UNIT
+
+
+def chaos(unit: float) -> float:
+    """The relative error beyond which rounding decides a value, not the model: 2^-7; 2^-3 for 16-bit floats, whose u is
+    2^-11 or 2^-8."""
+    return _CHAOS_16 if is_narrow(unit) else _CHAOS
+
+
 def compare_float(
     reference: np.ndarray,
     samples: Sequence[np.ndarray],
@@ -112,44 +133,66 @@ def compare_float(
 ) -> Comparison:
     """Compare a float output. Shapes are equal (the caller checked). `samples` is S_0, S_1, …; it may be empty: then
     only the floor counts. `noisy` is Q_1, Q_2, … of monte_carlo.py, whose noise is NOISE_ULPS·u."""
-    r = _wide(reference)
-    s = [_wide(sample) for sample in samples]
-    q = [_wide(sample) for sample in noisy]
-    t = _wide(target)
+    r, t = _wide(reference), _wide(target)
+    s, q = [_wide(sample) for sample in samples], [_wide(sample) for sample in noisy]
     mask, explained = _compare_masks(r, s, t, q)
     usable = np.logical_and.reduce([np.isfinite(x) for x in (r, t, *s, *q)])
+    jumps = _jumps(r, [*s, *q], usable, unit)
+    usable &= ~jumps
     if not usable.any():
-        return Comparison({}, 0.0, 0.0, 0.0, (), math.nan, math.nan, mask=mask, mask_explained=explained, finite=False)
+        nothing = Comparison({}, 0.0, 0.0, 0.0, (), math.nan, math.nan, finite=False, empty=not r.size)
+        return replace(nothing, mask=mask, mask_explained=explained)
     with np.errstate(invalid="ignore"):  # inf - inf, which `usable` leaves out
         errors = np.stack([np.where(usable, x - r, 0.0) for x in s]) if s else np.zeros((1, *r.shape))
         e = np.where(usable, t - r, 0.0)
         stirred = [np.where(usable, x - r, 0.0) / NOISE_ULPS for x in q]
-    clean = np.where(usable, r, 0.0)
-    count = int(usable.sum())
-    scale, spread = _rms(clean, count), _rms(errors, count * len(errors))
+    measured = _measure(np.where(usable, r, 0.0), errors, e, stirred, count=int(usable.sum()), unit=unit)
+    index = measured.index
+    return replace(
+        measured,
+        got=float(t[index]),
+        expected=float(r[index]),
+        mask=mask,
+        mask_explained=explained,
+        undecided=int(jumps.sum()),
+    )
+
+
+def _measure(
+    r: np.ndarray, errors: np.ndarray, e: np.ndarray, stirred: Sequence[np.ndarray], *, count: int, unit: float
+) -> Comparison:
+    """The ratios of the module's docstring; elements that do not count are zero everywhere."""
+    scale, spread = _rms(r, count), _rms(errors, count * len(errors))
     factor = float(_inflation(_draws(errors)))
     noise = max((_rms(x, count) for x in stirred), default=0.0)
     budget = max(spread * factor, FLOOR_ULPS * unit * scale, noise, _TINY)
-    ratios = {"rms": _rms(e, count) / budget}
     gaussian = (math.sqrt(2 * math.log(2 * count)) + 1) * budget
-    index = np.unravel_index(int(np.abs(e).argmax()), e.shape)
+    index = tuple(int(i) for i in np.unravel_index(int(np.abs(e).argmax()), e.shape))
     farthest = max((float(np.abs(x).max()) for x in stirred), default=0.0)
-    ratios["extreme"] = float(np.abs(e[index])) / max(float(np.abs(errors).max()) * factor, gaussian, farthest)
+    highest = max(float(np.abs(errors).max()) * factor, gaussian, farthest)
     relative = spread / scale if scale else 0.0
-    ratios["group"], group = _worst_group(clean, errors, e, FLOOR_ULPS * unit, relative, stirred=stirred)
+    worst_group, group = _worst_group(r, errors, e, FLOOR_ULPS * unit, relative, stirred=stirred)
     return Comparison(
-        ratios,
-        accuracy=spread / scale if scale else 0.0,
+        {"rms": _rms(e, count) / budget, "extreme": float(np.abs(e[index])) / highest, "group": worst_group},
+        accuracy=relative,
         error=_rms(e, count) / scale if scale else (math.inf if e.any() else 0.0),
         tolerance=budget,
-        index=tuple(int(i) for i in index),
-        got=float(t[index]),
-        expected=float(r[index]),
+        index=index,
+        got=math.nan,
+        expected=math.nan,
         group=group,
-        mask=mask,
-        mask_explained=explained,
         noise=NOISE_ULPS * noise / scale if scale else 0.0,
     )
+
+
+def _jumps(r: np.ndarray, samples: Sequence[np.ndarray], usable: np.ndarray, unit: float) -> np.ndarray:
+    """Elements that rounding decides (rows of a sorted list that change places): some sample is further from R than
+    `chaos` allows a whole tensor to be. None if they are more than TIES of all."""
+    count = int(usable.sum())
+    limit = chaos(unit) * _rms(np.where(usable, r, 0.0), count) if count else 0.0
+    with np.errstate(invalid="ignore"):
+        jumps = usable & np.logical_or.reduce([np.zeros(r.shape, bool), *(np.abs(x - r) > limit for x in samples)])
+    return jumps if jumps.sum() <= TIES * count else np.zeros(r.shape, bool)
 
 
 def compare_exact(reference: np.ndarray, samples: Sequence[np.ndarray], target: np.ndarray) -> Comparison:

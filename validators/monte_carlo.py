@@ -30,6 +30,17 @@ tensor, |η| <= EQUAL·u·c. Measured on 200,000 points (largest error, in units
     tanh, erf, exp, softplus, mish, sin, cos (relative, everywhere)     <= 8.2 u               <= 4.4 u
 
 silu, hardswish, hardsigmoid and logsigmoid are made of these.
+
+**Fourier transforms** of a length n that is no power of two go through chirps exp(iπk²/n) (Bluestein 1970). In float32
+an angle up to πn is rounded to πn·u, so the result errs by about πn·u/√3 of its RMS, white over the spectrum. Measured,
+RMS error over RMS, of 64 transforms of normal numbers; onnxruntime 1.32 uses chirps, PyTorch mixed radices:
+
+    n                    12      37     100     257     400    1000      1024
+    onnxruntime          30 u    67 u   172 u   493 u   698 u  1,972 u   8.0 u
+    PyTorch              0.8 u   1.3 u  1.6 u   3.3 u   2.3 u  2.1 u     1.9 u
+    πn/√3                22      67     181     466     726    1,814
+
+The noise there is 4πn·u (not times EQUAL: it is an error of the whole transform, not of one operation in it).
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ Thresholds on the ratios of compare.py (observed error of T over the budget that
                      2^-5, or 2^-1 for 16-bit
     at least a quarter of the cases must be informative in this sense, else INCONCLUSIVE
 
-Integers and bools must be equal except where S itself wavers (ties); more than TIES = 2 % of wavering elements is
-INCONCLUSIVE.
+Integers and bools must be equal except where S itself wavers (ties). A case in which more than TIES = 2 % waver says
+nothing, and a quarter of the cases must say something, as for floats.
 """
 
 from __future__ import annotations
@@ -31,18 +31,14 @@ from enum import StrEnum
 
 import numpy as np
 
-from isomorph.validators.compare import NOISE_ULPS, Comparison
+from isomorph.validators.compare import NOISE_ULPS, TIES, Comparison, chaos, is_narrow
 
 __all__ = ["EQUAL", "UNEQUAL", "CaseResult", "OutputVerdict", "Verdict", "decide", "overall", "signal"]
 
 EQUAL = NOISE_ULPS
 UNEQUAL = 128.0
-TIES = 0.02
-_CHAOS = 2.0**-7
-_CHAOS_16 = 2.0**-3
 _RESOLUTION = 2.0**-5
 _RESOLUTION_16 = 2.0**-1
-_NARROW_UNIT = 2.0**-12
 INFORMATIVE_SHARE = 0.25
 
 
@@ -69,12 +65,12 @@ class CaseResult:
 
     @property
     def chaotic(self) -> bool:
-        return self.comparison.accuracy > (_CHAOS_16 if self.unit > _NARROW_UNIT else _CHAOS)
+        return self.comparison.accuracy > chaos(self.unit)
 
     @property
     def informative(self) -> bool:
         """True if a different model would show here."""
-        share = _RESOLUTION_16 if self.unit > _NARROW_UNIT else _RESOLUTION
+        share = _RESOLUTION_16 if is_narrow(self.unit) else _RESOLUTION
         measurable = self.signal > 0 and EQUAL * self.comparison.tolerance <= share * self.signal
         return self.comparison.finite and not self.chaotic and measurable
 
@@ -82,7 +78,7 @@ class CaseResult:
     def unsettled(self) -> bool:
         """True if implementations within the bound differ by more than could be told apart: a threshold inside the
         model is near, and on which side of it the target is says nothing."""
-        return self.comparison.noise > (_RESOLUTION_16 if self.unit > _NARROW_UNIT else _RESOLUTION)
+        return self.comparison.noise > (_RESOLUTION_16 if is_narrow(self.unit) else _RESOLUTION)
 
     @property
     def severity(self) -> tuple[bool, float]:
@@ -120,7 +116,8 @@ class OutputVerdict:
         clean = all(
             r.comparison.worst <= EQUAL and r.comparison.mask is None and r.comparison.finite for r in self.results
         )
-        return clean and not any(r.comparison.undecided for r in self.results)
+        tied = any(r.comparison.undecided and "mismatches" in r.comparison.ratios for r in self.results)
+        return clean and not tied
 
 
 def decide(source: str, target: str, results: Sequence[CaseResult], *, exact: bool) -> OutputVerdict:
@@ -198,7 +195,8 @@ def _decide_float(results: Sequence[CaseResult], worst: CaseResult) -> tuple[Ver
 
 def _why_uninformative(results: Sequence[CaseResult]) -> str:
     if not any(result.comparison.finite for result in results):
-        return "the output is NaN or infinite everywhere"
+        empty = all(result.comparison.empty for result in results)
+        return "the output is empty in every case" if empty else "the output is NaN or infinite everywhere"
     if all(result.chaotic or not result.comparison.finite for result in results):
         accuracy = max(result.comparison.accuracy for result in results)
         return (
@@ -216,10 +214,11 @@ def _decide_exact(results: Sequence[CaseResult]) -> tuple[Verdict, list[str]]:
         return Verdict.DIFFERENT, [
             f"{top.comparison.error:.2%} of the elements differ where the source is certain ({top.case})"
         ]
-    elements = [(result.comparison.undecided, result) for result in results]
-    for undecided, result in elements:
-        if undecided > 0 and result.comparison.tolerance > TIES:
-            return Verdict.INCONCLUSIVE, [f"{undecided} elements are ties that rounding decides ({result.case})"]
+    tied = [result for result in results if result.comparison.tolerance > TIES]
+    telling = sum(result.signal > 0 for result in results if result not in tied)
+    if tied and telling < max(1, math.ceil(INFORMATIVE_SHARE * len(results))):
+        undecided, case = tied[0].comparison.undecided, tied[0].case
+        return Verdict.INCONCLUSIVE, [f"{undecided} elements are ties that rounding decides ({case})"]
     if not any(result.signal for result in results):
         return Verdict.INCONCLUSIVE, ["the output does not depend on the inputs (constant)"]
     return Verdict.EQUIVALENT, []

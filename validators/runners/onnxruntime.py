@@ -14,7 +14,7 @@ import onnxruntime
 from onnx import AttributeProto, GraphProto, ModelProto
 
 from isomorph.converters.onnx.codec import STATE
-from isomorph.errors import RunnerError
+from isomorph.errors import DTypeError, RunnerError
 from isomorph.ir import DType
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
@@ -128,6 +128,8 @@ def _options(role: str) -> onnxruntime.SessionOptions:
 
 
 def _spec(node: Any, dims: dict[str, tuple[int, int | None]], bounds: tuple[int, int] | None) -> TensorSpec:
+    if not node.type.startswith("tensor("):
+        raise DTypeError(f"`{node.name}` is {node.type}, and the judge feeds and compares tensors")
     dtype = DType.of(_ORT_TYPES.get(node.type, node.type))
     shape: list[int | str] = []
     for axis, size in enumerate(node.shape or ()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +57,8 @@ _TERMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "gelu": torch.abs,
     "hardswish": torch.abs,
 }
+
+_TRANSFORMS = ("_fft_r2c", "_fft_c2c", "_fft_c2r")
 
 
 def in_double(call: Callable[[], Any], noise: Noise | None = None) -> Any:
@@ -125,6 +128,8 @@ class _Noisy(_Widening):
         if name not in _ELEMENTWISE and not writes:
             args, kwargs = tree_map(self._moved, (args, kwargs))
         result = func(*args, **kwargs)
+        if name in _TRANSFORMS:
+            return result + self._chirped(result, _lengths(name, args))
         if writes:
             for written in filter(_is_float, tree_flatten(result)[0]):
                 written.copy_(self._moved(written, terms))
@@ -138,9 +143,22 @@ class _Noisy(_Widening):
         moved = value * (1 + self._draw(value.shape))
         return moved if terms is None or terms.shape != value.shape else moved + terms * self._draw(())
 
+    def _chirped(self, result: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        """The error of Fourier transforms by chirps, white over the result."""
+        unit = sum(math.pi * length / 8 for length in lengths if length & (length - 1))
+        size = result.abs().square().mean().sqrt() * unit
+        noise = self._draw(result.shape)
+        return size * (torch.complex(noise, self._draw(result.shape)) if result.is_complex() else noise)
+
     def _draw(self, shape: Any) -> torch.Tensor:
         uniform = torch.rand(shape, dtype=torch.float64, generator=self._generator)
         return uniform.mul_(2 * self._amplitude).sub_(self._amplitude)
+
+
+def _lengths(name: str, args: Sequence[Any]) -> list[int]:
+    """How many samples each axis of a Fourier transform has."""
+    lengths = [int(args[0].shape[axis]) for axis in args[1]]
+    return [*lengths[:-1], int(args[3])] if name == "_fft_c2r" else lengths
 
 
 def _is_float(value: Any) -> bool:
