@@ -119,5 +119,6 @@ def write_mod(export: Export, node: Node) -> None:
 def write_cast(export: Export, node: Node) -> None:
     op = node.op
     assert isinstance(op, ops.Cast)
-    stated: dict[str, Any] = {"saturate": None if op.saturate else 0, "round_mode": None if op.rounding == "up" else op.rounding}
+    rounding = None if op.rounding == "up" else op.rounding
+    stated: dict[str, Any] = {"saturate": None if op.saturate else 0, "round_mode": rounding}
     export.replace("Cast", node, to=element_type(op.to), **stated)
