@@ -14,6 +14,7 @@ from isomorph.converters.formats import Format, by_name, by_suffix, identify
 from isomorph.converters.rules import Target
 from isomorph.errors import UsageError
 from isomorph.ir import DType, Layout, Model, Shape
+from isomorph.ir.ops.preserved import Preserved
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.canonicalize import canonicalize
 from isomorph.ir.passes.counting import drop_counting
@@ -25,6 +26,7 @@ from isomorph.ir.passes.movement import join_slices, pick_elements, shorten_move
 from isomorph.ir.passes.raising.attention import raise_attention
 from isomorph.ir.passes.raising.heads import pack_heads
 from isomorph.ir.passes.raising.norm import raise_norms
+from isomorph.ir.passes.raising.rotary import raise_rotary
 from isomorph.ir.passes.share import share
 from isomorph.ir.verify import verify
 
@@ -145,7 +147,7 @@ _FOLDED = {"onnx": ("constant", "buffer", "weight")}
 def simplify(model: Model) -> Model:
     """The same computation in fewer nodes: nothing is computed twice, elements move as little as possible."""
     shared = share(drop_counting(drop_identities(model)))
-    raised = pack_heads(sink_moves(raise_attention(raise_norms(shared))))
+    raised = pack_heads(sink_moves(raise_attention(raise_rotary(raise_norms(shared)))))
     return shorten_moves(sink_moves(share(join_slices(raised))))
 
 
@@ -186,7 +188,7 @@ def convert(
         prepared = prepare(model, wanted, layout=layout)
     with clock("write"):
         writer.write(prepared, target, opset=opset)
-    notes = _notes(prepared, wanted.layout)
+    notes = [*_notes(prepared, wanted.layout), *_preserved(prepared)]
     return Conversion(name, str(target), origin, chosen.name, model, prepared, clock.steps, notes)
 
 
@@ -223,6 +225,12 @@ def _notes(model: Model, layout: Layout) -> list[str]:
         for entry in pairing.get(kind, [])
         if entry["perm"] is not None
     ]
+
+
+def _preserved(model: Model) -> list[str]:
+    """What is written as the source has it, because isomorph does not read it."""
+    found = {(node.op.title, node.op.reason): None for node in model.nodes() if isinstance(node.op, Preserved)}
+    return [f"{title} is written as it stands in the source: {reason}" for title, reason in found]
 
 
 class _Clock:

@@ -55,7 +55,7 @@ def function_nodes(function: FunctionProto, call: NodeProto, prefix: str) -> lis
 def branch_nodes(branch: GraphProto, outputs: Sequence[str], prefix: str) -> tuple[list[NodeProto], Rename]:
     """The nodes of a branch with `outputs` as its results, and the new name of each name in it."""
     produced = {name for node in branch.node for name in node.output if name}
-    own = produced | {tensor.name for tensor in branch.initializer}
+    own = produced | {tensor.name for tensor in _tensors(branch)}
     names = {name: f"{prefix}{name}" for name in own}
     aliases = []
     for inner, outer in zip((item.name for item in branch.output), outputs, strict=False):
@@ -96,13 +96,18 @@ def _renamed(node: NodeProto, rename: Rename, given: dict[str, AttributeProto] |
 
 def rename_graph(graph: GraphProto, rename: Rename, given: dict[str, AttributeProto] | None = None) -> None:
     """Give every name in a subgraph, and in those in it, its new name."""
-    for tensor in graph.initializer:
+    for tensor in _tensors(graph):
         tensor.name = rename(tensor.name)
     for item in (*graph.input, *graph.output, *graph.value_info):
         item.name = rename(item.name)
     nodes = [_renamed(node, rename, given) for node in graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _tensors(graph: GraphProto) -> list[Any]:
+    """The messages that bear the names of initializers."""
+    return [*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)]
 
 
 def names_read(nodes: Iterable[NodeProto]) -> set[str]:
@@ -118,7 +123,7 @@ def names_read(nodes: Iterable[NodeProto]) -> set[str]:
 
 def names_made(graph: GraphProto) -> set[str]:
     """Every name that a subgraph, or one in it, gives to a value."""
-    names = {item.name for item in (*graph.input, *graph.initializer)}
+    names = {item.name for item in (*graph.input, *_tensors(graph))}
     for node in graph.node:
         names.update(node.output)
         for item in node.attribute:

@@ -28,7 +28,7 @@ from isomorph.ir.op import OpaqueType
 from isomorph.ir.ops.preserved import Preserved, Stated
 from isomorph.ir.shapes import names_in
 
-__all__ = ["fits", "in_newer_words", "keep", "node_proto", "same_definition", "versions"]
+__all__ = ["first_opset", "fits", "in_newer_words", "keep", "node_proto", "same_definition", "versions"]
 
 _NUMBERS = {
     AttributeProto.INT: ("int", "i"),
@@ -184,7 +184,8 @@ def _captured(node: OnnxNode, graph: GraphProto) -> list[str]:
     """Names that a subgraph reads from around it. What lies in other files, or is called by name, is not kept."""
     for inner in _graphs(graph):
         stated = (item.t for each in inner.node for item in each.attribute if item.HasField("t"))
-        tensors = [*inner.initializer, *stated]
+        sparse = (part for each in inner.sparse_initializer for part in (each.values, each.indices))
+        tensors = [*inner.initializer, *stated, *sparse]
         if any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors):
             node.refuse("its subgraph has weights in another file")
         if any(each.domain not in ("", "ai.onnx") for each in inner.node):
@@ -389,6 +390,12 @@ def _form(schema: Any) -> object:
 def same_definition(kind: str, opset: int, other: int) -> bool:
     """Whether two opsets of the standard domain have one definition of an operator."""
     return not any(min(opset, other) < since <= max(opset, other) for since, _ in _history().get(kind, []))
+
+
+def first_opset(kind: str) -> int:
+    """The opset that introduced an operator of the standard domain; 0 of what is none."""
+    listed = _history().get(kind)
+    return listed[0][0] if listed else 0
 
 
 def versions(op: Preserved) -> tuple[int, int]:

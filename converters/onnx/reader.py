@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 import isomorph.converters.onnx.families  # registers the rules
@@ -24,9 +25,11 @@ from isomorph.converters.onnx.reading import Attributes, Body, Graph, OnnxNode, 
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signature import check_signature, check_text
 from isomorph.converters.onnx.sizes import check_size, evaluate_sizes, size_dtype
+from isomorph.converters.onnx.sparse import dense_source
 from isomorph.converters.onnx.wire import Bytes, read_model
 from isomorph.errors import GraphError, MalformedError, Unsupported, UnsupportedError, UsageError
 from isomorph.ir import (
+    ArrayTensor,
     Builder,
     Dim,
     DimRange,
@@ -40,6 +43,7 @@ from isomorph.ir import (
     Shape,
     State,
     Sym,
+    TensorSource,
     TensorType,
     Value,
 )  # fmt: skip
@@ -175,20 +179,22 @@ class _Reading:
         return opsets
 
     def _initializers(self) -> None:
-        if self.proto.graph.sparse_initializer:
-            items = [
-                Unsupported("sparse_initializer", "sparse weights", entry.values.name)
-                for entry in self.proto.graph.sparse_initializer
-            ]
-            raise UnsupportedError("read onnx", items)
         for position, tensor in enumerate(self.proto.graph.initializer):
             self._initializer(tensor, tensor.name, self.mapped.get(position))
+        for sparse in self.proto.graph.sparse_initializer:
+            self._sparse(sparse, sparse.values.name)
 
     def _initializer(self, tensor: onnx.TensorProto, name: str, mapped: Bytes | None = None) -> None:
+        self._weight(name, tensor_source(tensor, self.path.parent, mapped), tensor)
+
+    def _sparse(self, sparse: onnx.SparseTensorProto, name: str) -> None:
+        self._weight(name, dense_source(sparse, self.path.parent), sparse.values)
+
+    def _weight(self, name: str, source: TensorSource, tensor: onnx.TensorProto) -> None:
+        """Note an initializer and what its metadata say of it."""
         if self.graph.knows(name):
             raise MalformedError(f"two initializers are named {name!r}", at=str(self.path))
         notes = {entry.key: entry.value for entry in tensor.metadata_props}
-        source = tensor_source(tensor, self.path.parent, mapped)
         if "isomorph.parts" in notes:
             self.graph.notes[name] = notes
         stored = parse_json(notes.get("isomorph.perm", ""))
@@ -326,7 +332,7 @@ class _Reading:
             self._call(function, proto, place.inside(_opsets(function.opset_import), Scope((*scope.entries, entry))))
             return
         if _is_standard(proto) and proto.op_type == "Constant":
-            self._constant(node)
+            self._constant(proto, node)
             return
         if not place.keeps:
             self._understood(proto, node, place)
@@ -471,6 +477,8 @@ class _Reading:
             self.graph.values[item.name] = body.builder.keep(value, item.name)
         for tensor in proto.initializer:
             self._initializer(tensor, tensor.name)
+        for sparse in proto.sparse_initializer:
+            self._sparse(sparse, sparse.values.name)
         around = self.graph.around
         assert around is not None
         for name in sorted((names_read(proto.node) | set(results)) & around.values.keys()):
@@ -501,6 +509,8 @@ class _Reading:
         nodes, renamed = branch_nodes(branch, proto.output, self._prefix(proto))
         for tensor in branch.initializer:
             self._initializer(tensor, renamed(tensor.name))
+        for sparse in branch.sparse_initializer:
+            self._sparse(sparse, renamed(sparse.values.name))
         self._nodes(nodes, list(proto.output), place.named(f"{place.prefix}{proto.name or proto.op_type}/"))
         return True
 
@@ -518,11 +528,7 @@ class _Reading:
                 if value.producer is not None and node.name:
                     value.producer.name = node.name
 
-    def _constant(self, node: OnnxNode) -> None:
-        import numpy as np
-
-        from isomorph.ir import ArrayTensor, TensorSource
-
+    def _constant(self, proto: onnx.NodeProto, node: OnnxNode) -> None:
         given = node.attributes
         source: Any = given.get("value")
         if not isinstance(source, TensorSource):
@@ -534,6 +540,12 @@ class _Reading:
             ):
                 if key in given:
                     source = ArrayTensor(np.asarray(given[key], dtype))
+        for item in proto.attribute:
+            if item.name == "sparse_value":
+                source = dense_source(item.sparse_tensor, None)
+            elif item.name in ("value_string", "value_strings"):
+                texts = item.s if item.name == "value_string" else list(item.strings)
+                source = ArrayTensor(np.asarray(texts, object))
         if not isinstance(source, TensorSource):
             node.refuse(f"a constant given as {', '.join(given) or 'nothing'}")
         name = node.outputs[0]

@@ -32,6 +32,9 @@ def evaluate_preserved(op: Preserved, arrays: Sequence[Any]) -> tuple[Any, ...]:
     results = [f"result_{position}" for position in range(len(op.results))]
     node = node_proto(op, operands, results, {}, tensors)
     feeds = dict(zip([*operands, *op.captures], map(_fed, arrays[:outside]), strict=True))
+    if op.kind == "Loop" and not op.domain and 1 in op.absent:  # no condition; the reference would not begin
+        node.input[1] = "forever"
+        feeds["forever"] = np.asarray(True)
     inputs = [onnx.ValueInfoProto(name=name) for name in feeds]
     outputs = [helper.make_value_info(name, type_proto(kind)) for name, kind in zip(results, op.results, strict=True)]
     opsets = {"": op.inner_version or op.version, op.domain: op.version}

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from isomorph.converters.torch.files.checkpoint import Checkpoint
-    from isomorph.ir import Model
+    from isomorph.ir import Model, Node
     from isomorph.sources import Source
 
 __all__ = ["command"]
@@ -184,11 +184,26 @@ def _overview(given: str, model: Model) -> dict[str, Any]:
         "trainable": trainable,
         "bytes": size,
         "nodes": sum(1 for _ in model.nodes()),
-        "ops": dict(Counter(type(node.op).__name__ for node in model.nodes()).most_common()),
+        "ops": dict(Counter(_kind(node) for node in model.nodes()).most_common()),
+        "preserved": _preserved(model),
         "modules": _tree(model).as_dict(""),
         "metadata": dict(model.metadata),
         "exit_code": 0,
     }
+
+
+def _kind(node: Node) -> str:
+    """The op's name; of a preserved operator its own."""
+    from isomorph.ir.ops import Preserved
+
+    return node.op.title if isinstance(node.op, Preserved) else node.op.name
+
+
+def _preserved(model: Model) -> dict[str, str]:
+    """The operators that are kept as the source has them, and why."""
+    from isomorph.ir.ops import Preserved
+
+    return {node.op.title: node.op.reason for node in model.nodes() if isinstance(node.op, Preserved)}
 
 
 def _type(kind: Any) -> dict[str, Any]:
@@ -201,7 +216,7 @@ def _show(given: str, model: Model) -> None:
     from isomorph import screen
 
     total, trainable, size = _counts(model)
-    ops = Counter(type(node.op).__name__ for node in model.nodes()).most_common()
+    ops = Counter(map(_kind, model.nodes())).most_common()
     shown = ", ".join(f"{count} {name}" for name, count in ops[:_OPS_SHOWN])
     rest = f", {len(ops) - _OPS_SHOWN} other kinds" if len(ops) > _OPS_SHOWN else ""
     rows: list[tuple[str, str | Text]] = [
@@ -211,6 +226,7 @@ def _show(given: str, model: Model) -> None:
         *(("state", f"{name} -> {state.output}") for name, state in model.state.items()),
         ("parameters", f"{total:,} ({trainable:,} trainable), {size / 1e6:,.2f} MB"),
         ("nodes", f"{sum(count for _, count in ops)}: {shown}{rest}"),
+        *(("preserved", f"{title}: {reason}") for title, reason in _preserved(model).items()),
     ]
     root = _tree(model)
     tree = [Text(), _branches(root, model.name or "model")] if root.children else []
