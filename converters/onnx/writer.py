@@ -29,10 +29,11 @@ from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_read
 from isomorph.converters.onnx.norm import smallest_epsilon
 from isomorph.converters.onnx.pool import window_attributes
-from isomorph.converters.onnx.preserved import versions
+from isomorph.converters.onnx.preserved import first_opset, versions
 from isomorph.converters.onnx.quant import refuse_quantization
 from isomorph.converters.onnx.random import refuse_random
 from isomorph.converters.onnx.resize import scales_give_sizes
+from isomorph.converters.onnx.rotary import refuse_rotary
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signal import refuse_dft, refuse_stft
 from isomorph.converters.onnx.stream import Weight, elements, write_model
@@ -53,7 +54,7 @@ EXTERNAL_DATA_FROM = 1 << 30
 _ALIGNMENT = 4096
 _SMALL = 1024
 """Tensors of fewer bytes stay in the .onnx: runtimes read shapes and scales there."""
-_PACKED = (DType.STRING, DType.INT4, DType.UINT4)
+_PACKED = tuple(dtype for dtype in DType if dtype is DType.STRING or dtype.bits < 8)
 """Element types whose file form is not their memory form."""
 _OLDEST_IR_VERSION = 10
 """The first IR version with metadata on nodes and tensors."""
@@ -75,6 +76,9 @@ _SINCE: dict[type[Op], int] = {
     ops.BitwiseOr: 18,
     ops.BitwiseXor: 18,
     ops.BitwiseNot: 18,
+    ops.TensorScatter: 24,
+    ops.BitCast: 26,
+    ops.CumProd: 26,
 }
 """The opset that introduced an op in the form that the IR follows. See: the operator changelog of ONNX."""
 
@@ -103,7 +107,23 @@ def opset_for(model: Model) -> int:
     kept = [versions(node.op) for node in nodes if isinstance(node.op, ops.Preserved)]
     oldest = max((low for low, _ in kept), default=OLDEST_OPSET)
     latest = min((high for _, high in kept), default=NEWEST_OPSET)
-    return max(OLDEST_OPSET, min(latest, max(oldest, newest)))
+    chosen = max(OLDEST_OPSET, min(latest, max(oldest, newest)))
+    return next((opset for opset in range(chosen, latest + 1) if _has_all(nodes, opset)), chosen)
+
+
+def _has_all(nodes: Sequence[Node], opset: int) -> bool:
+    """Whether ONNX of this opset has the operators that cannot be put together of others, for these element types."""
+    return not any(
+        _refuse_types(node, opset) is not None or opset < _since(type(node.op))
+        for node in nodes
+        if not node.op.can_decompose()
+    )
+
+
+def _since(kind: type[Op]) -> int:
+    """The opset that introduced an operator of the op's name, or the form of it that the IR follows."""
+    known = _SINCE.get(kind)
+    return known if known is not None else first_opset(_ONNX_NAMES.get(kind, kind.__name__))
 
 
 def _all_nodes(graph: Graph) -> Iterator[Node]:
@@ -362,8 +382,16 @@ def _refuse_average(node: Node, opset: int) -> str | None:
     return f"opset {opset} has no dilations here" if dilated and opset < 19 else _refuse_ceil(node, opset)
 
 
+def _refuse_lp_pool(node: Node, opset: int) -> str | None:
+    op, x = node.op, node.inputs[0]
+    assert isinstance(op, ops.LpPool) and x is not None
+    if opset < 18 and (op.ceil_mode or any(step != 1 for step in op.dilations)):
+        return f"opset {opset} has dilations and ceil_mode only from 18 on"
+    return _refuse_ceil(node, opset) if x.dtype is DType.FLOAT32 else f"onnxruntime has no kernel for {x.dtype}"
+
+
 def _refuse_ceil(node: Node, opset: int) -> str | None:
-    assert isinstance(node.op, ops.AveragePool | ops.MaxPool) and node.inputs[0] is not None
+    assert isinstance(node.op, ops.AveragePool | ops.MaxPool | ops.LpPool) and node.inputs[0] is not None
     if window_attributes(node.op, node.inputs[0].shape[2:], opset) is None:
         return f"opset {opset} keeps a last window that lies in the padding"
     return None
@@ -436,6 +464,7 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.GlobalMaxPool: _refuse_global,
     ops.AveragePool: _refuse_average,
     ops.MaxPool: _refuse_ceil,
+    ops.LpPool: _refuse_lp_pool,
     ops.MaxPoolWithIndices: _refuse_indices,
     ops.GridSample: _refuse_sampling,
     ops.RoiAlign: _refuse_regions,
@@ -464,6 +493,7 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.STFT: refuse_stft,
     ops.Cast: _refuse_cast,
     ops.MultiHeadAttention: refuse_attention,
+    ops.RotaryEmbedding: refuse_rotary,
     ops.ScaledDotProductAttention: refuse_attention,
     ops.Dropout: _refuse_dropout,
     ops.Preserved: _refuse_preserved,

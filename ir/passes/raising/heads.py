@@ -5,7 +5,8 @@
     Reshape(Transpose(y, (0, 2, 1, 3)), (N, L, H * E))
 
 However the source spells it: heads that are split off batch first or sequence first, through (N * H, L, E), or out of
-one product that holds queries, keys and values. What splits and joins is left to die, or to be shortened.
+one product that holds queries, keys and values. Rotary position embedding on the way takes heads side by side as well.
+What splits and joins is left to die, or to be shortened.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from itertools import pairwise
 from isomorph.ir.builder import Rewriter, rewrite
 from isomorph.ir.graph import Model, Node, Value
 from isomorph.ir.ops.attention import MultiHeadAttention, ScaledDotProductAttention
+from isomorph.ir.ops.rotary import RotaryEmbedding
 from isomorph.ir.ops.shape import Expand, Reshape, Transpose
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.views import MOVES, Group, Part, View, cost, materialize, trace
@@ -29,6 +31,7 @@ def pack_heads(model: Model) -> Model:
     """The model with MultiHeadAttention where the heads of queries, keys and values lie side by side."""
     if not any(isinstance(node.op, ScaledDotProductAttention) for node in model.graph.nodes):
         return model
+    model = _pack_rotary(model)
     views = trace(model.graph, cuts=True)
 
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
@@ -50,6 +53,26 @@ def pack_heads(model: Model) -> Model:
         y = b.emit(MultiHeadAttention(heads, heads // group, op.causal, op.scale), q, k, v, mask and b.new(mask))
         apart = b.emit(Reshape((batch, length, heads, width)), y)
         return (b.emit(Transpose((0, 2, 1, 3)), apart),)
+
+    return prune(rewrite(model, "pack_heads", change))
+
+
+def _pack_rotary(model: Model) -> Model:
+    """The model with RotaryEmbedding of heads side by side where they were split off one axis."""
+    views = trace(model.graph, cuts=True)
+
+    def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
+        op, x = node.op, node.inputs[0] if node.inputs else None
+        if not isinstance(op, RotaryEmbedding) or op.heads is not None or x is None:
+            return None
+        batch, heads, length, width = x.shape
+        view = _packed(views[x]) if isinstance(heads, int) else None
+        if view is None or view.source is x or cost(view) > _MOST_MOVES:
+            return None
+        packed = materialize(b, view, b.new(view.source))
+        angles = (value and b.new(value) for value in node.inputs[1:])
+        y = b.emit(replace(op, heads=int(heads)), packed, *angles)  # type: ignore[arg-type]
+        return (b.emit(Transpose((0, 2, 1, 3)), b.emit(Reshape((batch, length, heads, width)), y)),)
 
     return prune(rewrite(model, "pack_heads", change))
 
@@ -99,14 +122,20 @@ def _packed_operands(
 
 
 def _packed(view: View) -> View | None:
-    """(N, H, L, E) as (N, L, H * E), where H and E are parts of one axis that stand side by side there."""
+    """(N, H, L, E) as (N, L, H * E), where H and E stand side by side: parts of one axis, or two axes that follow each
+    other."""
     batch, heads, length, width = view.groups
     joined: Group = (*heads, *width)
-    if not heads or not width or len({part.axis for part in joined}) != 1:
+    axes = {part.axis for part in joined}
+    if not heads or not width or any(part.axis in axes for part in (*batch, *length)):
         return None
+    if len(axes) == 2:
+        ends = [view.source.shape[part.axis] == part.size and part.stride == 1 for part in joined]
+        follow = len(joined) == 2 and width[0].axis == heads[0].axis + 1
+        return View(view.source, (batch, length, joined), view.origin) if follow and all(ends) else None
     last: Part = joined[-1]
     apart = all(one.stride == other.stride * other.size for one, other in pairwise(joined))
-    if not apart or last.stride != 1 or any(part.axis == last.axis for part in (*batch, *length)):
+    if len(axes) != 1 or not apart or last.stride != 1:
         return None
     whole = Part(last.axis, elements(part.size for part in joined), 1)
     return View(view.source, (batch, length, (whole,)), view.origin)
