@@ -40,6 +40,7 @@ from isomorph.converters.torch.aten import (
     linear,
     loss,
     norm,
+    orthogonal,
     pad,
     pool,
     product,
@@ -71,7 +72,7 @@ from isomorph.converters.torch.lowering import Lowering, Refusal
 from isomorph.converters.torch.numbers import ITEMS, as_value
 from isomorph.converters.torch.numbers import RULES as NUMBER_RULES
 from isomorph.converters.torch.program import Block, Computed, Opaque, Program, ProgramNode, Ref, user_frame
-from isomorph.converters.torch.rules import ImportRule, complex_rules
+from isomorph.converters.torch.rules import REASONS, ImportRule, complex_rules
 from isomorph.converters.torch.state import changed, input_name, next_name
 from isomorph.converters.torch.storage import (
     IDENTITIES,
@@ -93,9 +94,9 @@ __all__ = ["FAMILIES", "Importer", "import_program"]
 FAMILIES = (
     activation, attention, bessel, bits, classification, complex_create, complex_elementwise, complex_linear,
     complex_partwise, complex_shape, control, conv, create, cumulative, diagonal, distance, dropout, elementwise,
-    elimination, embedding, error, experts, fold, fourier, gamma, index, join, linear, loss, norm, pad, pool, product,
-    quant, random, rearrange, recurrent, reduce, resize, sample, scatter, search, shape, signal, sort, special, split,
-    statistics, transcendental, transformer, unpool, vision,
+    elimination, embedding, error, experts, fold, fourier, gamma, index, join, linear, loss, norm, orthogonal, pad,
+    pool, product, quant, random, rearrange, recurrent, reduce, resize, sample, scatter, search, shape, signal, sort,
+    special, split, statistics, transcendental, transformer, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 
@@ -282,7 +283,8 @@ class Importer:
             return
         if rule is None:
             of = " of complex numbers" if self._is_complex(node) else ""
-            self._note(node, f"there is no rule for this operation{of}")
+            why = f": {reason}" if (reason := REASONS.get(base_name(node.target))) else ""
+            self._note(node, f"there is no rule for this operation{of}{why}")
             self._miss(node)
             return
         try:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 from isomorph.converters.rules import Rules
 from isomorph.ir import Value
 
-__all__ = ["ImportRule", "canonical", "complex_rules", "rules"]
+__all__ = ["REASONS", "ImportRule", "canonical", "complex_rules", "rules"]
 
 ImportRule: TypeAlias = Callable[..., Value | Sequence[Value | None]]
 ExportRule: TypeAlias = Callable[..., Any]
@@ -72,5 +72,29 @@ class _TorchRules(Rules[ImportRule, ExportRule]):
 
 
 rules = _TorchRules("torch")
+_ITERATED = "the data decide how many iterations it takes, and its vectors are unique up to signs only"
+_DECIDED = "the data decide how many steps it takes"
+REASONS = {
+    **dict.fromkeys(
+        (
+            "aten._linalg_eigh", "aten._linalg_eigvals", "aten._linalg_svd", "aten.geqrf", "aten.linalg_cond",
+            "aten.linalg_eig", "aten.linalg_eigh", "aten.linalg_eigvals", "aten.linalg_eigvalsh", "aten.linalg_lstsq",
+            "aten.linalg_matrix_rank", "aten.linalg_pinv", "aten.linalg_svd", "aten.linalg_svdvals", "aten.pinverse",
+            "aten.svd",
+        ),
+        _ITERATED,
+    ),
+    **dict.fromkeys(
+        (
+            "aten.gcd", "aten.igamma", "aten.igammac", "aten.lcm", "aten.linalg_matrix_exp", "aten.matrix_exp",
+            "aten.special_zeta",
+        ),
+        _DECIDED,
+    ),
+    **dict.fromkeys(("aten._ctc_loss", "aten.ctc_loss"), "losses of alignments are not expressed"),
+    **dict.fromkeys(("aten.to_sparse", "aten.sparse_coo_tensor"), "sparse tensors are not expressed"),
+}  # fmt: skip
+"""Why operations have no rule, by the name without overload, where there is more to say than that they have none."""
+
 complex_rules = _TorchRules("torch, of complex numbers")
 """Rules of operations with a complex operand or result: see complex.py."""
