@@ -4,6 +4,7 @@
 
     isomorph.convert("model.pt2", "model.onnx")                     # parse, lay out, write; nothing is run
     report = isomorph.validate("model.pt2", "model.onnx")           # runs both, in processes of their own
+    difference = isomorph.diff("old.onnx", "new.onnx")              # nodes, attributes, weights, renames
     model = isomorph.load("model.keras")                            # an isomorph.Model
     model = isomorph.capture(module, (example,))                    # a live torch.nn.Module
     isomorph.save(model, "model.onnx")
@@ -19,17 +20,18 @@ from typing import TYPE_CHECKING, Any
 from isomorph import errors
 
 if TYPE_CHECKING:
-    from isomorph.api import capture, convert, load, save, validate
+    from isomorph.api import capture, convert, diff, load, save, validate
     from isomorph.ir import Model
 
     __version__: str
 
-__all__ = ["Model", "__version__", "capture", "convert", "errors", "load", "save", "validate"]
+__all__ = ["Model", "__version__", "capture", "convert", "diff", "errors", "load", "save", "validate"]
 
 _HOMES = {
     "Model": "isomorph.ir",
     "capture": "isomorph.api",
     "convert": "isomorph.api",
+    "diff": "isomorph.api",
     "load": "isomorph.api",
     "save": "isomorph.api",
     "validate": "isomorph.api",

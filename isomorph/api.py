@@ -15,9 +15,11 @@ from isomorph.ir import Model
 from isomorph.sources import locate, refuse_dynamic, subject_of
 
 if TYPE_CHECKING:
+    from isomorph.comparison import Form
+    from isomorph.ir.diff import Difference
     from isomorph.validators import Report
 
-__all__ = ["capture", "convert", "load", "save", "validate"]
+__all__ = ["capture", "convert", "diff", "load", "save", "validate"]
 
 
 def load(
@@ -113,6 +115,33 @@ def capture(
     from isomorph.converters.torch.capture import capture as capture_module
 
     return capture_module(module, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
+
+
+def diff(
+    a: str | Path | Model,
+    b: str | Path | Model,
+    *,
+    form: Form = "auto",
+    formats: tuple[str | None, str | None] = (None, None),
+    inputs: Mapping[str, InputShape] | None = None,
+    progress: Progress | None = None,
+) -> Difference:
+    """What differs from model a to model b: interface, nodes, attributes, weights, names. Nothing is run.
+
+    form     "written": both as they were read; "normal": both simplified alike, so that what is only spelt otherwise
+             disappears; "auto": normal if the formats differ. Exact steps only, see converters/normal.py
+    formats  of a and of b, where content and suffix do not tell
+    inputs   shapes of inputs that a source itself does not describe (TorchScript), as for `convert`
+    A checkpoint has weights only: then weights alone are compared. `difference.same` and `.identical` are the answer.
+    Raises: UsageError, ModelError.
+    """
+    from isomorph.comparison import compare
+
+    sides = [
+        locate(given, format=format, progress=progress) if isinstance(given, str | Path) else given
+        for given, format in zip((a, b), formats, strict=True)
+    ]
+    return compare(sides[0], sides[1], form=form, inputs=read_inputs(inputs), progress=progress)
 
 
 def validate(

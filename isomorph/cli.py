@@ -1,7 +1,7 @@
 """The command line: knows the commands by name, imports one when it is called, turns every outcome into an exit code.
 
-    0    done; EQUIVALENT                       4    the model cannot be read or written
-    1    DIFFERENT                              70   a bug of isomorph
+    0    done; EQUIVALENT; no difference        4    the model cannot be read or written
+    1    DIFFERENT; a difference                70   a bug of isomorph
     2    the call is wrong                      130  interrupted (Ctrl-C)
     3    INCONCLUSIVE; a runner failed          141  the reader of the output went away
 
@@ -30,6 +30,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "convert": "Convert a model to another format.",
     "validate": "Run two models and say whether they compute the same.",
+    "diff": "Show what differs between two models. Nothing of them is run.",
     "inspect": "Show what a model file contains. Nothing of it is run.",
     "formats": "List the file formats that can be read and written.",
     "doctor": "Say what is installed here and what works with it.",
