@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -29,6 +29,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from onnx.backend.test.case.model import TestCase
     from onnx.backend.test.case.node import collect_testcases
+    from onnx.backend.test.loader import load_model_tests
 
 __all__ = ["PAGE", "Outcome", "outcomes", "page"]
 
@@ -56,19 +57,52 @@ class Outcome:
     text: bool = False
 
 
+class Case(NamedTuple):
+    """A model with inputs and the results that are recorded for them."""
+
+    name: str
+    model: bytes
+    inputs: Sequence[Any]
+    expected: Sequence[Any]
+    rtol: float
+    atol: float
+
+
 def outcomes(folder: Path) -> Iterator[Outcome]:
-    """Every case of the package, one after the other."""
+    """Every case and every packaged small model, one after the other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for case in collect_testcases(None):
-            yield _outcome(case, folder)
+            inputs, expected = ([_value(item) for item in items] for items in case.data_sets[0])
+            yield _outcome(
+                Case(case.name, case.model.SerializeToString(), inputs, expected, case.rtol, case.atol), folder
+            )
+        for kind in ("simple", "pytorch-operator", "pytorch-converted"):
+            for each in load_model_tests(kind=kind):
+                yield _outcome(_packaged(each), folder)
 
 
-def _outcome(case: TestCase, folder: Path) -> Outcome:
+def _packaged(each: TestCase) -> Case:
+    folder = Path(each.model_dir)
+    model = onnx.load(folder / "model.onnx")
+    first = folder / "test_data_set_0"
+    weights = {tensor.name for tensor in model.graph.initializer}
+    fed = [item for item in model.graph.input if item.name not in weights]
+    inputs = [_recorded(first / f"input_{position}.pb", item) for position, item in enumerate(fed)]
+    expected = [_recorded(first / f"output_{position}.pb", item) for position, item in enumerate(model.graph.output)]
+    return Case(each.name, (folder / "model.onnx").read_bytes(), inputs, expected, each.rtol, max(each.atol, 1e-6))
+
+
+def _recorded(path: Path, item: onnx.ValueInfoProto) -> Any:
+    if item.type.HasField("sequence_type"):
+        return numpy_helper.to_list(onnx.SequenceProto.FromString(path.read_bytes()))
+    return numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
+
+
+def _outcome(case: Case, folder: Path) -> Outcome:
     original, written = folder / "original.onnx", folder / "written.onnx"
-    outcome = Outcome(case.name)
-    inputs, expected = ([_value(item) for item in items] for items in case.data_sets[0])
-    original.write_bytes(case.model.SerializeToString())
+    outcome, inputs, expected = Outcome(case.name), case.inputs, case.expected
+    original.write_bytes(case.model)
     outcome.runs = _runs(original, inputs, expected, case)
     try:
         model = reader.read(original)
@@ -78,7 +112,7 @@ def _outcome(case: TestCase, folder: Path) -> Outcome:
     outcome.kept = [(node.op.title, node.op.reason) for node in model.nodes() if isinstance(node.op, ops.Preserved)]
     printed = print_model(model)
     outcome.text = print_model(parse_model(printed)) == printed
-    _evaluate(outcome, case, model, inputs, expected)
+    _evaluate(outcome, case, model)
     try:
         opset = writer.opset_for(model)
         writer.write(prepare(model, writer.target(opset)), written, opset=opset)
@@ -89,10 +123,10 @@ def _outcome(case: TestCase, folder: Path) -> Outcome:
     return outcome
 
 
-def _evaluate(outcome: Outcome, case: TestCase, model: Model, inputs: Sequence[Any], expected: Sequence[Any]) -> None:
-    feeds = {value.name: array for value, array in zip(model.graph.inputs, inputs, strict=True)}
+def _evaluate(outcome: Outcome, case: Case, model: Model) -> None:
+    feeds = {value.name: array for value, array in zip(model.graph.inputs, case.inputs, strict=True)}
     try:
-        outcome.evaluated = _agree(list(evaluate(model, feeds).values()), expected, case)
+        outcome.evaluated = _agree(list(evaluate(model, feeds).values()), case.expected, case)
         outcome.why = "" if outcome.evaluated else "other numbers"
     except IsomorphError as error:
         outcome.why = _reason(error)
@@ -111,7 +145,7 @@ def _value(item: Any) -> Any:
     return np.asarray(item) if isinstance(item, np.generic) else item
 
 
-def _runs(path: Path, inputs: Sequence[Any], expected: Sequence[Any], case: TestCase) -> bool:
+def _runs(path: Path, inputs: Sequence[Any], expected: Sequence[Any], case: Case) -> bool:
     try:
         return _agree(_run(path, inputs), expected, case)
     except Exception:  # onnxruntime raises many kinds for what it lacks; such a case says nothing of isomorph
@@ -134,12 +168,12 @@ def _run(path: Path, inputs: Sequence[Any]) -> list[Any]:
     return [value.numpy() for value in session.run_with_ort_values(None, values)]
 
 
-def _agree(got: Sequence[Any], expected: Sequence[Any], case: TestCase) -> bool:
+def _agree(got: Sequence[Any], expected: Sequence[Any], case: Case) -> bool:
     """The onnx package's own tolerances: those of the case."""
     return len(got) == len(expected) and all(_same(a, b, case) for a, b in zip(got, expected, strict=True))
 
 
-def _same(got: Any, expected: Any, case: TestCase) -> bool:
+def _same(got: Any, expected: Any, case: Case) -> bool:
     if isinstance(got, list) or isinstance(expected, list):
         return isinstance(got, list) and isinstance(expected, list) and _agree(got, expected, case)
     if got is None or expected is None:
@@ -171,7 +205,8 @@ def page(found: Sequence[Outcome]) -> str:
         "",
         "<!-- Generated by `python tests/backend_cases.py`. -->",
         "",
-        f"{len(found):,} cases of onnx {onnx.__version__}, run by onnxruntime {onnxruntime.__version__} on the CPU.",
+        f"{len(found):,} cases of onnx {onnx.__version__}, the small models that it packages among them, run by",
+        f"onnxruntime {onnxruntime.__version__} on the CPU.",
         "",
         "| | cases |",
         "|---|---:|",

@@ -221,8 +221,10 @@ def _results(
         return _size(node, dim, known, decided)
 
     for name in proto.output:
-        sources = [source[name] for source in (inferred, declared) if name in source]
-        kind = _settled([value_type(each, node.where, size) for each in sources])
+        kind = value_type(inferred[name], node.where, size) if name in inferred else None
+        if name in declared and (kind is None or _has_any_rank(kind)):
+            stated = value_type(declared[name], node.where, size)
+            kind = stated if kind is None or (stated is not None and stated.dtype is kind.dtype) else kind
         if name and kind is None and name in node.outputs:
             node.refuse(f"{reason}; the type of its result {name!r} is not stated")
         types.append(kind if name else None)
@@ -230,13 +232,8 @@ def _results(
     return types, [name for name in decided if name in used]
 
 
-def _settled(kinds: Sequence[TensorType | None]) -> TensorType | None:
-    """What inference says, or what the file says where that is more: of a tensor of any rank, or of nothing."""
-    found = [kind for kind in kinds if kind is not None]
-    for kind in found:
-        if not (isinstance(kind, OpaqueType) and kind.form == "tensor"):
-            return kind if kind.dtype is found[0].dtype else found[0]
-    return found[0] if found else None
+def _has_any_rank(kind: TensorType) -> bool:
+    return isinstance(kind, OpaqueType) and kind.form == "tensor"
 
 
 def _size(node: OnnxNode, dim: onnx.TensorShapeProto.Dimension, known: dict[str, Dim], decided: list[str]) -> Dim:
@@ -245,7 +242,7 @@ def _size(node: OnnxNode, dim: onnx.TensorShapeProto.Dimension, known: dict[str,
     text = dim.dim_param
     if text in known:
         return known[text]
-    stated = parse_size(text) if text else None
+    stated = parse_size(text) if text and not text.startswith("unk__") else None
     if isinstance(stated, Sym) and stated.names() <= node.graph.dims():
         return stated
     fresh = node.graph.new_dim(f"{node.kind.lower()}_")

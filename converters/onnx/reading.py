@@ -244,7 +244,10 @@ class Graph:
         """A named dimension for a size that only the data tells."""
         if self.around is not None:
             return self.around.new_dim(hint)
+        taken = set(names_in(value.shape for value in self.builder.graph.inputs))
         self.fresh_dims += 1
+        while f"{hint}{self.fresh_dims}" in taken:
+            self.fresh_dims += 1
         return Sym(f"{hint}{self.fresh_dims}")
 
 
