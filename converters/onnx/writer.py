@@ -367,6 +367,8 @@ def _refuse_swish(node: Node, opset: int) -> str | None:
 
 def _refuse_cast(node: Node, opset: int) -> str | None:
     assert isinstance(node.op, ops.Cast)
+    if node.origin.framework == "onnx":
+        return None
     text = node.op.to is DType.STRING or any(value.dtype is DType.STRING for value in node.operands())
     return "how numbers are spelled as text differs between runtimes" if text else None
 
