@@ -71,10 +71,10 @@ def read_max_unpool(node: OnnxNode) -> Value:
 
 
 @rules.imports("AveragePool")
-def read_average_pool(node: OnnxNode) -> Value:
-    return node.emit(
-        ops.AveragePool(**_window(node), count_include_pad=bool(node.attribute("count_include_pad", 0))), node.value(0)
-    )
+def read_average_pool(node: OnnxNode, x: Value | None = None) -> Value:
+    """The pool that the attributes describe, of the first operand or of `x`."""
+    op = ops.AveragePool(**_window(node), count_include_pad=bool(node.attribute("count_include_pad", 0)))
+    return node.emit(op, node.value(0) if x is None else x)
 
 
 @rules.imports("LpPool")

@@ -381,8 +381,9 @@ class _Reading:
     def _understood(self, proto: onnx.NodeProto, node: OnnxNode, place: _Place) -> None:
         """Read a node by a rule, or by the body that the specification gives it. Raises UnsupportedError."""
         if not _is_standard(proto):
-            item = Unsupported(f"{proto.domain}.{proto.op_type}", "an operator of another domain", node.where)
-            raise UnsupportedError("read onnx", [item])
+            node = replace(node, kind=f"{proto.domain}.{proto.op_type}")
+            if rules.importer(node.kind) is None:
+                node.refuse("an operator of another domain")
         if node.opset < _OLDEST_RULES and not same_definition(node.kind, node.opset, _OLDEST_RULES):
             node.refuse(f"opset {node.opset} defines it otherwise than opset {_OLDEST_RULES}")
         for position, name in enumerate(node.inputs):
@@ -398,7 +399,7 @@ class _Reading:
         before = len(self.builder.graph.nodes)
         try:
             with self.builder.at(*_provenance(proto, node, place)):
-                rule = rules.importer(proto.op_type)
+                rule = rules.importer(node.kind)
                 if rule is None:
                     node.refuse("there is no rule for it yet")
                 made = rule(node)
@@ -409,7 +410,7 @@ class _Reading:
                 if any(node.outputs[len(made) :]):
                     node.refuse(f"its result {len(made)} is not computed")
         except UnsupportedError:
-            if not self._as_specified(proto, node, place):
+            if not _is_standard(proto) or not self._as_specified(proto, node, place):
                 raise
             return
         self._name(node, made, before)
