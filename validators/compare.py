@@ -85,6 +85,8 @@ class Comparison:
     tolerance  the budget in absolute terms (RMS); for integers the share of elements that are ties
     mask       a sentence if the NaN or Inf patterns differ, else None
     undecided  elements that S itself does not keep under its perturbations; they are not compared
+    finite     some element is a number on all sides
+    empty      there is no element at all
     noise      what noise within the bound makes of the output: max_k rms(Q_k - R) / rms(R); 0 if nobody asked
     """
 
@@ -207,7 +209,8 @@ def compare_exact(reference: np.ndarray, samples: Sequence[np.ndarray], target: 
     place = tuple(int(i) for i in index)
     ratios = {"mismatches": math.inf if share else 0.0}
     ties = float(undecided.mean()) if undecided.size else 0.0
-    return Comparison(ratios, 0.0, share, ties, place, got, expected, undecided=int(undecided.sum()))
+    counts = {"undecided": int(undecided.sum()), "empty": not reference.size}
+    return Comparison(ratios, 0.0, share, ties, place, got, expected, **counts)
 
 
 def _inflation(draws: np.ndarray) -> np.ndarray:

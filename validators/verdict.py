@@ -40,6 +40,7 @@ UNEQUAL = 128.0
 _RESOLUTION = 2.0**-5
 _RESOLUTION_16 = 2.0**-1
 INFORMATIVE_SHARE = 0.25
+_EMPTY = "the output is empty in every case: no element was compared"
 
 
 class Verdict(StrEnum):
@@ -117,7 +118,7 @@ class OutputVerdict:
             r.comparison.worst <= EQUAL and r.comparison.mask is None and r.comparison.finite for r in self.results
         )
         tied = any(r.comparison.undecided and "mismatches" in r.comparison.ratios for r in self.results)
-        return clean and not tied
+        return clean and not tied and not all(r.comparison.empty for r in self.results)
 
 
 def decide(source: str, target: str, results: Sequence[CaseResult], *, exact: bool) -> OutputVerdict:
@@ -196,7 +197,7 @@ def _decide_float(results: Sequence[CaseResult], worst: CaseResult) -> tuple[Ver
 def _why_uninformative(results: Sequence[CaseResult]) -> str:
     if not any(result.comparison.finite for result in results):
         empty = all(result.comparison.empty for result in results)
-        return "the output is empty in every case" if empty else "the output is NaN or infinite everywhere"
+        return _EMPTY if empty else "the output is NaN or infinite everywhere"
     if all(result.chaotic or not result.comparison.finite for result in results):
         accuracy = max(result.comparison.accuracy for result in results)
         return (
@@ -220,5 +221,6 @@ def _decide_exact(results: Sequence[CaseResult]) -> tuple[Verdict, list[str]]:
         undecided, case = tied[0].comparison.undecided, tied[0].case
         return Verdict.INCONCLUSIVE, [f"{undecided} elements are ties that rounding decides ({case})"]
     if not any(result.signal for result in results):
-        return Verdict.INCONCLUSIVE, ["the output does not depend on the inputs (constant)"]
+        empty = all(result.comparison.empty for result in results)
+        return Verdict.INCONCLUSIVE, [_EMPTY if empty else "the output does not depend on the inputs (constant)"]
     return Verdict.EQUIVALENT, []

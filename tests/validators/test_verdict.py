@@ -13,7 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from isomorph.errors import UsageError
 from isomorph.validators import Report, Verdict, judge
+from isomorph.validators.compare import compare_exact
 from isomorph.validators.runners.onnxruntime import OnnxRunner
+from isomorph.validators.verdict import CaseResult, decide
 
 Judge = Callable[..., Report]
 F32, I64 = TensorProto.FLOAT, TensorProto.INT64
@@ -207,3 +209,21 @@ def test_data_of_the_user(judged: Judge) -> None:
     assert report.cases[-1].startswith("data")
     with pytest.raises(UsageError, match="shape"):
         judged(LINEAR, LINEAR, data={"x": rng.standard_normal((5, 7)).astype(np.float32)})
+
+
+def test_outputs_that_are_always_empty_prove_nothing(judged: Judge) -> None:
+    nothing = {"from": np.int64([6]), "to": np.int64([6]), "axis": np.int64([1])}
+    steps: list[tuple[str, list[str], str, dict[str, object]]] = [("Slice", ["x", "from", "to", "axis"], "y", {})]
+    report = judged(model(steps, ("y", F32, ["N", 0]), nothing), model(steps, ("y", F32, ["N", 0]), nothing))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "empty" in report.reasons[0]
+
+
+def test_a_case_full_of_ties_says_nothing() -> None:
+    labels = np.arange(100)
+    clear = CaseResult("clear", compare_exact(labels, [labels], labels), 1.0, 0.0)
+    tied = CaseResult("tied", compare_exact(labels, [labels[::-1]], labels[::-1]), 1.0, 0.0)
+    assert decide("y", "y", [clear, tied, tied, tied], exact=True).verdict is Verdict.EQUIVALENT
+    assert decide("y", "y", [clear, *[tied] * 4], exact=True).verdict is Verdict.INCONCLUSIVE
+    wrong = CaseResult("wrong", compare_exact(labels, [labels], labels[::-1]), 1.0, 0.0)
+    assert decide("y", "y", [clear, wrong, tied], exact=True).verdict is Verdict.DIFFERENT
