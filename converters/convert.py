@@ -12,25 +12,20 @@ from typing import Any, Literal
 from isomorph.converters.files import check_target
 from isomorph.converters.formats import Format, by_name, by_suffix, identify
 from isomorph.converters.rules import Target
+from isomorph.converters.simplification import Change, changed, simplify
 from isomorph.errors import UsageError
 from isomorph.ir import DType, Layout, Model, Shape
 from isomorph.ir.ops.preserved import Preserved
 from isomorph.ir.ops.shape import Transpose
+from isomorph.ir.passes.batch_norm import fold_batch_norm
 from isomorph.ir.passes.canonicalize import canonicalize
-from isomorph.ir.passes.counting import drop_counting
 from isomorph.ir.passes.fold import fold
-from isomorph.ir.passes.identities import drop_identities
 from isomorph.ir.passes.layout import assign_layout
 from isomorph.ir.passes.legalize import legalize, without_dropout
-from isomorph.ir.passes.movement import join_slices, pick_elements, shorten_moves, sink_moves
-from isomorph.ir.passes.raising.attention import raise_attention
-from isomorph.ir.passes.raising.heads import pack_heads
-from isomorph.ir.passes.raising.norm import raise_norms
-from isomorph.ir.passes.raising.rotary import raise_rotary
-from isomorph.ir.passes.share import share
+from isomorph.ir.passes.movement import pick_elements
 from isomorph.ir.verify import verify
 
-__all__ = ["Conversion", "Inputs", "LayoutChoice", "Progress", "convert", "load", "prepare", "save"]
+__all__ = ["Conversion", "Inputs", "LayoutChoice", "Progress", "Wishes", "convert", "load", "prepare", "save"]
 
 Inputs = Mapping[str, tuple[Shape, DType | None]]
 """Shapes (and element types) that override what the source says of its inputs."""
@@ -51,6 +46,7 @@ class Conversion:
     model: Model
     steps: list[tuple[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
 
     @property
     def transposes(self) -> int:
@@ -82,6 +78,7 @@ class Conversion:
             "transposes": self.transposes,
             "steps": [{"name": name, "seconds": round(seconds, 6)} for name, seconds in self.steps],
             "notes": list(self.notes),
+            "changes": [change.as_dict() for change in self.changes],
         }
 
 
@@ -110,6 +107,8 @@ def save(
     format: str | None = None,
     opset: int | None = None,
     layout: LayoutChoice = "keep",
+    simplify: bool = False,
+    fold_batch_norm: bool = False,
     force: bool = False,
 ) -> Model:
     """Write a model in the format of `path`; returns the model as it was written (legalized and laid out)."""
@@ -118,37 +117,57 @@ def save(
     check_target(path, force=force)
     writer = chosen.load_writer()
     opset = _opset(writer, model, opset)
-    prepared = prepare(model, writer.target(opset), layout=layout)
+    prepared = prepare(model, writer.target(opset), Wishes(layout, simplify, fold_batch_norm))
     writer.write(prepared, path, opset=opset)
     return prepared
 
 
-def prepare(model: Model, target: Target, *, layout: LayoutChoice = "keep") -> Model:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a user asks of a conversion beyond the target.
+
+    layout           "keep": inputs and outputs keep the source's axis order; "native": they may take the target's
+    simplify         also within a format; between formats it is always done
+    fold_batch_norm  into the layer before it
+    """
+
+    layout: LayoutChoice = "keep"
+    simplify: bool = False
+    fold_batch_norm: bool = False
+
+
+def prepare(model: Model, target: Target, wishes: Wishes | None = None, changes: list[Change] | None = None) -> Model:
     """The model as a writer wants it: canonical, in the target's layout, only ops that the target takes.
 
-    Raises UnsupportedError that lists every node that the target cannot have.
+    `changes` gets what simplifying did. Raises UnsupportedError that lists every node that the target cannot have.
     """
     verify(model)
+    wishes = wishes or Wishes()
+    made: list[Change] = [] if changes is None else changes
+    simplifies = wishes.simplify or model.source[0] != target.name
     simple = fold(canonicalize(model))
-    if model.source[0] != target.name:
-        simple = simplify(fold(without_dropout(simple, target.refuse), roles=_FOLDED.get(target.name, ("constant",))))
-    laid_out = assign_layout(simple, target.layout, target.refuse, native=layout == "native")
-    if model.source[0] != target.name:
+    made += changed("constants", model, simple)
+    if simplifies:
+        simple = _simplified(simple, target, made)
+    if wishes.fold_batch_norm:
+        before, simple = simple, fold_batch_norm(simple)
+        made += changed("batch normalization after a layer", before, simple)
+    laid_out = assign_layout(simple, target.layout, target.refuse, native=wishes.layout == "native")
+    if simplifies:
         laid_out = pick_elements(laid_out)
     prepared = canonicalize(legalize(laid_out, target.refuse, target.name), raise_layers=False)
     verify(prepared)
     return prepared
 
 
+def _simplified(model: Model, target: Target, changes: list[Change]) -> Model:
+    known = fold(without_dropout(model, target.refuse), roles=_FOLDED.get(target.name, ("constant",)))
+    changes += changed("Dropout, and what follows from weights alone", model, known)
+    return simplify(known, changes)
+
+
 _FOLDED = {"onnx": ("constant", "buffer", "weight")}
 """Roles of the parameters that may be computed with once and for all, by target: ONNX files are not trained."""
-
-
-def simplify(model: Model) -> Model:
-    """The same computation in fewer nodes: nothing is computed twice, elements move as little as possible."""
-    shared = share(drop_counting(drop_identities(model)))
-    raised = pack_heads(sink_moves(raise_attention(raise_rotary(raise_norms(shared)))))
-    return shorten_moves(sink_moves(share(join_slices(raised))))
 
 
 def convert(
@@ -160,18 +179,22 @@ def convert(
     inputs: Inputs | None = None,
     opset: int | None = None,
     layout: LayoutChoice = "keep",
+    simplify: bool = False,
+    fold_batch_norm: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert a model file (or a captured Model) to another format. Nothing of the model is run.
 
-    layout  "keep": inputs and outputs keep the source's axis order; "native": they may take the target's
+    layout           "keep": inputs and outputs keep the source's axis order; "native": they may take the target's
+    simplify         fewer nodes also within a format; between formats it is always done
+    fold_batch_norm  into the convolution or dense layer before it
     Raises: UsageError, TargetExistsError, the ModelErrors of reader and writer. On an error no file is left.
     """
     target = Path(target)
     chosen = _target_format(target, target_format)
     check_target(target, force=force)
-    clock = _Clock(progress)
+    clock, changes = _Clock(progress), list[Change]()
     if isinstance(source, Model):
         model, name, origin = source, source.name, source.source[0]
     else:
@@ -185,11 +208,11 @@ def convert(
     opset = _opset(writer, model, opset)
     wanted: Target = writer.target(opset)
     with clock("prepare"):
-        prepared = prepare(model, wanted, layout=layout)
+        prepared = prepare(model, wanted, Wishes(layout, simplify, fold_batch_norm), changes)
     with clock("write"):
         writer.write(prepared, target, opset=opset)
     notes = [*_notes(prepared, wanted.layout), *_preserved(prepared)]
-    return Conversion(name, str(target), origin, chosen.name, model, prepared, clock.steps, notes)
+    return Conversion(name, str(target), origin, chosen.name, model, prepared, clock.steps, notes, changes)
 
 
 def _opset(writer: Any, model: Model, opset: int | None) -> int | None:

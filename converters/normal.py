@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from isomorph.converters.convert import simplify
+from isomorph.converters.simplification import simplify
 from isomorph.ir import Layout, Model, Node, Rewriter, Value, rewrite
 from isomorph.ir.ops.conv import Conv, resolve_pads
 from isomorph.ir.ops.pool import AveragePool, MaxPool

@@ -48,15 +48,28 @@ def save(
     format: str | None = None,
     opset: int | None = None,
     layout: LayoutChoice = "keep",
+    simplify: bool = False,
+    fold_batch_norm: bool = False,
     force: bool = False,
 ) -> Model:
     """Write a model in the format that `path` or `format` names; returns the model as it was written.
 
-    layout  "keep": inputs and outputs keep their axis order; "native": they may take the target's
-    force   replace `path` if it exists
+    layout           "keep": inputs and outputs keep their axis order; "native": they may take the target's
+    simplify         fewer nodes also within a format; between formats it is always done
+    fold_batch_norm  into the convolution or dense layer before it, which leaves one layer instead of two
+    force            replace `path` if it exists
     Raises: TargetExistsError, UnsupportedError that lists everything the format cannot express. Then no file is left.
     """
-    return pipeline.save(model, path, format=format, opset=opset, layout=layout, force=force)
+    return pipeline.save(
+        model,
+        path,
+        format=format,
+        opset=opset,
+        layout=layout,
+        simplify=simplify,
+        fold_batch_norm=fold_batch_norm,
+        force=force,
+    )
 
 
 def convert(
@@ -71,13 +84,17 @@ def convert(
     prefix: str | None = None,
     opset: int | None = None,
     layout: LayoutChoice = "keep",
+    simplify: bool = False,
+    fold_batch_norm: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert a model to another format. Nothing of a model file is run; see `validate` for the verdict.
 
-    dynamic  sizes of a captured module that vary, e.g. {"x": {0: "N", 1: "S:2..512"}}
-    arch     for a checkpoint: your own code that makes the module, as for `load`
+    dynamic          sizes of a captured module that vary, e.g. {"x": {0: "N", 1: "S:2..512"}}
+    arch             for a checkpoint: your own code that makes the module, as for `load`
+    simplify         fewer nodes also within a format; between formats it is always done (see `changes` of the result)
+    fold_batch_norm  into the convolution or dense layer before it, which leaves one layer instead of two
     Raises: UsageError, TargetExistsError, ModelError. Then no file is left.
     """
     shapes = read_inputs(inputs)
@@ -94,6 +111,8 @@ def convert(
         inputs=shapes,
         opset=opset,
         layout=layout,
+        simplify=simplify,
+        fold_batch_norm=fold_batch_norm,
         force=force,
         progress=progress,
     )

@@ -31,12 +31,20 @@ def write_attention(out: Export, node: Node) -> None:
     heads = (op.heads, op.kv_heads) if isinstance(op, ops.MultiHeadAttention) else (None, None)
     causal = 1 if op.causal else None
     operands = [*node.inputs[:3], *(_without_lowest(out, node, mask) for mask in node.inputs[3:])]
-    out.replace("Attention", node, inputs=operands, is_causal=causal, scale=op.scale, q_num_heads=heads[0], kv_num_heads=heads[1])
+    out.replace(
+        "Attention",
+        node,
+        inputs=operands,
+        is_causal=causal,
+        scale=op.scale,
+        q_num_heads=heads[0],
+        kv_num_heads=heads[1],
+    )
 
 
 def _without_lowest(out: Export, node: Node, mask: Value | None) -> Value | str | None:
-    """The mask with another number in place of the lowest of its type. A file of ONNX keeps what it has."""
-    if mask is None or mask.dtype is DType.BOOL or node.origin.framework == "onnx":
+    """The mask with another number in place of the lowest of its type. An Attention of ONNX keeps what it has."""
+    if mask is None or mask.dtype is DType.BOOL or node.origin.op == "Attention":
         return mask
     dtype = mask.dtype.numpy
     lowest = ml_dtypes.finfo(dtype).min

@@ -47,6 +47,8 @@ __all__ = ["command"]
     default="keep",
     help="keep: inputs and outputs keep their axis order (default). native: they take the target's.",
 )
+@click.option("--simplify", is_flag=True, help="Fewer nodes also within a format, and a table of what changed.")
+@click.option("--fold-batch-norm", is_flag=True, help="Fold batch normalization into the layer before it.")
 @click.option("--validate", "judged", is_flag=True, help="Run both models afterwards and give a verdict.")
 @click.option(
     "--data",
@@ -66,6 +68,8 @@ def command(  # noqa: PLR0917 (click passes by name)
     prefix: str | None,
     opset: int | None,
     layout: LayoutChoice,
+    simplify: bool,
+    fold_batch_norm: bool,
     judged: bool,
     data: Path | None,
     as_json: bool,
@@ -85,7 +89,14 @@ def command(  # noqa: PLR0917 (click passes by name)
         raise click.UsageError("--data is for --validate, which is not given")
     shapes, axes = parse_inputs(inputs) or None, parse_dynamic(dynamic)
     arrays = read_data(data)
-    options = {"target_format": target_format, "opset": opset, "layout": layout, "force": force}
+    options = {
+        "target_format": target_format,
+        "opset": opset,
+        "layout": layout,
+        "simplify": simplify,
+        "fold_batch_norm": fold_batch_norm,
+        "force": force,
+    }
     began = time.perf_counter()
     with screen.progress(quiet=as_json) as progress:
         located = locate(source, format=source_format, progress=progress).joined(arch, prefix)
@@ -106,7 +117,7 @@ def command(  # noqa: PLR0917 (click passes by name)
             }
         )
     else:
-        _show(done, target, seconds, report)
+        _show(done, target, seconds, report, changes=simplify or fold_batch_norm)
     return code
 
 
@@ -154,7 +165,7 @@ def _judge(subject: Subject, target: Path, done: Conversion, arrays: Any, progre
     return validate(subject, ModelFile(target, done.target_format), data=arrays, progress=progress)
 
 
-def _show(done: Conversion, target: Path, seconds: float, report: Report | None) -> None:
+def _show(done: Conversion, target: Path, seconds: float, report: Report | None, *, changes: bool) -> None:
     from rich.text import Text
 
     from isomorph import screen
@@ -178,9 +189,26 @@ def _show(done: Conversion, target: Path, seconds: float, report: Report | None)
     if report is None:
         rows.append(("verdict", Text("not judged (add --validate)", style="yellow")))
     screen.show(Text.assemble((done.source, "bold"), " -> ", (str(target), "bold")), screen.fields(rows))
+    if changes:
+        _show_changes(done)
     if report is not None:
         screen.show()
         report.render(screen.output())
+
+
+def _show_changes(done: Conversion) -> None:
+    """A table of what simplifying did, step by step."""
+    from isomorph import screen
+
+    def counted(kinds: dict[str, int]) -> str:
+        shown = [f"{count} {kind}" for kind, count in list(kinds.items())[:6]]
+        return ", ".join(shown) + (f" and {len(kinds) - 6} more kinds" if len(kinds) > 6 else "")
+
+    table = screen.columns("simplified", "nodes", "gone", "new", right=["nodes"])
+    for change in done.changes:
+        table.add_row(change.step, f"{change.before} -> {change.after}", counted(change.gone), counted(change.new))
+    screen.show()
+    screen.show(table if done.changes else "nothing to simplify")
 
 
 def _title(format: str) -> str:

@@ -1,0 +1,72 @@
+"""The same computation in fewer nodes, and what each step of it did.
+
+Between formats every model is simplified; within a format on request. Layers, parameters, names and scopes stay.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from isomorph.ir import Model
+from isomorph.ir.passes.counting import drop_counting
+from isomorph.ir.passes.identities import drop_identities
+from isomorph.ir.passes.movement import join_slices, shorten_moves, sink_moves
+from isomorph.ir.passes.raising.attention import raise_attention
+from isomorph.ir.passes.raising.heads import pack_heads
+from isomorph.ir.passes.raising.norm import raise_norms
+from isomorph.ir.passes.raising.rotary import raise_rotary
+from isomorph.ir.passes.share import share
+
+__all__ = ["STEPS", "Change", "changed", "simplify"]
+
+Pass = Callable[[Model], Model]
+
+STEPS: Sequence[tuple[str, Sequence[Pass]]] = (
+    ("operations that change nothing", (drop_identities, drop_counting)),
+    ("computations that are made twice", (share,)),
+    ("normalization that is spelled out", (raise_norms,)),
+    ("rotary embedding that is spelled out", (raise_rotary,)),
+    ("attention that is spelled out", (raise_attention,)),
+    ("heads that are split and joined", (sink_moves, pack_heads)),
+    ("slices that are parts of one axis", (join_slices, share)),
+    ("chains of moves", (sink_moves, shorten_moves)),
+)
+"""What `simplify` does, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a step did to the nodes: `gone` and `new` count operators."""
+
+    step: str
+    before: int
+    after: int
+    gone: dict[str, int]
+    new: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`; the keys are stable."""
+        return {"step": self.step, "before": self.before, "after": self.after, "gone": self.gone, "new": self.new}
+
+
+def simplify(model: Model, changes: list[Change] | None = None) -> Model:
+    """The same computation in fewer nodes; `changes` gets an entry for each step that changed something."""
+    for step, passes in STEPS:
+        before = model
+        for run in passes:
+            model = run(model)
+        if changes is not None:
+            changes += changed(step, before, model)
+    return model
+
+
+def changed(step: str, before: Model, after: Model) -> list[Change]:
+    """[what a step did], or [] if it left every operator as it was."""
+    counts = [Counter(node.op.name for node in model.nodes()) for model in (before, after)]
+    gone, new = counts[0] - counts[1], counts[1] - counts[0]
+    if not gone and not new:
+        return []
+    return [Change(step, counts[0].total(), counts[1].total(), dict(gone.most_common()), dict(new.most_common()))]
