@@ -6,6 +6,7 @@ from isomorph.converters.onnx import (  # noqa: F401
     bits,
     composed,
     contrib_attention,
+    contrib_group_query,
     contrib_quant,
     control,
     conv,

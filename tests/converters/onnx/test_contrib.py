@@ -59,6 +59,13 @@ class Case:
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
+    def stated(self, name: str, array: np.ndarray) -> np.ndarray:
+        """A result without what is unspecified: steps of a cache beyond the end of a sequence."""
+        last = self.operands.get("s")
+        if last is None or name == "y":
+            return array
+        return np.concatenate([each[:, : end + 1] for each, end in zip(array, last, strict=True)], axis=1)
+
     def inputs(self) -> dict[str, np.ndarray]:
         return {k: a for k, a in self.operands.items() if a is not None and not k.startswith("w")}
 
@@ -235,6 +242,75 @@ def _attention() -> list[Case]:
     ]
 
 
+def _cached() -> list[Case]:
+    heads = {"num_heads": 2}
+    past = {"pk": real(2, 2, 4, 4), "pv": real(2, 2, 4, 4)}
+    new = {"q": real(2, 3, 8), "k": real(2, 3, 8), "v": real(2, 3, 8), "wb": real(24), "m": None, "a": None, **past}
+    results = ("y", "key", "value")
+    group = {"num_heads": 4, "kv_num_heads": 2}
+    cos, sin = real(16, 8), real(16, 8)
+    turned = {**group, "do_rotary": 1}
+    prompt = {"q": real(2, 5, 64), "k": real(2, 5, 32), "v": real(2, 5, 32)}
+    step = {"q": real(2, 1, 64), "k": real(2, 1, 32), "v": real(2, 1, 32)}
+    none = {"pk": real(2, 2, 0, 16), "pv": real(2, 2, 0, 16)}
+    kept = {"pk": real(2, 2, 6, 16), "pv": real(2, 2, 6, 16)}
+    room = {"pk": real(2, 2, 9, 16), "pv": real(2, 2, 9, 16)}
+    whole_prompt = {"s": np.array([4, 4], np.int32), "wt": np.asarray(5, np.int32)}
+    one_more = {"s": np.array([6, 6], np.int32), "wt": np.asarray(7, np.int32)}
+    shorter = {"s": np.array([6, 4], np.int32), "wt": np.asarray(7, np.int32)}
+    tables = {"w0": cos, "w1": sin}
+    kind = "GroupQueryAttention"
+    return [
+        Case("multi_head_cache", "MultiHeadAttention", new, heads, results),
+        Case("multi_head_cache_causal", "MultiHeadAttention", new, {**heads, "unidirectional": 1}, results),
+        Case("multi_head_first", "MultiHeadAttention", {k: new[k] for k in "qkv"}, heads, results),
+        Case("group_query_prompt", kind, {**prompt, **none, **whole_prompt}, group, results),
+        Case("group_query_prompt_alone", kind, {**prompt, "pk": None, "pv": None, **whole_prompt}, group, results),
+        Case("group_query_rotary", kind, {**prompt, **none, **whole_prompt, **tables}, turned, results),
+        Case("group_query_step", kind, {**step, **kept, **one_more, **tables}, turned, results),
+        Case(
+            "group_query_interleaved",
+            kind,
+            {**step, **kept, **one_more, **tables},
+            {**turned, "rotary_interleaved": 1},
+            results,
+        ),
+        Case("group_query_shorter", kind, {**step, **kept, **shorter, **tables}, turned, results),
+        Case("group_query_room", kind, {**step, **room, **shorter, **tables}, turned, results),
+        Case(
+            "group_query_window",
+            kind,
+            {**step, **kept, **one_more, **tables},
+            {**turned, "local_window_size": 3},
+            results,
+        ),
+        Case("group_query_scale", kind, {**step, **kept, **one_more}, {**group, "scale": 0.2}, results),
+        Case(
+            "group_query_packed",
+            kind,
+            {"q": real(2, 1, 128), "k": None, "v": None, **kept, **one_more, **tables},
+            turned,
+            results,
+        ),
+        Case(
+            "group_query_several",
+            kind,
+            {
+                "q": real(1, 3, 64),
+                "k": real(1, 3, 32),
+                "v": real(1, 3, 32),
+                "pk": real(1, 2, 6, 16),
+                "pv": real(1, 2, 6, 16),
+                "s": np.array([8], np.int32),
+                "wt": np.asarray(9, np.int32),
+                **tables,
+            },
+            turned,
+            results,
+        ),
+    ]
+
+
 def _quantized() -> list[Case]:
     x, z = whole(0, 255, 2, 3, 4), whole(0, 255, 3, 4)
     s, zero = scales()
@@ -328,7 +404,7 @@ def _quantized() -> list[Case]:
     ]
 
 
-CASES = [*_activations(), *_products(), *_norms(), *_attention(), *_quantized()]
+CASES = [*_activations(), *_products(), *_norms(), *_attention(), *_cached(), *_quantized()]
 
 
 def run(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -361,5 +437,5 @@ def test_the_same_results_without_the_domain(case: Case, tmp_path: Path) -> None
     wanted = run(original, case.inputs())
     evaluated = evaluate(model, case.inputs())
     for name, array in run(written, case.inputs()).items():
-        check(array, wanted[name])
-        check(evaluated[name], wanted[name])
+        for got in (array, evaluated[name]):
+            check(case.stated(name, got), case.stated(name, wanted[name]))
