@@ -14,9 +14,9 @@ from functools import cache
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper
 
+from isomorph.converters.onnx import inference
 from isomorph.converters.onnx.codec import tensor_proto, tensor_source, type_proto, value_type
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_made, names_read, rename_graph
@@ -49,8 +49,6 @@ _CODES = {
     "graph": AttributeProto.GRAPH,
     "type": AttributeProto.TYPE_PROTO,
 }
-_POSITIVE = frozenset(("strides", "dilations", "kernel_shape", "blocksize", "group", "num_outputs"))
-"""Attributes that shape inference divides by without a look at them."""
 
 
 @dataclass(slots=True)
@@ -121,10 +119,8 @@ def _looked_at(node: OnnxNode, proto: NodeProto, reason: str) -> _Kept:
 
 def _check(node: OnnxNode, proto: NodeProto, reason: str) -> None:
     """Refuse a node, or one in its subgraphs, that is not as the onnx package defines its operator."""
-    context = onnx.checker.C.CheckerContext()
-    context.ir_version = onnx.IR_VERSION
-    context.opset_imports = {**node.graph.opsets, _domain(proto): node.opset}
     inside = [nested for item in proto.attribute if item.HasField("g") for nested in _graphs(item.g)]
+    nodes = []
     for each in (proto, *(each for nested in inside for each in nested.node)):
         alone = NodeProto()
         alone.CopyFrom(each)
@@ -132,10 +128,19 @@ def _check(node: OnnxNode, proto: NodeProto, reason: str) -> None:
             if item.type == AttributeProto.GRAPH:
                 item.g.Clear()
                 item.g.name = "subgraph"  # its nodes are checked one by one, for they read what is around it
-        try:
-            onnx.checker.check_node(alone, context)
-        except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
-            node.refuse(f"{reason}; it is not as its operator is defined: {str(error).splitlines()[0]}")
+        nodes.append(alone)
+    try:
+        inference.check(_model(node, proto, helper.make_graph(nodes, "nodes", [], [])))
+    except inference.Refusal as error:
+        node.refuse(f"{reason}; it is not as its operator is defined: {str(error).splitlines()[0]}")
+    except inference.Crash as error:
+        raise MalformedError(f"{node.kind} has unusable attributes", at=node.where, because=str(error)) from None
+
+
+def _model(node: OnnxNode, proto: NodeProto, graph: GraphProto) -> onnx.ModelProto:
+    opsets = {**node.graph.opsets, _domain(proto): node.opset}
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items() if version]
+    return helper.make_model(graph, opset_imports=imports)
 
 
 def _domain(proto: NodeProto) -> str:
@@ -253,10 +258,7 @@ def _size(node: OnnxNode, dim: onnx.TensorShapeProto.Dimension, known: dict[str,
 
 
 def _inferred(node: OnnxNode, proto: NodeProto, captures: Sequence[str], strict: bool = False) -> dict[str, TypeProto]:
-    """What the onnx package infers of the results of this node alone. Raises InferenceError if `strict`."""
-    steps = [size for item in proto.attribute if item.name in _POSITIVE for size in (list(item.ints) or [item.i])]
-    if any(size <= 0 for size in steps):
-        return {}
+    """What the onnx package infers of the results of this node alone. Raises Refusal if `strict`."""
     names = list(dict.fromkeys(name for name in (*proto.input, *captures) if name))
     inputs = [helper.make_value_info(name, type_proto(node.graph.value(name).type)) for name in names]
     constants = [
@@ -265,15 +267,14 @@ def _inferred(node: OnnxNode, proto: NodeProto, captures: Sequence[str], strict:
         if (array := node.graph.folded(name)) is not None and array.dtype.kind in "iufb"
     ]
     graph = helper.make_graph([proto], "node", inputs, [], constants)
-    opsets = {**node.graph.opsets, _domain(proto): node.opset}
-    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items() if version]
-    model = helper.make_model(graph, opset_imports=imports)
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=strict)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError, DecodeError):
+        inferred = inference.infer(_model(node, proto, graph), strict=strict)
+    except inference.Refusal:
         if strict:
             raise
         return {}
+    except inference.Crash as error:
+        raise MalformedError(f"{node.kind} has unusable attributes", at=node.where, because=str(error)) from None
     return {item.name: item.type for item in inferred.graph.value_info}
 
 
@@ -284,7 +285,7 @@ def fits(node: OnnxNode, proto: NodeProto) -> bool:
         return False
     try:
         _inferred(node, proto, (), strict=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError, DecodeError):
+    except inference.Refusal:
         return False
     return True
 

@@ -351,6 +351,17 @@ def test_what_no_operator_is_like_is_refused(node: onnx.NodeProto, tmp_path: Pat
         reader.read(path)
 
 
+def test_an_attribute_that_brings_the_onnx_package_down(tmp_path: Path) -> None:
+    node = helper.make_node("LayerNormalization", ["x", "w"], ["y", "mean"], axis=1 << 31)
+    path = stored(tmp_path / "a.onnx", [node], [info("x", shape=[3, 4]), info("w", shape=[4])], [info("y")])
+    for _ in range(2):
+        with pytest.raises(ModelError):
+            reader.read(path)
+    good = helper.make_node("ReduceSum", ["x", "axes"], ["y"])
+    inputs = [info("x", shape=[3, 4]), info("axes", INT64, [1])]
+    assert kept(reader.read(stored(path, [good], inputs, [info("y")])))
+
+
 def test_no_file_is_opened_for_an_attribute(tmp_path: Path) -> None:
     tensor = helper.make_tensor("w", FLOAT, [1], [1.0])
     tensor.ClearField("float_data")
