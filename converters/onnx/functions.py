@@ -20,6 +20,7 @@ from isomorph.ir import TensorType
 __all__ = [
     "branch_nodes",
     "function_nodes",
+    "inline_calls",
     "inlined_count",
     "names_made",
     "names_read",
@@ -50,6 +51,26 @@ def function_nodes(function: FunctionProto, call: NodeProto, prefix: str) -> lis
         if outer and formal in function.input
     ]
     return nodes + read_through
+
+
+def inline_calls(
+    graph: GraphProto, functions: Mapping[FunctionKey, FunctionProto], prefix: Callable[[NodeProto], str]
+) -> None:
+    """Put the bodies of functions in the place of their calls, in subgraphs and in bodies, too."""
+    pending, nodes = list(graph.node)[::-1], []
+    while pending:
+        node = pending.pop()
+        function = functions.get((node.domain, node.op_type, node.overload))
+        if function is not None:
+            pending += function_nodes(function, node, prefix(node))[::-1]
+            continue
+        for item in node.attribute:
+            if item.type == AttributeProto.GRAPH:
+                inline_calls(item.g, functions, prefix)
+        nodes.append(node)
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def branch_nodes(branch: GraphProto, outputs: Sequence[str], prefix: str) -> tuple[list[NodeProto], Rename]:

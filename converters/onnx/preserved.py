@@ -58,6 +58,7 @@ class _Kept:
     stated: list[Stated] = field(default_factory=list)
     tensors: list[Parameter] = field(default_factory=list)
     captures: list[str] = field(default_factory=list)
+    imports: dict[str, int] = field(default_factory=dict)
 
 
 def keep(node: OnnxNode, proto: NodeProto, reason: str, declared: Mapping[str, TypeProto]) -> list[Value | None]:
@@ -81,7 +82,7 @@ def keep(node: OnnxNode, proto: NodeProto, reason: str, declared: Mapping[str, T
         tuple(position for position, kind in enumerate(types) if kind is None),
         tuple(kept.captures),
         tuple(decided),
-        node.graph.opsets.get("", 0) if _domain(proto) and any(each.kind == "graph" for each in kept.stated) else 0,
+        tuple(sorted(kept.imports.items())),
         reason,
     )
     tensors = [graph.builder.parameter(parameter) for parameter in kept.tensors]
@@ -109,7 +110,7 @@ def _looked_at(node: OnnxNode, proto: NodeProto, reason: str) -> _Kept:
     """The attributes of a node that is as its operator is defined."""
     kept = _Kept()
     for item in proto.attribute:
-        _attribute(node, item, kept)
+        _attribute(node, proto, item, kept)
     unreadable = [each.name for each in kept.stated if each.kind == "bytes"]
     if unreadable and not _domain(proto):
         raise MalformedError(f"attribute {unreadable[0]!r} of {node.kind} is no UTF-8", at=node.where)
@@ -147,7 +148,7 @@ def _domain(proto: NodeProto) -> str:
     return "" if proto.domain == "ai.onnx" else proto.domain
 
 
-def _attribute(node: OnnxNode, item: AttributeProto, kept: _Kept) -> None:
+def _attribute(node: OnnxNode, proto: NodeProto, item: AttributeProto, kept: _Kept) -> None:
     kind, source = _NUMBERS.get(item.type, ("", ""))
     if kind:
         found = getattr(item, source)
@@ -168,6 +169,7 @@ def _attribute(node: OnnxNode, item: AttributeProto, kept: _Kept) -> None:
         kept.stated.append(Stated(item.name, "type", _encoded(item.tp)))
     elif item.type == AttributeProto.GRAPH:
         kept.captures += [name for name in _captured(node, item.g) if name not in kept.captures]
+        kept.imports.update(_imports(node, proto, item.g))
         kept.stated.append(Stated(item.name, "graph", _encoded(item.g)))
     else:
         node.refuse(f"its attribute {item.name!r} is of a kind that isomorph does not keep")
@@ -186,15 +188,13 @@ def _encoded(message: Any) -> str:
 
 
 def _captured(node: OnnxNode, graph: GraphProto) -> list[str]:
-    """Names that a subgraph reads from around it. What lies in other files, or is called by name, is not kept."""
+    """Names that a subgraph reads from around it. What lies in other files is not kept."""
     for inner in _graphs(graph):
         stated = (item.t for each in inner.node for item in each.attribute if item.HasField("t"))
         sparse = (part for each in inner.sparse_initializer for part in (each.values, each.indices))
         tensors = [*inner.initializer, *stated, *sparse]
         if any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors):
             node.refuse("its subgraph has weights in another file")
-        if any(each.domain not in ("", "ai.onnx") for each in inner.node):
-            node.refuse("its subgraph has operators of another domain, or calls functions")
     made = names_made(graph)
     outside = (names_read(graph.node) | {item.name for item in graph.output}) - made - {""}
     for name in outside:
@@ -203,6 +203,16 @@ def _captured(node: OnnxNode, graph: GraphProto) -> list[str]:
                 f"a subgraph of {node.kind} reads {name!r}, which nothing before produces", at=node.where
             )
     return sorted(outside)
+
+
+def _imports(node: OnnxNode, proto: NodeProto, graph: GraphProto) -> dict[str, int]:
+    """The domains of the operators in a subgraph and their versions."""
+    opsets = {**node.graph.opsets, _domain(proto): node.opset}
+    domains = {_domain(each) for inner in _graphs(graph) for each in inner.node}
+    unknown = sorted(domain for domain in domains if not opsets.get(domain))
+    if unknown:
+        node.refuse(f"its subgraph has operators of the domain {unknown[0]!r}, whose version the file does not state")
+    return {domain: opsets[domain] for domain in domains}
 
 
 def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
@@ -402,8 +412,8 @@ def versions(op: Preserved) -> tuple[int, int]:
     for each in op.stated:
         if each[1] == "graph":
             graph = GraphProto.FromString(base64.b64decode(each[2]))
-            kinds += [inner.op_type for nested in _graphs(graph) for inner in nested.node]
-    stated = op.inner_version if op.domain else op.version
+            kinds += [inner.op_type for nested in _graphs(graph) for inner in nested.node if not _domain(inner)]
+    stated = dict(op.imports).get("", op.version)
     low, high = 1, onnx.defs.onnx_opset_version()
     for kind in kinds:
         oldest, newest = _versions_of(kind, stated)

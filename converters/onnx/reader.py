@@ -19,7 +19,14 @@ import onnx
 import isomorph.converters.onnx.families  # registers the rules
 import isomorph.converters.onnx.reference  # noqa: F401  (computes what is preserved)
 from isomorph.converters.onnx.codec import STATE, dtype_of, tensor_source, value_type
-from isomorph.converters.onnx.functions import branch_nodes, function_nodes, inlined_count, names_read, specified_body
+from isomorph.converters.onnx.functions import (
+    branch_nodes,
+    function_nodes,
+    inline_calls,
+    inlined_count,
+    names_read,
+    specified_body,
+)
 from isomorph.converters.onnx.preserved import fits, in_newer_words, keep, same_definition
 from isomorph.converters.onnx.reading import Attributes, Body, Graph, OnnxNode, parse_json, parse_size
 from isomorph.converters.onnx.rules import rules
@@ -355,6 +362,10 @@ class _Reading:
         reasons = [*self.refused[refused:], *error.items]
         del self.refused[refused:]
         self._forget(node)
+        if self.functions:
+            for item in proto.attribute:
+                if item.type == onnx.AttributeProto.GRAPH:
+                    inline_calls(item.g, self.functions, self._prefix)
         newer = in_newer_words(proto) if _is_standard(proto) and node.opset < OLDEST_WRITTEN else None
         if newer is not None:
             inside = replace(place, opsets={**place.opsets, "": OLDEST_WRITTEN})

@@ -37,7 +37,7 @@ def evaluate_preserved(op: Preserved, arrays: Sequence[Any]) -> tuple[Any, ...]:
         feeds["forever"] = np.asarray(True)
     inputs = [onnx.ValueInfoProto(name=name) for name in feeds]
     outputs = [helper.make_value_info(name, type_proto(kind)) for name, kind in zip(results, op.results, strict=True)]
-    opsets = {"": op.inner_version or op.version, op.domain: op.version}
+    opsets = {"": op.version, **dict(op.imports), op.domain: op.version}
     graph = helper.make_graph([node], "node", inputs, outputs)
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     try:

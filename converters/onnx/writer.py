@@ -181,9 +181,10 @@ def _domains(model: Model) -> dict[str, int]:
     """The versions of the domains, other than ONNX's own, whose operators the model keeps."""
     found: dict[str, int] = {}
     for node in _all_nodes(model.graph):
-        if isinstance(node.op, ops.Preserved) and node.op.domain:
-            found[node.op.domain] = max(node.op.version, found.get(node.op.domain, 0))
-    return found
+        if isinstance(node.op, ops.Preserved):
+            for domain, version in ((node.op.domain, node.op.version), *node.op.imports):
+                found[domain] = max(version, found.get(domain, 0))
+    return {domain: version for domain, version in found.items() if domain}
 
 
 def _only_inside(export: Export) -> set[Value]:

@@ -43,7 +43,7 @@ class Preserved(Op):
               from around them, by the names in `captures`; then the tensors among its attributes, in order.
     Results:  of the types in `results`, without those left out (whose positions are `unused`). A size that is known
               only when it runs is a named dimension, which `decides` lists where it is first seen here.
-    inner_version  the version of the format's own operators in subgraphs of an operator of another domain
+    imports   the domains of the operators in its subgraphs, each with its version
     reason    why the reader kept it: no rule, a domain of its own, an operand that depends on data.
     Nothing is known of what it computes: it is never folded or merged, and its operands keep their layout.
     """
@@ -57,7 +57,7 @@ class Preserved(Op):
     unused: tuple[int, ...] = ()
     captures: tuple[str, ...] = ()
     decides: tuple[str, ...] = ()
-    inner_version: int = 0
+    imports: tuple[tuple[str, int], ...] = ()
     reason: str = ""
     framework: str = "onnx"
 

@@ -265,6 +265,25 @@ def test_a_loop_over_a_sequence(tmp_path: Path) -> None:
     assert [op.title for op in kept(model)] == ["SequenceEmpty", "Loop", "ConcatFromSequence"]
 
 
+def test_a_kept_branch_with_a_call_and_an_operator_of_another_domain(tmp_path: Path) -> None:
+    domains = {"": 21, "ai.onnx.ml": 3, "local": 1}
+    twice = helper.make_function(
+        "local", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 21)]
+    )
+    then = helper.make_graph([helper.make_node("Twice", ["x"], ["m"], domain="local")], "then", [], [info("m")])
+    binary = helper.make_node("Binarizer", ["x"], ["v"], domain="ai.onnx.ml", threshold=2.5)
+    flat = helper.make_node("ReduceMax", ["v"], ["s"], keepdims=0)
+    other = helper.make_graph([binary, flat], "other", [], [info("s")])
+    nodes = [helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)]
+    path = stored(tmp_path / "a.onnx", nodes, [info("c", BOOL, []), info("x", shape=[3, 4])], [info("y")], domains)
+    proto = onnx.load(path)
+    proto.functions.append(twice)
+    path.write_bytes(proto.SerializeToString())
+    for condition in (True, False):
+        model = check_same(path, tmp_path / "b.onnx", c=np.array(condition), x=X)
+    assert kept(model)[0].imports == (("", 21), ("ai.onnx.ml", 3))
+
+
 def test_passes_leave_it_alone(tmp_path: Path) -> None:
     given = numpy_helper.from_array(X, "w")
     nodes = [
