@@ -64,6 +64,9 @@ def check_signature(node: onnx.NodeProto, opset: int, where: str) -> None:
         if formal is not None and int(formal.type.value) != item.type:
             kinds = [_kind(code) for code in (item.type, int(formal.type.value))]
             raise MalformedError(f"attribute {item.name!r} of {node.op_type} is {kinds[0]}, not {kinds[1]}", at=where)
+    missing = [name for name, formal in schema.attributes.items() if formal.required and name not in stated]
+    if missing:
+        raise MalformedError(f"{node.op_type} lacks its attribute {missing[0]!r}", at=where)
 
 
 def _kind(code: int) -> str:
