@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from isomorph.converters.onnx.codec import dtype_of, element_type
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
@@ -11,7 +13,8 @@ from isomorph.ir import Node, Value, ops
 
 @rules.imports("BitShift")
 def read_bit_shift(node: OnnxNode) -> Value:
-    return node.emit(ops.BitShift(node.attribute("direction").lower()), node.value(0), node.value(1))
+    direction: Any = str(node.attribute("direction", "")).lower()
+    return node.emit(ops.BitShift(direction), node.value(0), node.value(1))
 
 
 @rules.imports("BitCast")

@@ -6,8 +6,6 @@ See: docs/ContribOperators.md of microsoft/onnxruntime.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from isomorph.converters.onnx.pool import read_average_pool
@@ -124,7 +122,9 @@ def read_matmul_nbits(node: OnnxNode) -> Value:
     node.attribute("accuracy_level")  # how the runtime computes
     if dtype is None or node.has(4) or int(node.attribute("weight_prepacked", 0)):
         node.refuse(f"weights of {bits} bits, in another order, or packed anew")
-    blocks = math.ceil(width / block)
+    if min(columns, width, block) < 1:
+        node.refuse(f"a weight of {columns} x {width} in blocks of {block}")
+    blocks = -(-width // block)
     weight = _unpacked(node, 1, dtype, (columns, blocks * block), (columns, width))
     scale = node.emit(ops.Reshape((columns, blocks)), node.value(2))
     if node.has(3):
