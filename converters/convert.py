@@ -14,7 +14,7 @@ from isomorph.converters.formats import Format, by_name, by_suffix, identify
 from isomorph.converters.rules import Target
 from isomorph.converters.simplification import Change, changed, simplify
 from isomorph.errors import UsageError
-from isomorph.ir import DType, Layout, Model, Shape
+from isomorph.ir import DType, Layout, Model, OpaqueType, Shape, TensorType
 from isomorph.ir.ops.preserved import Preserved
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.batch_norm import fold_batch_norm
@@ -25,7 +25,18 @@ from isomorph.ir.passes.legalize import legalize, without_dropout
 from isomorph.ir.passes.movement import pick_elements
 from isomorph.ir.verify import verify
 
-__all__ = ["Conversion", "Inputs", "LayoutChoice", "Progress", "Wishes", "convert", "load", "prepare", "save"]
+__all__ = [
+    "Conversion",
+    "Inputs",
+    "LayoutChoice",
+    "Progress",
+    "Wishes",
+    "convert",
+    "describe_type",
+    "load",
+    "prepare",
+    "save",
+]
 
 Inputs = Mapping[str, tuple[Shape, DType | None]]
 """Shapes (and element types) that override what the source says of its inputs."""
@@ -82,11 +93,15 @@ class Conversion:
         }
 
 
-def _signature(types: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: {"dtype": str(kind.dtype), "shape": [str(dim) if not isinstance(dim, int) else dim for dim in kind.shape]}
-        for name, kind in types.items()
-    }
+def _signature(types: Mapping[str, TensorType]) -> dict[str, Any]:
+    return {name: describe_type(kind) for name, kind in types.items()}
+
+
+def describe_type(kind: TensorType) -> dict[str, Any]:
+    """For `--json`: dtype and shape; of what is no tensor of known rank its type and the dtype inside."""
+    if isinstance(kind, OpaqueType):
+        return {"dtype": str(kind.dtype), "shape": None, "type": str(kind)}
+    return {"dtype": str(kind.dtype), "shape": [dim if isinstance(dim, int) else str(dim) for dim in kind.shape]}
 
 
 def load(path: str | Path, *, format: str | None = None, inputs: Inputs | None = None) -> Model:

@@ -169,6 +169,8 @@ def _counts(model: Model) -> tuple[int, int, int]:
 
 
 def _overview(given: str, model: Model) -> dict[str, Any]:
+    from isomorph.converters.convert import describe_type
+
     total, trainable, size = _counts(model)
     return {
         "command": "inspect",
@@ -176,8 +178,8 @@ def _overview(given: str, model: Model) -> dict[str, Any]:
         "name": model.name,
         "format": model.source[0],
         "version": model.source[1],
-        "inputs": {name: _type(kind) for name, kind in model.inputs.items()},
-        "outputs": {name: _type(kind) for name, kind in model.outputs.items()},
+        "inputs": {name: describe_type(kind) for name, kind in model.inputs.items()},
+        "outputs": {name: describe_type(kind) for name, kind in model.outputs.items()},
         "state": {name: state.output for name, state in model.state.items()},
         "dims": {name: [bounds.min, bounds.max] for name, bounds in model.dims.items()},
         "parameters": total,
@@ -204,10 +206,6 @@ def _preserved(model: Model) -> dict[str, str]:
     from isomorph.ir.ops import Preserved
 
     return {node.op.title: node.op.reason for node in model.nodes() if isinstance(node.op, Preserved)}
-
-
-def _type(kind: Any) -> dict[str, Any]:
-    return {"dtype": str(kind.dtype), "shape": [dim if isinstance(dim, int) else str(dim) for dim in kind.shape]}
 
 
 def _show(given: str, model: Model) -> None:
