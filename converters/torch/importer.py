@@ -15,6 +15,7 @@ from isomorph.converters.torch.aten import (
     bessel,
     bits,
     classification,
+    complex_composed,
     complex_create,
     complex_elementwise,
     complex_linear,
@@ -92,11 +93,11 @@ from isomorph.ir.shapes import names_in
 __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
-    activation, attention, bessel, bits, classification, complex_create, complex_elementwise, complex_linear,
-    complex_partwise, complex_shape, control, conv, create, cumulative, diagonal, distance, dropout, elementwise,
-    elimination, embedding, error, experts, fold, fourier, gamma, index, join, linear, loss, norm, orthogonal, pad,
-    pool, product, quant, random, rearrange, recurrent, reduce, resize, sample, scatter, search, shape, signal, sort,
-    special, split, statistics, transcendental, transformer, unpool, vision,
+    activation, attention, bessel, bits, classification, complex_composed, complex_create, complex_elementwise,
+    complex_linear, complex_partwise, complex_shape, control, conv, create, cumulative, diagonal, distance, dropout,
+    elementwise, elimination, embedding, error, experts, fold, fourier, gamma, index, join, linear, loss, norm,
+    orthogonal, pad, pool, product, quant, random, rearrange, recurrent, reduce, resize, sample, scatter, search, shape,
+    signal, sort, special, split, statistics, transcendental, transformer, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 

@@ -229,11 +229,14 @@ def polar(b: Lowering, abs: Value, angle: Value) -> Complex:
 
 @complex_rules.imports("aten.abs.default")
 def absolute(b: Lowering, self: Complex) -> Value:
-    """abs(Tensor self): sqrt(a^2 + b^2)"""
+    """abs(Tensor self): sqrt(a^2 + b^2), of float32 in float64, where the squares do not overflow"""
+    part = PARTS[self.dtype]
     if self.value is not None:
-        return b.emit(ops.ReduceL2((self.rank,), keepdims=False), self.value)
-    squares = (b.emit(ops.Mul(), part, part) for part in self.parts(b))
-    return b.emit(ops.Sqrt(), b.emit(ops.Add(), *squares))
+        wide = b.cast(self.value, DType.FLOAT64)
+        return b.cast(b.emit(ops.ReduceL2((self.rank,), keepdims=False), wide), part)
+    doubles = [b.cast(each, DType.FLOAT64) for each in self.parts(b)]
+    squares = (b.emit(ops.Mul(), each, each) for each in doubles)
+    return b.cast(b.emit(ops.Sqrt(), b.emit(ops.Add(), *squares)), part)
 
 
 @complex_rules.imports("aten.angle.default")

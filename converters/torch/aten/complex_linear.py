@@ -34,14 +34,18 @@ def total(b: Lowering, self: Tensor, dim: Dims = None, keepdim: bool = False, dt
 
 @complex_rules.imports("aten.mean.default", "aten.mean.dim")
 def mean(b: Lowering, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Complex:
-    """mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None)"""
+    """mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None): NaN of no elements"""
+    if any(self.shape[axis] == 0 for axis in axes_of(dim, self.type)):  # type: ignore[arg-type]
+        parts = as_complex(b, self, real_dtype(b, self)).parts(b)
+        real, imaginary = (reduce.mean(b, part, dim, keepdim) for part in parts)
+        return Complex(None, (real, imaginary))
     return _reduced(b, ops.ReduceMean, as_complex(b, self, real_dtype(b, self)), dim, keepdim)
 
 
 @complex_rules.imports("aten.cumsum.default")
 def cumsum(b: Lowering, self: Complex, dim: int, dtype: DType | None = None) -> Complex:
     """cumsum(Tensor self, int dim, *, ScalarType? dtype=None)"""
-    return self.each(b, lambda x: b.emit(ops.CumSum(dim % max(self.rank, 1)), x))
+    return self.each(b, lambda x: b.emit(ops.CumSum(dim % self.rank), x)) if self.rank else self
 
 
 def bilinear(b: Lowering, product: Product, x: Tensor, y: Tensor) -> Complex:

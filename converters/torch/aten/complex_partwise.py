@@ -201,6 +201,11 @@ def _register_spread(name: str) -> None:
         real, imaginary = (rule(b, part, **arguments) for part in self.parts(b))
         return b.emit(ops.Add(), real, imaginary)  # type: ignore[arg-type]
 
+    variances[name] = variance
+
+
+variances: dict[str, Callable[..., Value]] = {}
+"""The rules of var, by overload."""
 
 _register_spread("correction")
 _register_spread("dim")

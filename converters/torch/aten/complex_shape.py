@@ -179,8 +179,10 @@ def view_as(b: Lowering, self: Complex, other: Complex | Value) -> Complex:
 
 
 @complex_rules.imports("aten.expand_as.default")
-def expand_as(b: Lowering, self: Complex, other: Complex | Value) -> Complex:
+def expand_as(b: Lowering, self: Complex | Value, other: Complex | Value) -> Complex | Value:
     """expand_as(Tensor self, Tensor other)"""
+    if isinstance(self, Value):
+        return self if self.shape == other.shape else b.emit(ops.Expand(other.shape), self)
     return expanded(b, self, other.shape)
 
 

@@ -14,7 +14,7 @@ from isomorph.converters.torch.aten.index import expanded
 from isomorph.converters.torch.lowering import Lowering, axis_of
 from isomorph.converters.torch.promotion import Number, Operand
 from isomorph.converters.torch.rules import rules
-from isomorph.ir import Dim, DType, Sym, Value, ops
+from isomorph.ir import Dim, DType, Shape, Sym, Value, ops
 from isomorph.ir.op import broadcast
 from isomorph.ir.shapes import elements
 
@@ -95,8 +95,12 @@ def masked_select(b: Lowering, self: Value, mask: Value) -> Value:
     """masked_select(Tensor self, Tensor mask): the elements of self, in C order, where mask is True; broadcast"""
     self, mask = b.aligned(self, mask)
     shape = broadcast(self.shape, mask.shape)
-    data, condition = (_flat(b, expanded(b, each, shape)) for each in (self, mask))
-    return b.emit(ops.Compress(_size(b), 0), data, condition)
+    return selected(b, _flat(b, expanded(b, self, shape)), mask, shape)
+
+
+def selected(b: Lowering, rows: Value, mask: Value, shape: Shape) -> Value:
+    """Those of the elements of a tensor of this shape, one after another along the first axis, where mask is True."""
+    return b.emit(ops.Compress(_size(b), 0), rows, _flat(b, expanded(b, mask, shape)))
 
 
 @rules.imports("aten._unique2.default", "aten._unique.default")
