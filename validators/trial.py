@@ -241,7 +241,7 @@ class _Trial:
             runs = self.noisy.runs(run.case, unit or _finest_unit(run.plain.values()))
             noisy = [each.outputs[name] for each in runs if each.outputs[name].shape == target.shape]
         if whole:
-            ties = self._ties(run, name) if again else []
+            ties = self._ties(run, name) if again and not noisy else []
             comparison = compare_exact(reference, [*samples, *ties, *noisy], target)
         else:
             unit *= 1.0 if run.reference is not None else UNANCHORED

@@ -208,7 +208,10 @@ def _image(module: Any, config: Any, symbolic: bool, size: int = 0, frames: int 
     shape = (batch, *((frames,) if frames else ()), channels, size or given, size or given)
     taken = inspect.signature(module.forward).parameters
     name = "pixel_values" if "pixel_values" in taken else "pixel_values_videos"
-    return _kwargs(module, {name: torch.randn(shape)}, {name: {0: n}}, symbolic)
+    tensors = {name: torch.randn(shape)}
+    if "noise" in taken:  # which patches are masked; without it the model draws it
+        tensors["noise"] = torch.rand(batch, (given // config.patch_size) ** 2)
+    return _kwargs(module, tensors, {each: {0: n} for each in tensors}, symbolic)
 
 
 def _video(module: Any, config: Any, symbolic: bool) -> Example:
