@@ -10,7 +10,9 @@ it busy for long or makes it ask for much memory.
 
 from __future__ import annotations
 
-import select
+import atexit
+import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -24,6 +26,8 @@ _INFER, _INFER_STRICTLY, _CHECK = b"i", b"s", b"c"
 _DONE, _REFUSED = b"d", b"r"
 _LONGEST = 10.0
 """Seconds that one node may take; the rule is a millisecond."""
+_LONGEST_START = 120.0
+"""Seconds that the process may take for its first node; it imports the onnx package before."""
 _MOST_MEMORY = 4 << 30
 
 
@@ -51,47 +55,62 @@ class _Worker:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0  # the process that it was started in: one that forks has another
         self._lock = threading.Lock()
 
     def ask(self, kind: bytes, message: bytes) -> bytes:
         with self._lock:
-            process = self._running()
+            process, fresh = self._running()
             assert process.stdin is not None and process.stdout is not None
+            limit = threading.Timer(_LONGEST_START if fresh else _LONGEST, process.kill)
+            limit.daemon = True
+            limit.start()
             try:
                 _send(process.stdin, kind, message)
-                if not select.select([process.stdout], [], [], _LONGEST)[0]:
-                    self._end(process, f"no answer in {_LONGEST:.0f} s")
                 received = _receive(process.stdout)
-            except OSError as error:
-                self._end(process, str(error))
+            except OSError:
+                received = None
+            finally:
+                limit.cancel()
             if received is None:
-                self._end(process, "it ended")
+                self._end(process)
         status, answer = received
         if status == _REFUSED:
             raise Refusal(answer.decode(errors="replace"))
         return answer
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+    def _running(self) -> tuple[subprocess.Popen[bytes], bool]:
+        """The process, and whether it was started just now."""
+        fresh = self._process is None or self._owner != os.getpid() or self._process.poll() is not None
+        if self._process is None or fresh:
+            self._owner = os.getpid()
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "isomorph.converters.onnx.inference"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
-        return self._process
+        return self._process, fresh
 
-    def _end(self, process: subprocess.Popen[bytes], reason: str) -> NoReturn:
+    def _end(self, process: subprocess.Popen[bytes]) -> NoReturn:
+        self.close()
+        raise Crash(f"the onnx package ended with status {process.returncode}")
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process is None or self._owner != os.getpid():
+            return
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._process = None
-        raise Crash(reason)
+            with contextlib.suppress(OSError):  # what it never read
+                if pipe is not None:
+                    pipe.close()
 
 
 _WORKER = _Worker()
+atexit.register(_WORKER.close)
 
 
 def _send(pipe: IO[bytes], kind: bytes, message: bytes) -> None:
