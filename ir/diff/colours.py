@@ -79,6 +79,7 @@ class Dialect:
     def __init__(self, bindings: Mapping[str, Dim] | None = None, *, single: bool = False) -> None:
         self.bindings: dict[str, Dim] = dict(bindings or {})
         self.single = single
+        self._types: dict[TensorType, str] = {}
 
     def dim(self, dim: Dim) -> Dim:
         if not isinstance(dim, Sym):
@@ -89,6 +90,11 @@ class Dialect:
         return format_shape(tuple(map(self.dim, shape)))
 
     def type(self, kind: TensorType) -> str:
+        if kind not in self._types:
+            self._types[kind] = self._describe(kind)
+        return self._types[kind]
+
+    def _describe(self, kind: TensorType) -> str:
         if isinstance(kind, OpaqueType):
             inside = [str(kind.key or ""), "" if kind.element is None else self.type(kind.element)]
             return f"{kind.form}({', '.join(filter(None, inside)) or kind.dtype})"

@@ -176,12 +176,7 @@ class _Comparison:
     def _compare(self, pair: _Pair, i: int, j: int) -> NodeDifference | None:
         matching = pair.matching
         node, other = matching.a.nodes[i], matching.b.nodes[j]
-        texts, others = pair.dialects[0].attributes(node.op), pair.dialects[1].attributes(other.op)
-        attributes = {
-            name: (texts.get(name), others.get(name))
-            for name in dict.fromkeys((*texts, *others))
-            if texts.get(name) != others.get(name)
-        }
+        attributes = {} if matching.alike(i, j) else _attributes(pair.dialects, node, other)
         op = Pairing(_title(node), _title(other))
         operands = tuple(
             Operand(position, _operand_name(matching.a, source), _operand_name(matching.b, twin))
@@ -287,6 +282,13 @@ def _agree(matching: Matching, source: Source | None, twin: Source | None) -> bo
     if source.kind == twin.kind == "parameter":
         return True
     return matching.image(source) == twin
+
+
+def _attributes(dialects: tuple[Dialect, Dialect], node: Node, other: Node) -> dict[str, tuple[str | None, str | None]]:
+    """The attributes that differ, as text."""
+    texts, others = dialects[0].attributes(node.op), dialects[1].attributes(other.op)
+    names = dict.fromkeys((*texts, *others))
+    return {name: (texts.get(name), others.get(name)) for name in names if texts.get(name) != others.get(name)}
 
 
 def _operand_name(plan: Plan, source: Source | None) -> str | None:

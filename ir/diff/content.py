@@ -31,7 +31,8 @@ _MOST_AXES = 6
 """Permutations are tried of tensors with at most this many axes."""
 _SAMPLE = 64
 """Elements that are compared before all are."""
-_PACKED = (DType.INT4, DType.UINT4)
+_PACKED = ("int2", "int4", "uint2", "uint4")
+"""Types whose elements fill a part of a byte."""
 
 
 def content_digest(data: TensorSource) -> str:
@@ -164,7 +165,7 @@ def _integers(block: Array, dtype: DType) -> Array:
     if dtype is DType.STRING:
         texts = (hashlib.sha256(json.dumps(_text(item)).encode()).digest()[:8] for item in block.reshape(-1).tolist())
         return np.array([int.from_bytes(text, "little") for text in texts], np.uint64)
-    if dtype in _PACKED:
+    if dtype.value in _PACKED:
         return block.astype(np.int8).view(np.uint8)
     size = min(dtype.itemsize, 8)
     return np.ascontiguousarray(block).reshape(-1).view(f"u{size}")
@@ -181,7 +182,7 @@ def _scrambled(bits: Array) -> Array:
 def _bits(block: Array, dtype: DType) -> bytes | memoryview:
     if dtype is DType.STRING:
         return "\n".join(json.dumps(_text(item)) for item in block.reshape(-1).tolist()).encode() + b"\n"
-    if dtype in _PACKED:
+    if dtype.value in _PACKED:
         return block.astype(np.int8).tobytes()
     return np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
 

@@ -43,6 +43,7 @@ class Matching:
         self._inputs = dict(inputs)
         self._paired_inputs = set(self._inputs.values())
         self._outputs = list(outputs)
+        self._shown = tuple(self._producers_of_outputs(side) for side in (0, 1))
         self._run()
 
     def pairs(self) -> list[tuple[int, int]]:
@@ -54,6 +55,11 @@ class Matching:
             return None
         index = self._inputs.get(source.number) if source.kind == "input" else self.to_b[source.number]
         return None if index is None else Source(source.kind, index, source.output)
+
+    def alike(self, i: int, j: int) -> bool:
+        """Whether op, attributes and weights of a pair are the same."""
+        a, b = self._colours
+        return a.own(Level.EXACT)[i] == b.own(Level.EXACT)[j]
 
     def _run(self) -> None:
         for level in (Level.EXACT, Level.SHAPE):
@@ -117,6 +123,15 @@ class Matching:
         places = [self._common(side, source) for source in plan.sources[index]]
         return tuple(sorted(places, key=repr) if plan.nodes[index].op.name in COMMUTATIVE else places)
 
+    def _producers_of_outputs(self, side: int) -> dict[int, list[tuple[tuple[int, int], int]]]:
+        """Node -> the paired outputs of the graph that it computes, each with which of its results that is."""
+        found: dict[int, list[tuple[tuple[int, int], int]]] = {}
+        for pair in self._outputs:
+            source = (self.a, self.b)[side].outputs[pair[side]]
+            if source.kind == "node":
+                found.setdefault(source.number, []).append((pair, source.output))
+        return found
+
     def _common(self, side: int, source: Source | None) -> Hashable:
         if source is None or source.kind == "parameter":
             return None
@@ -128,15 +143,15 @@ class Matching:
         return source if paired else None
 
     def _users(self, side: int, index: int) -> Hashable:
-        """The users of a node, in terms of b, as far as they are paired."""
+        """The users of a node, in terms of b, as far as they are paired; an output of the graph is one, too."""
         if side == 0:
             uses = [(self.to_b[use.node], use.position, use.output) for use in self.a.users[index]]
         else:
-            uses = [
-                (None if self.to_a[use.node] is None else use.node, use.position, use.output)
-                for use in self.b.users[index]
-            ]
-        return tuple(sorted(use for use in uses if use[0] is not None))
+            paired = (use for use in self.b.users[index] if self.to_a[use.node] is not None)
+            uses = [(use.node, use.position, use.output) for use in paired]
+        known = [(node, position, output) for node, position, output in uses if node is not None]
+        shown = [(-1, pair[1], output) for pair, output in self._shown[side].get(index, ())]
+        return tuple(sorted(known + shown))
 
     def _name(self, side: int, index: int) -> Hashable:
         node = (self.a, self.b)[side].nodes[index]
