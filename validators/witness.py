@@ -1,7 +1,8 @@
 """Where an output alone proves nothing: its intermediate values are called as witnesses.
 
 A network with untrained weights often answers every input with the same softmax: the output is within its budget, and
-would be with other weights too. The model is then judged one step earlier. An output is EQUIVALENT by witnesses if
+would be with other weights too. And of an output that is sorted by values with many near ties only some rows are
+certain. The model is then judged one step earlier. An output is EQUIVALENT by witnesses if
 
     it is within its budget in every case (as always),
     every intermediate value that both sides have is within EQUAL times its own budget, and

@@ -227,3 +227,12 @@ def test_a_case_full_of_ties_says_nothing() -> None:
     assert decide("y", "y", [clear, *[tied] * 4], exact=True).verdict is Verdict.INCONCLUSIVE
     wrong = CaseResult("wrong", compare_exact(labels, [labels], labels[::-1]), 1.0, 0.0)
     assert decide("y", "y", [clear, wrong, tied], exact=True).verdict is Verdict.DIFFERENT
+
+
+def test_witnesses_may_speak_for_an_output_with_ties_but_not_for_one_of_ties_alone() -> None:
+    labels = np.arange(100)
+    half = np.concatenate([labels[:50], labels[:49:-1]])
+    tied = CaseResult("tied", compare_exact(labels, [half], half), 1.0, 0.0)
+    lost = CaseResult("lost", compare_exact(labels, [labels[::-1]], labels[::-1]), 1.0, 0.0)
+    assert decide("y", "y", [tied, lost], exact=True).mute
+    assert not decide("y", "y", [lost], exact=True).mute
