@@ -112,8 +112,9 @@ def opset_for(model: Model) -> int:
 
 
 def _has_all(nodes: Sequence[Node], opset: int) -> bool:
-    """Whether ONNX of this opset has the operators that cannot be put together of others, for these element types."""
-    return not any(
+    """Whether ONNX of this opset has the element types, and for them the operators that cannot be put together."""
+    dtypes = {value.dtype for node in nodes for value in (*node.operands(), *node.outputs)}
+    return all(_takes("Identity", opset, dtype, 0, False) for dtype in dtypes) and not any(
         _refuse_types(node, opset) is not None or opset < _since(type(node.op))
         for node in nodes
         if not node.op.can_decompose()
