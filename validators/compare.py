@@ -209,8 +209,8 @@ def compare_exact(reference: np.ndarray, samples: Sequence[np.ndarray], target: 
     place = tuple(int(i) for i in index)
     ratios = {"mismatches": math.inf if share else 0.0}
     ties = float(undecided.mean()) if undecided.size else 0.0
-    counts = {"undecided": int(undecided.sum()), "empty": not reference.size}
-    return Comparison(ratios, 0.0, share, ties, place, got, expected, **counts)
+    found = Comparison(ratios, 0.0, share, ties, place, got, expected)
+    return replace(found, undecided=int(undecided.sum()), empty=not reference.size)
 
 
 def _inflation(draws: np.ndarray) -> np.ndarray:
