@@ -195,7 +195,8 @@ def vector_norm(
         nonzero = b.cast(b.cast(x, DType.BOOL), x.dtype)
         return _reduced(b, ops.ReduceSum, nonzero, dim, keepdim)
     if math.isinf(ord):
-        return _reduced(b, ops.ReduceMax if ord > 0 else ops.ReduceMin, size, dim, keepdim)
+        kind, empty = (ops.ReduceMax, 0) if ord > 0 else (ops.ReduceMin, None)
+        return _reduced(b, kind, size, dim, keepdim, empty=empty)
     powers = b.emit(ops.Pow(), size, b.number(float(ord), x.dtype))
     return b.emit(ops.Pow(), _reduced(b, ops.ReduceSum, powers, dim, keepdim), b.number(1 / float(ord), x.dtype))
 
@@ -252,7 +253,8 @@ def matrix_norm(
     row, column = (axis_of(each, x) for each in dim)
     summed, kept = (row, column) if abs(ord) == 1 else (column, row)  # type: ignore[arg-type]
     sums = b.emit(ops.ReduceL1((summed,)), x)
-    made = b.emit((ops.ReduceMax if ord > 0 else ops.ReduceMin)((kept,)), sums)  # type: ignore[operator]
+    kind, empty = (ops.ReduceMax, 0) if ord > 0 else (ops.ReduceMin, None)  # type: ignore[operator]
+    made = _reduced(b, kind, sums, (kept,), True, empty=empty)
     return made if keepdim else b.emit(ops.Squeeze(tuple(sorted((row, column)))), made)
 
 

@@ -164,9 +164,14 @@ def float_power_of_number(b: Lowering, self: Number, exponent: Value) -> Value:
 
 @rules.imports(*both("ldexp", "Tensor"), "aten.ldexp.default", "aten.ldexp_.default")
 def ldexp(b: Lowering, self: Value, other: Value) -> Value:
-    """ldexp.Tensor(Tensor self, Tensor other): x 2^y, the power in the type of floating-point exponents or float32"""
+    """ldexp.Tensor(Tensor self, Tensor other): x 2^y, the power in the type of floating-point exponents or float32
+
+    Since torch 2.14 the result has the type of a floating-point x where the exponents are integers.
+    """
     exponent = b.floating(other)
-    return mul(b, self, b.emit(ops.Pow(), b.number(2, exponent.dtype), exponent))
+    made = mul(b, self, b.emit(ops.Pow(), b.number(2, exponent.dtype), exponent))
+    kind = b.recorded[0] if b.recorded else None
+    return made if kind is None else b.cast(made, kind.dtype)
 
 
 @rules.imports(*both("sinc", "default"), "aten.special_sinc.default")
