@@ -48,6 +48,8 @@ REFUSED = {
         "no operation",
     ),
     **dict.fromkeys(("bernoulli", "bernoulli_bool", "multinomial"), "no operation"),
+    "lp_pool_dilated": "a dilated window",
+    "lp_pool_ceil": "no operation",
 }
 """What Keras cannot say, and a word of the reason that the error gives."""
 
@@ -59,8 +61,9 @@ UNROLLED = {
 
 
 WITHOUT_OPERATION = {
-    "BindDim", "Col2Im", "Compress", "DeformConv", "GridSample", "MaxPoolWithIndices", "MaxRoiPool",
-    "NonMaxSuppression", "NonZero", "RoiAlign", "ScatterElements", "ScatterND", "Unique",
+    "BindDim", "BitCast", "BitShift", "Col2Im", "Compress", "ConvInteger", "CumProd", "DeformConv", "Det", "GridSample",
+    "MaxPoolWithIndices", "MaxRoiPool", "NonMaxSuppression", "NonZero", "RoiAlign", "ScatterElements", "ScatterND",
+    "TensorScatter", "Unique",
 }  # fmt: skip
 
 
