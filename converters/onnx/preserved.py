@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import onnx
@@ -18,6 +17,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, 
 
 from isomorph.converters.onnx import inference
 from isomorph.converters.onnx.codec import tensor_proto, tensor_source, type_proto, value_type
+from isomorph.converters.onnx.definitions import same_form
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_made, names_read, rename_graph
 from isomorph.converters.onnx.reading import OnnxNode, parse_size
@@ -28,7 +28,7 @@ from isomorph.ir.op import OpaqueType
 from isomorph.ir.ops.preserved import Preserved, Stated
 from isomorph.ir.shapes import names_in
 
-__all__ = ["first_opset", "fits", "in_newer_words", "keep", "node_proto", "same_definition", "versions"]
+__all__ = ["fits", "in_newer_words", "keep", "node_proto", "versions"]
 
 _NUMBERS = {
     AttributeProto.INT: ("int", "i"),
@@ -375,37 +375,6 @@ def write_preserved(export: Export, node: Node) -> None:
     export.append(proto)
 
 
-@cache
-def _history() -> dict[str, list[tuple[int, object]]]:
-    """The opsets in which each operator of the standard domain was defined anew, and the form that it has since."""
-    found: dict[str, dict[int, object]] = {}
-    for schema in onnx.defs.get_all_schemas_with_history():
-        if schema.domain == "":
-            found.setdefault(schema.name, {})[schema.since_version] = _form(schema)
-    return {name: sorted(listed.items(), key=lambda item: item[0]) for name, listed in found.items()}
-
-
-def _form(schema: Any) -> object:
-    """What a node depends on: operands, results, attributes and their defaults. Types only ever become more."""
-    attributes = sorted(
-        (name, int(item.type.value), item.required, item.default_value.SerializeToString())
-        for name, item in schema.attributes.items()
-    )
-    formal = ([(each.name, each.option.name) for each in listed] for listed in (schema.inputs, schema.outputs))
-    return schema.deprecated, attributes, *formal
-
-
-def same_definition(kind: str, opset: int, other: int) -> bool:
-    """Whether two opsets of the standard domain have one definition of an operator."""
-    return not any(min(opset, other) < since <= max(opset, other) for since, _ in _history().get(kind, []))
-
-
-def first_opset(kind: str) -> int:
-    """The opset that introduced an operator of the standard domain; 0 of what is none."""
-    listed = _history().get(kind)
-    return listed[0][0] if listed else 0
-
-
 def versions(op: Preserved) -> tuple[int, int]:
     """The oldest and the newest opset of the standard domain whose operators are those of this op and its subgraphs."""
     kinds = [] if op.domain else [op.kind]
@@ -416,14 +385,6 @@ def versions(op: Preserved) -> tuple[int, int]:
     stated = dict(op.imports).get("", op.version)
     low, high = 1, onnx.defs.onnx_opset_version()
     for kind in kinds:
-        oldest, newest = _versions_of(kind, stated)
+        oldest, newest = same_form(kind, stated)
         low, high = max(low, oldest), min(high, newest)
     return low, high
-
-
-def _versions_of(kind: str, opset: int) -> tuple[int, int]:
-    """The opsets around this one in which an operator has the definition of this opset, or newer ones of its form."""
-    listed = _history().get(kind, [])
-    since, form = max((item for item in listed if item[0] <= opset), default=(opset, None), key=lambda item: item[0])
-    ends = [number - 1 for number, other in listed if number > opset and other != form]
-    return since, min(ends, default=onnx.defs.onnx_opset_version())

@@ -19,6 +19,7 @@ import onnx
 import isomorph.converters.onnx.families  # registers the rules
 import isomorph.converters.onnx.reference  # noqa: F401  (computes what is preserved)
 from isomorph.converters.onnx.codec import STATE, dtype_of, tensor_source, value_type
+from isomorph.converters.onnx.definitions import same_definition
 from isomorph.converters.onnx.functions import (
     branch_nodes,
     function_nodes,
@@ -27,7 +28,7 @@ from isomorph.converters.onnx.functions import (
     names_read,
     specified_body,
 )
-from isomorph.converters.onnx.preserved import fits, in_newer_words, keep, same_definition
+from isomorph.converters.onnx.preserved import fits, in_newer_words, keep
 from isomorph.converters.onnx.reading import Attributes, Body, Graph, OnnxNode, parse_json, parse_size
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signature import check_signature, check_text

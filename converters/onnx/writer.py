@@ -25,11 +25,12 @@ import isomorph.converters.onnx.reference  # noqa: F401  (computes what is prese
 from isomorph.converters.files import atomic_path
 from isomorph.converters.onnx.attention import refuse_attention
 from isomorph.converters.onnx.codec import ELEMENT_TYPES, STATE, element_type, tensor_proto, value_info
+from isomorph.converters.onnx.definitions import first_opset
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_read
 from isomorph.converters.onnx.norm import smallest_epsilon
 from isomorph.converters.onnx.pool import window_attributes
-from isomorph.converters.onnx.preserved import first_opset, versions
+from isomorph.converters.onnx.preserved import versions
 from isomorph.converters.onnx.quant import refuse_quantization
 from isomorph.converters.onnx.random import refuse_random
 from isomorph.converters.onnx.resize import scales_give_sizes
@@ -93,8 +94,9 @@ _RUNS_UNTIL: dict[type[Op], int] = {
 }
 """The newest opset for whose definition of an operator onnxruntime 1.32 has a kernel, where that is not the default."""
 _SLOW_FROM: dict[type[Op], int] = {ops.Swish: 24}
-"""Operators that onnxruntime 1.32 expands, and the opset from which they are whole. EfficientNet-B0 takes 1.2 times as long
-with Swish, which becomes Cast, Sigmoid and Mul, as with Sigmoid and Mul, which become one kernel. A file of ONNX keeps them.
+"""Operators that onnxruntime 1.32 expands, and the opset from which they are whole. EfficientNet-B0 takes 1.2 times as
+long with Swish, which becomes Cast, Sigmoid and Mul, as with Sigmoid and Mul, which become one kernel. A file of ONNX
+keeps them.
 """
 
 
