@@ -14,6 +14,9 @@ from isomorph.ir.tensors import DerivedTensor
 
 __all__ = ["Lowering", "Refusal", "axes_of", "axis_of"]
 
+_OVERFLOWING = (DType.FLOAT8_E5M2, DType.FLOAT8_E4M3FNUZ, DType.FLOAT8_E5M2FNUZ)
+"""Where PyTorch gives infinity or NaN for what is too large; it gives the largest number of float8_e4m3fn."""
+
 
 class Refusal(Exception):
     """What the current node asks for cannot be expressed; the text is the reason."""
@@ -84,7 +87,7 @@ class Lowering(Builder):
 
     def cast(self, value: Value, dtype: DType) -> Value:
         """The value in this element type; itself if it has it."""
-        return value if value.dtype is dtype else self.emit(ops.Cast(dtype), value)
+        return value if value.dtype is dtype else self.emit(ops.Cast(dtype, dtype not in _OVERFLOWING), value)
 
     def operand(self, value: Operand, dtype: DType) -> Value:
         """A tensor or a number as a tensor of this element type."""
