@@ -23,7 +23,7 @@ def diff_models(
 ) -> Difference:
     """How model b differs from model a. Weights are hashed and compared in blocks; nothing is run.
 
-    single  compare float attributes as float32, which some formats store them as
+    single  compare what both formats can say: float attributes as float32, ranges of sizes where both state one
     """
     return _Comparison(a, b, single).difference(labels, form)
 
@@ -31,6 +31,7 @@ def diff_models(
 class _Comparison:
     def __init__(self, a: Model, b: Model, single: bool) -> None:
         self.a, self.b = a, b
+        self._single = single
         self._palette = Palette()
         self._same: Counter[str] = Counter()
         self._changed: Counter[str] = Counter()
@@ -107,7 +108,7 @@ class _Comparison:
         yield from interface_differences(
             "output", named_outputs(a.graph), named_outputs(b.graph), self.outputs, self.dims
         )
-        yield from dimension_differences(a, b, self.dims)
+        yield from dimension_differences(a, b, self.dims, stated=self._single)
         inputs, outputs = self._input_names(), dict(self._output_names())
         states = {inputs.get(name, name): (name, outputs.get(state.output, "")) for name, state in a.state.items()}
         for name in dict.fromkeys((*states, *b.state)):

@@ -5,9 +5,9 @@ only in strict comparisons.
 
     interface   inputs, outputs, state, ranges of named dimensions        counts
     network     ops, attributes, connections, types of values             counts
-    weights     elements, types and shapes of parameters, tying           counts
+    weights     elements, types and shapes of parameters                  counts
     names       of nodes, inner values and parameters, scopes             strict
-    training    which parameters train, their roles                       strict
+    training    which parameters train, their roles, which are tied       strict
     metadata    key-value pairs of the file                               strict
 """
 
@@ -163,7 +163,10 @@ class ParameterDifference:
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """Weights that one model shares and the other keeps apart: parameters in the same places, by name."""
+    """Weights that one model shares and the other keeps apart: parameters in the same places, by name.
+
+    Where their elements differ, too, they are also among the parameters that changed.
+    """
 
     a: tuple[str, ...]
     b: tuple[str, ...]
@@ -204,10 +207,11 @@ class Difference:
         found = {
             "interface": bool(self.interface),
             "network": bool(self.nodes or self.values),
-            "weights": bool(self.ties or changes - {"renamed", "training"}),
+            "weights": bool(changes - {"renamed", "training"}),
             "names": bool(self.renames)
             or any(None not in _ab(each.names) and each.names.a != each.names.b for each in self.parameters),
-            "training": any(_differ(each.trainable) or _differ(each.role) for each in self.parameters),
+            "training": bool(self.ties)
+            or any(_differ(each.trainable) or _differ(each.role) for each in self.parameters),
             "metadata": bool(self.metadata),
         }
         return tuple(kind for kind in KINDS if found[kind])

@@ -43,7 +43,7 @@ class ParameterPairs:
                 yield _single(parameter, "removed")
             for pair in pairs:
                 found = self._difference(*pair)
-                if found is not None:
+                if found is not None and (pair[1] is other or found.change not in ("renamed", "training")):
                     yield found
         reached = {other for pairs in extra.values() for _, other in pairs}
         for parameter in self.b:

@@ -103,11 +103,13 @@ def same_dimensions(types: Iterable[tuple[TensorType, TensorType]]) -> dict[str,
     return found
 
 
-def dimension_differences(a: Model, b: Model, names: Mapping[str, str]) -> Iterator[ValueDifference]:
-    """Named dimensions whose ranges differ."""
+def dimension_differences(
+    a: Model, b: Model, names: Mapping[str, str], *, stated: bool = False
+) -> Iterator[ValueDifference]:
+    """Named dimensions whose ranges differ; `stated`: only where both models limit them, as some formats cannot."""
     for name_b, name in names.items():
         first, second = a.dims.get(name, DimRange()), b.dims.get(name_b, DimRange())
-        if first != second:
+        if first != second and not (stated and DimRange() in (first, second)):
             yield ValueDifference("dimension", "changed", Pairing(name, name_b), _range(first), _range(second))
 
 
