@@ -119,13 +119,15 @@ def _doubled(module: torch.nn.Module) -> torch.nn.Module:
         for name, value in [*part._buffers.items(), *vars(part).items()]:
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 setattr(part, name, value.detach())  # a state that gradients were followed through
-    double = copy.deepcopy(module).double()
+    double = copy.deepcopy(module)
+    known: dict[Any, tuple[torch.Tensor, torch.Tensor]] = {}  # the narrow ones, too: no memory is used again meanwhile
     for part in double.modules():
-        for held in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
-            held.data = widened(held.data)
-        for name, value in vars(part).items():
-            if isinstance(value, torch.Tensor) and value.dtype in WIDE:
-                setattr(part, name, widened(value))
+        tensors = (*part.parameters(recurse=False), *part.buffers(recurse=False), *vars(part).values())
+        for held in tensors:
+            if isinstance(held, torch.Tensor) and held.dtype in WIDE:
+                place = (held.data_ptr(), held.shape, held.stride(), held.dtype) if held.numel() else id(held)
+                narrow = held.data
+                held.data = known.setdefault(place, (narrow, widened(narrow)))[1]  # a cache of two names stays one
     return double
 
 
