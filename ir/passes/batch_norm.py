@@ -26,7 +26,7 @@ from isomorph.ir.tensors import ArrayTensor
 
 __all__ = ["fold_batch_norm"]
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[np.float64]
 
 
 def fold_batch_norm(model: Model) -> Model:

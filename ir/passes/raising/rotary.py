@@ -114,10 +114,10 @@ def _alike(pair: tuple[Value, Value]) -> Callable[[tuple[Value, Value]], bool]:
 def _factors(value: Value | None) -> list[tuple[Value, Value]]:
     """Both ways to read a value as a product."""
     node = value.producer if value is not None else None
-    if node is None or not isinstance(node.op, Mul) or node.inputs[0] is None or node.inputs[1] is None:
+    if node is None or not isinstance(node.op, Mul):
         return []
     x, y = node.inputs
-    return [(x, y), (y, x)]
+    return [] if x is None or y is None else [(x, y), (y, x)]
 
 
 def _half(value: Value | None) -> tuple[Value, int] | None:
@@ -170,7 +170,7 @@ def _angles(b: Rewriter, factor: Value, x: Value) -> Value | None:
 def _reshaped(b: Rewriter, value: Value, shape: Shape) -> Value:
     if value.parameter is None or not all(isinstance(dim, int) for dim in shape):
         return b.emit(Reshape(shape), value)
-    return b.constant(value.parameter.data.numpy().reshape(shape), value.name)  # type: ignore[arg-type]
+    return b.constant(value.parameter.data.numpy().reshape(shape), value.name)
 
 
 _SEEN_THROUGH = (Cos, Sin, Cast, Identity, Mul, Unsqueeze)

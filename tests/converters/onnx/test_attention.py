@@ -1,4 +1,4 @@
-"""Attention in onnxruntime under every kind of mask: a query whose keys are all masked, by -inf and by the lowest number."""
+"""Attention in onnxruntime under masks that hide every key of a query, by -inf and by the lowest number."""
 
 from __future__ import annotations
 
