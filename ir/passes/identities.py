@@ -44,7 +44,7 @@ def _neutral(number: int, *, sides: int, floats: bool) -> Callable[[Node], Value
 
     def rule(node: Node) -> Value | None:
         x, y = node.inputs
-        if node.output.dtype.is_float and not floats:
+        if (node.output.dtype.is_float or node.output.dtype.is_complex) and not floats:
             return None
         for kept, other in ((x, y), (y, x))[:sides]:
             if _is_all(other, number):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from small_graphs import built, kinds
 
-from isomorph.ir import ArrayTensor, Builder, DType, Layout, Model, Origin, Parameter, Scope, Sym, Value, ops
+from isomorph.ir import ArrayTensor, Builder, DType, Layout, Parameter, Sym, Value, ops
 from isomorph.ir.evaluate import evaluate
 from isomorph.ir.passes.batch_norm import fold_batch_norm
 from isomorph.ir.verify import verify
@@ -26,19 +26,6 @@ def normalized(b: Builder, x: Value, channels: int, *, axis: int = 1, affine: bo
     scale, bias = (weight(b, f"bn.{name}", channels) if affine else None for name in ("weight", "bias"))
     mean, var = weight(b, "bn.running_mean", channels), weight(b, "bn.running_var", channels, positive=True)
     return b.emit(ops.BatchNormalization(1e-3, axis), x, scale, bias, mean, var)
-
-
-def built(make: Callable[[Builder], Value]) -> Model:
-    b = Builder("test")
-    with b.at(Scope(), Origin("test", "op", "x")):
-        b.output("y", make(b))
-    model = b.finish()
-    verify(model)
-    return model
-
-
-def kinds(model: Model) -> Counter[str]:
-    return Counter(node.op.name for node in model.graph.nodes)
 
 
 def conv(layout: Layout = Layout.CHANNELS_FIRST, group: int = 1) -> ops.Conv:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from small_graphs import built, kinds
 
-from isomorph.ir import ArrayTensor, Builder, DType, Model, Origin, Parameter, Scope, Sym, Value, ops
+from isomorph.ir import ArrayTensor, Builder, DType, Model, Parameter, Sym, Value, ops
 from isomorph.ir.evaluate import evaluate
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.movement import join_slices, pick_elements, shorten_moves, sink_moves
@@ -20,19 +20,6 @@ from isomorph.ir.verify import verify
 
 N, L = Sym("N"), Sym("L")
 F32 = DType.FLOAT32
-
-
-def built(make: Callable[[Builder], Value]) -> Model:
-    b = Builder("test")
-    with b.at(Scope(), Origin("test", "op", "x")):
-        b.output("y", make(b))
-    model = b.finish()
-    verify(model)
-    return model
-
-
-def kinds(model: Model) -> Counter[str]:
-    return Counter(node.op.name for node in model.graph.nodes)
 
 
 def agree(before: Model, after: Model, *shapes: tuple[int, ...]) -> None:

@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable
-
-import numpy as np
 import pytest
+from small_graphs import agree, built, kinds, number, weight
 
-from isomorph.ir import ArrayTensor, Builder, DType, Model, Origin, Parameter, Scope, Sym, Value, ops
-from isomorph.ir.evaluate import evaluate
+from isomorph.ir import Builder, DType, Model, Sym, Value, ops
 from isomorph.ir.passes.raising.heads import pack_heads
 from isomorph.ir.passes.raising.norm import raise_norms
 from isomorph.ir.passes.share import share
-from isomorph.ir.verify import verify
 
 N = Sym("N")
 F32 = DType.FLOAT32
-
-
-def built(make: Callable[[Builder], Value]) -> Model:
-    b = Builder("test")
-    with b.at(Scope(), Origin("test", "op", "x")):
-        b.output("y", make(b))
-    model = b.finish()
-    verify(model)
-    return model
-
-
-def kinds(model: Model) -> Counter[str]:
-    return Counter(node.op.name for node in model.graph.nodes)
-
-
-def agree(before: Model, after: Model) -> None:
-    verify(after)
-    rng = np.random.default_rng(0)
-    feeds = {
-        value.name: rng.normal(size=[3 if isinstance(dim, Sym) else dim for dim in value.shape]).astype(np.float32)
-        for value in before.graph.inputs
-    }
-    for wanted, got in zip(evaluate(before, feeds).values(), evaluate(after, feeds).values(), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
-
-
-def weight(b: Builder, name: str, *shape: int) -> Value:
-    return b.parameter(Parameter(name, ArrayTensor(np.linspace(-1, 1, math.prod(shape)).reshape(shape).astype("f"))))
-
-
-def number(b: Builder, value: float) -> Value:
-    return b.constant(np.float32(value), "number")
 
 
 def norm(

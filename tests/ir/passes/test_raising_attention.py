@@ -4,55 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from small_graphs import agree, built, kinds, number
 
 from isomorph.ir import Builder, DType, Model, Origin, Scope, Sym, Value, ops
 from isomorph.ir.bounds import bounds
-from isomorph.ir.evaluate import evaluate
 from isomorph.ir.passes.canonicalize import canonicalize
 from isomorph.ir.passes.legalize import legalize
 from isomorph.ir.passes.raising.attention import raise_attention
-from isomorph.ir.verify import verify
 
 N, L, S = Sym("N"), Sym("L"), Sym("S")
 F32 = DType.FLOAT32
 LOWEST = float(np.finfo(np.float32).min)
-SIZES = {"N": 2, "L": 3, "S": 5}
-
-
-def built(make: Callable[[Builder], Value]) -> Model:
-    b = Builder("test")
-    with b.at(Scope(), Origin("test", "op", "x")):
-        b.output("y", make(b))
-    model = b.finish()
-    verify(model)
-    return model
-
-
-def kinds(model: Model) -> Counter[str]:
-    return Counter(node.op.name for node in model.graph.nodes)
-
-
-def agree(before: Model, after: Model) -> None:
-    verify(after)
-    rng = np.random.default_rng(0)
-    feeds = {}
-    for value in before.graph.inputs:
-        shape = [SIZES[str(dim)] if isinstance(dim, Sym) else dim for dim in value.shape]
-        drawn = rng.normal(size=shape).astype(np.float32)
-        feeds[value.name] = drawn > 0 if value.dtype is DType.BOOL else drawn.astype(value.dtype.numpy)
-        if value.dtype is DType.BOOL:
-            feeds[value.name][0, ..., -1, :] = False  # a query without keys
-    for wanted, got in zip(evaluate(before, feeds).values(), evaluate(after, feeds).values(), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-6)
-
-
-def number(b: Builder, value: float) -> Value:
-    return b.constant(np.float32(value), "number")
 
 
 def operands(b: Builder) -> tuple[Value, Value, Value]:

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from small_graphs import agree, built, kinds
 
-from isomorph.ir import Builder, DType, Model, Origin, Scope, Sym, Value, ops
-from isomorph.ir.evaluate import evaluate
+from isomorph.ir import Builder, DType, Sym, Value, ops
 from isomorph.ir.passes.canonicalize import canonicalize
 from isomorph.ir.passes.legalize import legalize
 from isomorph.ir.passes.movement import shorten_moves
 from isomorph.ir.passes.raising.heads import pack_heads
 from isomorph.ir.passes.raising.rotary import raise_rotary
-from isomorph.ir.verify import verify
 
 N, L = Sym("N"), Sym("L")
-SIZES = {"N": 2, "L": 3}
 F32 = DType.FLOAT32
 Pair = tuple[Value, Value]
-
-
-def built(make: Callable[[Builder], Value]) -> Model:
-    b = Builder("test")
-    with b.at(Scope(), Origin("test", "op", "x")):
-        b.output("y", make(b))
-    model = b.finish()
-    verify(model)
-    return model
-
-
-def kinds(model: Model) -> Counter[str]:
-    return Counter(node.op.name for node in model.graph.nodes)
-
-
-def agree(before: Model, after: Model) -> None:
-    verify(after)
-    rng = np.random.default_rng(0)
-    feeds = {}
-    for value in before.graph.inputs:
-        shape = [SIZES[str(dim)] if isinstance(dim, Sym) else dim for dim in value.shape]
-        feeds[value.name] = rng.normal(size=shape).astype(np.float32)
-    for wanted, got in zip(evaluate(before, feeds).values(), evaluate(after, feeds).values(), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
 def computed(b: Builder, *, double: bool = True, other: bool = False) -> Pair:
