@@ -203,7 +203,7 @@ def _exact_quotient(left: Dim, right: Dim) -> Dim | None:
     """left / right where the division is exact for every value of the dimensions, else None."""
     divisor = list(_terms(right))
     if len(divisor) != 1:
-        return 1 if left == right else None
+        return _polynomial_quotient(left, right)
     ((monomial, factor),) = divisor
     quotient: dict[Monomial, int] = {}
     for term, coefficient in _terms(left):
@@ -216,6 +216,33 @@ def _exact_quotient(left: Dim, right: Dim) -> Dim | None:
             return None
         quotient[tuple(rest)] = coefficient // factor
     return Sym._make(quotient)
+
+
+def _polynomial_quotient(left: Dim, right: Dim) -> Dim | None:
+    """q with left == q * right as polynomials, by long division; None if there is a remainder."""
+    atoms = sorted({atom for term, _ in (*_terms(left), *_terms(right)) for atom in term}, key=_spelled)
+
+    def degrees(item: tuple[Monomial, int]) -> tuple[int, ...]:
+        return (len(item[0]), *(item[0].count(atom) for atom in atoms))
+
+    leading = max(_terms(right), key=degrees)
+    quotient: Dim = 0
+    for _ in range(_LONGEST_DIVISION):
+        if left == 0:
+            return quotient
+        step = _exact_quotient(Sym._make(dict([max(_terms(left), key=degrees)])), Sym._make(dict([leading])))
+        if step is None:
+            return None
+        quotient, left = quotient + step, left - step * right
+    return None
+
+
+def _spelled(atom: Atom) -> str:
+    return str(Sym._make({(atom,): 1}))
+
+
+_LONGEST_DIVISION = 64
+"""Steps after which a division of polynomials is given up."""
 
 
 def _divide(left: Dim, right: Dim) -> Dim:

@@ -16,7 +16,7 @@ __all__ = ["ENTRIES"]
 
 TABLE = """
     beit beit_base_patch16_224 86.5 224
-    byoanet halonet_h1 8.1 128
+    byoanet halonet_h1 8.1 256
     byobnet test_byobnet 0.5 128
     cait cait_xxs24_224 12.0 224
     coat coat_tiny 5.5 224
@@ -29,7 +29,7 @@ TABLE = """
     cspnet cs3darknet_focus_s 3.3 128
     cspnext cspnext_tiny 2.7 128
     davit davit_tiny 28.4 128
-    deepseek_vit deepseek_vit_412m 411.8 128
+    deepseek_vit deepseek_vit_412m 411.8 112
     deit deit_tiny_patch16_224 5.7 224
     densenet densenet121 8.0 128
     dla dla46x_c 1.1 128

@@ -81,10 +81,8 @@ def _segmenter(name: str, symbolic: bool) -> Example:
 def _video(name: str, symbolic: bool) -> Example:
     options: dict[str, Any] = {"weights": None}
     shape = (3, 8, SMALL, SMALL)
-    if name.startswith("mvit"):
+    if name.startswith("mvit") or name == "s3d":
         shape = (3, 16, 224, 224)
-    elif name == "s3d":
-        shape = (3, 16, SMALL, SMALL)
     return batched(models.get_model(name, **options), shape, symbolic=symbolic)
 
 

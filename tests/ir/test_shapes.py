@@ -103,6 +103,16 @@ def test_equal_expressions_compare_equal() -> None:
     assert N - N == 0
 
 
+def test_polynomials_are_divided_exactly_or_not_at_all() -> None:
+    frames = ((H // 80) + 1) // 2
+    assert (4 * frames * N - 4 * N) // (frames - 1) == 4 * N
+    assert (4 * frames * frames * N - 8 * frames * N + 4 * N) // ((frames - 1) * (frames - 1)) == 4 * N
+    assert (N * N - H * H) // (N - H) == N + H
+    assert ((N + H) * (N + 1)) % (N + 1) == 0
+    assert str((N * H + N + 1) // (H + 1)) == "((H*N + N + 1) // (H + 1))"
+    assert str((N + 2) // (2 * N + 2)) == "((N + 2) // (2*N + 2))"
+
+
 def test_a_division_by_zero_is_a_shape_error() -> None:
     for compute in (lambda: N // 0, lambda: N % 0, lambda: parse_dim("3 // 0"), lambda: parse_dim("N % (H - H)")):
         with pytest.raises(ShapeError, match="by zero"):
