@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["Entry", "Example", "batched", "calibrate"]
+__all__ = ["CALIBRATION", "Entry", "Example", "batched", "calibrate"]
 
 CALIBRATION = 8
 """Samples that running statistics are taken from. With one or two, the last layers of a network on small images, of 2 x
 2 cells, have channels that hardly vary on these samples and blow up on any other."""
+
+_LINEAR = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,9 @@ def batched(module: torch.nn.Module, *shapes: tuple[int, ...], symbolic: bool) -
 def calibrate(module: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
     """Make weights and statistics that a fault shows in: nothing constant, and a signal that survives all layers.
 
-    Constant parameters (gammas of one, zero heads, layer scales of 1e-6) get noise; running statistics become those of
-    this network on these inputs. The module is left in eval mode.
+    Constant parameters (gammas of one, zero heads, layer scales of 1e-6) get noise; gammas drawn around zero are moved
+    around one; weights that would extinguish a signal (standard deviations of 1e-10) get the scale 1/sqrt(inputs);
+    running statistics become those of this network on these inputs. The module is left in eval mode.
     """
     with torch.no_grad():
         for parameter in module.parameters():
@@ -57,6 +60,13 @@ def calibrate(module: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
                 parameter += 0.1 * torch.randn_like(parameter)
         module.eval()
         norms = [part for part in module.modules() if isinstance(getattr(part, "running_var", None), torch.Tensor)]
+        for norm in norms:
+            if isinstance(norm.weight, torch.Tensor) and norm.weight.abs().max() < 0.5:
+                norm.weight += 1
+        for weight in (part.weight for part in module.modules() if isinstance(part, _LINEAR)):
+            scale = weight[0].numel() ** -0.5
+            if 0 < weight.std() < 1e-2 * scale:
+                weight *= scale / weight.std()
         hooks = [norm.register_forward_pre_hook(_set_statistics) for norm in norms]
         if norms:
             module(*args, **kwargs)

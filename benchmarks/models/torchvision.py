@@ -81,8 +81,10 @@ def _segmenter(name: str, symbolic: bool) -> Example:
 def _video(name: str, symbolic: bool) -> Example:
     options: dict[str, Any] = {"weights": None}
     shape = (3, 8, SMALL, SMALL)
-    if name.startswith("mvit") or name == "s3d":
+    if name.startswith("mvit"):
         shape = (3, 16, 224, 224)
+    if name == "s3d":
+        shape = (3, 16, 193, 193)  # 7 x 7 cells, the kernel of its last pool
     return batched(models.get_model(name, **options), shape, symbolic=symbolic)
 
 
