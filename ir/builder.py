@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from operator import is_
 from typing import TypeVar
 
 import numpy.typing as npt
@@ -40,9 +42,11 @@ class Builder:
         self._names: set[str] = set()
         self._reserved: set[str] = set()
         self._counters: dict[str, int] = {}
+        self._defaults: dict[str, int] = {}
         self._parameter_values: dict[Parameter, Value] = {}
         self._scope: Scope | None = None
         self._origin: Origin | None = None
+        self._pass: str | None = None
 
     def unique(self, name: str) -> str:
         """`name`, or `name_1`, `name_2` … if it is taken. The result is taken from now on."""
@@ -79,12 +83,22 @@ class Builder:
     @contextmanager
     def at(self, scope: Scope | None, origin: Origin | None) -> Iterator[None]:
         """Everything emitted inside belongs to this scope and comes from this origin."""
-        saved = self._scope, self._origin
-        self._scope, self._origin = scope, origin
+        saved = self._scope, self._origin, self._pass
+        self._scope, self._origin, self._pass = scope, origin, None
         try:
             yield
         finally:
-            self._scope, self._origin = saved
+            self._scope, self._origin, self._pass = saved
+
+    @contextmanager
+    def rewriting(self, node: Node, pass_name: str) -> Iterator[None]:
+        """As `at` the node, whose origin gets one more pass in its history."""
+        with self.at(node.scope, node.origin):
+            self._pass = pass_name
+            yield
+
+    def _marked_origin(self) -> Origin | None:
+        return self._origin if self._origin is None or self._pass is None else self._origin.changed_by(self._pass)
 
     def input(self, name: str, dtype: DType, shape: Shape) -> Value:
         """Declare the next input."""
@@ -127,7 +141,8 @@ class Builder:
         node_name: str | None = None,
     ) -> tuple[Value, ...]:
         """Append a node and return all its outputs. Trailing absent operands may be left out."""
-        if self._origin is None or self._scope is None:
+        origin = self._marked_origin()
+        if origin is None or self._scope is None:
             raise GraphError(f"{op.name} is emitted outside of `with builder.at(scope, origin)`")
         given = [None if value is None else value.type for value in operands]
         types = op.infer(*given)
@@ -142,7 +157,7 @@ class Builder:
         while inputs and inputs[-1] is None:
             inputs.pop()
         title = node_name if node_name is not None else outputs[0].name if outputs else self.unique(base)
-        node = Node(title, op, tuple(inputs), outputs, self._scope, self._origin, tuple(regions))
+        node = Node(title, op, tuple(inputs), outputs, self._scope, origin, tuple(regions))
         for value in outputs:
             value.producer = node
         self.graph.nodes.append(node)
@@ -151,16 +166,16 @@ class Builder:
     def _default_name(self, op: Op) -> str:
         """What an output is called by default, before it is made unique."""
         base = _snake(op.name)
-        name, count = base, 0
-        while name in self._reserved:
+        count = self._defaults.get(base, 0)
+        while (name := f"{base}_{count}" if count else base) in self._reserved:
             count += 1
-            name = f"{base}_{count}"
+        self._defaults[base] = count
         return name
 
     def region(self, name: str) -> Builder:
         """A builder of a region of the node to come (its `graph`), in the scope and from the origin at hand."""
         inner = Builder(name, graph=Region(name))
-        inner._scope, inner._origin = self._scope, self._origin
+        inner._scope, inner._origin = self._scope, self._marked_origin()
         return inner
 
     def output(self, name: str, value: Value) -> None:
@@ -181,6 +196,7 @@ class Builder:
         return Model(self.graph, dict(dims or {}), dict(metadata or {}), source, dict(state or {}))
 
 
+@cache
 def _snake(name: str) -> str:
     parts = []
     for index, char in enumerate(name):
@@ -192,9 +208,10 @@ def _snake(name: str) -> str:
 
 
 class Rewriter(Builder):
-    """A builder that copies a graph node by node, so that a pass only says what changes.
+    """A builder that carries a graph over node by node, so that a pass only says what changes.
 
-    `mapping` holds the new value for each old one. Values that nothing reads any more stay behind unless `prune`d.
+    `mapping` holds the new value for each old one. What does not change is not copied: nodes whose operands stay, and
+    their values, belong to both graphs. Values that nothing reads any more stay behind unless `prune`d.
     """
 
     def __init__(self, source: Graph) -> None:
@@ -209,18 +226,31 @@ class Rewriter(Builder):
 
     def copy_inputs(self) -> None:
         for value in self.source.inputs:
-            self.mapping[value] = self.keep(self.input_of(value.name, value.type), value.name)
+            self.graph.inputs.append(value)
+            self._adopt(value)
+
+    def _adopt(self, value: Value) -> None:
+        """Let a value of the source graph be a value of this one."""
+        self._names.add(value.name)
+        self.mapping[value] = value
 
     def new(self, value: Value) -> Value:
         """The new value for an old one; a parameter comes over when it is first read."""
-        if value not in self.mapping:
-            if value.parameter is None:
-                raise GraphError(f"%{value.name} is read before it is produced")
+        known = self.mapping.get(value)
+        if known is not None:
+            return known
+        if value.parameter is None:
+            raise GraphError(f"%{value.name} is read before it is produced")
+        if value.parameter in self._parameter_values or value.name in self._names:
             self.mapping[value] = self.keep(self.parameter(value.parameter), value.name)
+        else:
+            self._parameter_values[value.parameter] = value
+            self.graph.parameters.append(value)
+            self._adopt(value)
         return self.mapping[value]
 
     def new_inputs(self, node: Node) -> tuple[Value | None, ...]:
-        return tuple(None if value is None else self.new(value) for value in node.inputs)
+        return tuple([None if value is None else self.new(value) for value in node.inputs])
 
     def copy(
         self,
@@ -229,16 +259,26 @@ class Rewriter(Builder):
         inputs: Sequence[Value | None] | None = None,
         regions: Sequence[Region] | None = None,
     ) -> tuple[Value, ...]:
-        """Copy a node, with another op, (new) inputs or regions if given; the outputs keep their names."""
+        """Copy a node, with another op, (new) inputs or regions if given; the outputs keep their names.
+
+        A node that stays as it is becomes a node of this graph as well.
+        """
+        given = self.new_inputs(node) if inputs is None else tuple(inputs)
+        kept = tuple(regions or ()) if regions is not None else node.regions
+        if (op is None or op is node.op) and kept == node.regions and self._stays(node, given):
+            self.graph.nodes.append(node)
+            for value in node.outputs:
+                self._adopt(value)
+            return node.outputs
         with self.at(node.scope, node.origin):
-            outputs = self.emit_many(
-                op or node.op,
-                *(self.new_inputs(node) if inputs is None else inputs),
-                regions=node.regions if regions is None else regions,
-                node_name=node.name,
-            )
+            outputs = self.emit_many(op or node.op, *given, regions=kept, node_name=node.name)
         self.replace(node, outputs)
         return outputs
+
+    def _stays(self, node: Node, inputs: Sequence[Value | None]) -> bool:
+        """Whether these are the operands of the node, and the names of its results are free."""
+        same = len(inputs) == len(node.inputs) and all(map(is_, inputs, node.inputs))
+        return same and self._names.isdisjoint([value.name for value in node.outputs])
 
     def replace(self, node: Node, values: Sequence[Value]) -> None:
         """Let new values stand for the outputs of an old node; values that are new take over the old names."""
@@ -258,26 +298,31 @@ Change = Callable[[Rewriter, Node], Sequence[Value] | None]
 
 
 def rewrite(model: Model, pass_name: str, change: Change, *, regions: bool = False) -> Model:
-    """A copy of the model in which `change` may replace nodes.
+    """The model in which `change` may replace nodes; the model itself if it replaces none.
 
     `change(rewriter, node)` returns the new values for the node's outputs, or None to copy the node as it is. It runs
     with the node's scope and with its origin marked as changed by `pass_name`. With
     `regions`, nodes in regions come too, before the node that has the regions and with a rewriter of their own
     (`rewriter.source` is the region); else regions stay as they are.
     """
-    return model.with_graph(_rewrite_graph(model.graph, pass_name, change, regions))
+    graph = _rewrite_graph(model.graph, pass_name, change, regions)
+    return model if graph is model.graph else model.with_graph(graph)
 
 
 def _rewrite_graph(graph: GraphT, pass_name: str, change: Change, deep: bool) -> GraphT:
     rewriter = Rewriter(graph)
     rewriter.copy_inputs()
+    same = True
     for node in graph.nodes:
         regions = [_rewrite_graph(each, pass_name, change, deep) if deep else each for each in node.regions]
-        with rewriter.at(node.scope, node.origin.changed_by(pass_name)):
+        with rewriter.rewriting(node, pass_name):
             values = change(rewriter, node)
-        if values is None:
-            rewriter.copy(node, regions=regions)
-        else:
+        if values is not None:
             rewriter.replace(node, values)
+            same = False
+        elif rewriter.copy(node, regions=regions) is not node.outputs:
+            same = False
+    if same and len(rewriter.graph.nodes) == len(graph.nodes):
+        return graph
     rewriter.copy_outputs()
     return rewriter.graph  # type: ignore[return-value]

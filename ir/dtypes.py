@@ -59,20 +59,20 @@ class DType(Enum):
 
     @property
     def is_float(self) -> bool:
-        return "float" in self.value
+        return "float" in self._value_
 
     @property
     def is_complex(self) -> bool:
-        return self.value.startswith("complex")
+        return self._value_.startswith("complex")
 
     @property
     def is_signed_integer(self) -> bool:
-        return self.value.startswith("int")
+        return self._value_.startswith("int")
 
     @property
     def is_integer(self) -> bool:
         """True for signed and unsigned integers, False for bool."""
-        return self.value.startswith(("int", "uint"))
+        return self._value_.startswith(("int", "uint"))
 
     @classmethod
     def of(cls, dtype: object) -> DType:
@@ -87,7 +87,12 @@ class DType(Enum):
             raise DTypeError(f"unknown element type {dtype!r}", advice=f"use one of {known}") from None
 
     def __str__(self) -> str:
-        return self.value
+        return self._value_
+
+    def __format__(self, spec: str) -> str:
+        return format(self._value_, spec)
+
+    __hash__ = object.__hash__  # members are single objects; Enum's own hashes the name each time
 
 
 _NUMPY: dict[DType, np.dtype] = {

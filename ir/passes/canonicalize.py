@@ -66,25 +66,31 @@ def canonicalize(model: Model, *, raise_layers: bool = True) -> Model:
 
 def prune(model: Model) -> Model:
     """The model without nodes and parameters that no output needs, in regions too."""
-    return model.with_graph(_pruned(model.graph))
+    graph = _pruned(model.graph)
+    return model if graph is model.graph else model.with_graph(graph)
 
 
 def _pruned(graph: GraphT) -> GraphT:
     needed = set(graph.outputs.values())
-    sizes = set(names_in(value.shape for value in graph.outputs.values()))
+    deciding = {node for node in graph.nodes if type(node.op).defines is not Op.defines and node.op.defines()}
+    sizes = set(names_in(value.shape for value in graph.outputs.values())) if deciding else set()
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         if (
-            _has_effect(node)
-            or any(value in needed for value in node.outputs)
-            or not sizes.isdisjoint(node.op.defines())
+            not needed.isdisjoint(node.outputs)
+            or _has_effect(node)
+            or (node in deciding and not sizes.isdisjoint(node.op.defines()))
         ):
-            node.regions = tuple(map(_pruned, node.regions))
+            if node.regions:
+                node.regions = tuple(map(_pruned, node.regions))
             kept.append(node)
             needed.update(node.operands())
-            sizes.update(_dims_of(node))
+            if deciding:
+                sizes.update(_dims_of(node))
     kept.reverse()
     parameters = [value for value in graph.parameters if value in needed]
+    if len(kept) == len(graph.nodes) and len(parameters) == len(graph.parameters):
+        return graph
     return type(graph)(graph.name, graph.inputs, graph.outputs, kept, parameters)
 
 
