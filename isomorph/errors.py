@@ -184,14 +184,25 @@ class MissingExtraError(ModelError):
 
 
 class RunnerError(IsomorphError):
-    """A runtime could not be asked (crash, time-out, missing device); `runner` names it."""
+    """A runtime could not be asked (crash, time-out, missing device); `runner` names it.
+
+    fatal  its process is gone: nothing more can be asked of it
+    """
 
     exit_code = 3
 
     def __init__(
-        self, what: str, *, runner: str, at: str | None = None, because: str | None = None, advice: str | None = None
+        self,
+        what: str,
+        *,
+        runner: str,
+        at: str | None = None,
+        because: str | None = None,
+        advice: str | None = None,
+        fatal: bool = False,
     ) -> None:
         self.runner = runner
+        self.fatal = fatal
         super().__init__(what, at=at, because=because, advice=advice)
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isomorph.validators.process import Worker
     from isomorph.validators.report import Report
-    from isomorph.validators.runner import Capture, ModelFile, Runner, Signature, TensorSpec, Worker
+    from isomorph.validators.runner import Capture, ModelFile, Runner, RunnerChoice, Signature, TensorSpec
     from isomorph.validators.trial import judge, validate
     from isomorph.validators.verdict import Verdict
 
@@ -21,6 +22,7 @@ __all__ = [
     "ModelFile",
     "Report",
     "Runner",
+    "RunnerChoice",
     "Signature",
     "TensorSpec",
     "Verdict",
@@ -34,7 +36,8 @@ _HOMES = {
     "validate": "trial",
     "Report": "report",
     "Verdict": "verdict",
-    **dict.fromkeys(("Capture", "ModelFile", "Runner", "Signature", "TensorSpec", "Worker"), "runner"),
+    "Worker": "process",
+    **dict.fromkeys(("Capture", "ModelFile", "Runner", "RunnerChoice", "Signature", "TensorSpec"), "runner"),
 }
 
 

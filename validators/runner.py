@@ -1,20 +1,14 @@
-"""What the judge asks of a framework (`Runner`), and how it asks: in a worker process (`Worker`).
+"""What the judge asks of a framework (`Runner`), and which one it asks (`RunnerChoice`).
 
 A model to be judged is described, never loaded, on the judge's side: `ModelFile` or `Capture`. The framework runs in a
-process of its own (`python -P -m isomorph.validators.worker`), because frameworks disturb each other (tensorflow
-followed by torch.export in one process is a SIGSEGV), crash, hang and leak. Whatever happens to a worker becomes a
-`RunnerError`.
+process of its own (process.py), because frameworks disturb each other (tensorflow followed by torch.export in one
+process is a SIGSEGV), crash, hang and leak. Whatever happens to a worker becomes a `RunnerError`.
 
 This file imports no framework.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +17,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from isomorph.converters.formats import by_name
-from isomorph.errors import RunnerError, UsageError
-from isomorph.validators.protocol import Channel, Message, ProtocolError, tensors
+from isomorph.errors import UsageError
+from isomorph.ir import DType
 
 __all__ = [
-    "Capture", "ModelFile", "Result", "Runner", "Signature", "Subject", "TensorSpec", "Weights", "Worker",
+    "Capture", "ModelFile", "Result", "Runner", "RunnerChoice", "Signature", "Subject", "TensorSpec", "Weights",
     "runner_name",
 ]  # fmt: skip
 
@@ -37,6 +31,8 @@ NATIVE = "native"
 FLOAT64 = "float64"
 LINEAR = "/linear"
 """Suffix of a tap: the value of a Keras layer before the layer's own activation."""
+PROGRAM = "program"
+"""The runner that is an executable of the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +78,31 @@ Subject: TypeAlias = ModelFile | Capture
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerChoice:
+    """Which runner runs a side, where, and on what.
+
+    name     a name of runners/ ("onnxruntime", "torch", …) or "program"; None: the one of the format
+    backend  of Keras: "tensorflow", "jax" or "torch"; None: KERAS_BACKEND, else what is installed
+    python   another interpreter's path; with "program" the executable that speaks the protocol; None: this one
+    device   "cpu", "cuda", "cuda:1", "mps", or what a provider of onnxruntime is called ("tensorrt", "openvino")
+    """
+
+    name: str | None = None
+    backend: str | None = None
+    python: str | None = None
+    device: str = "cpu"
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the code that answers is not this installation's."""
+        return self.python is not None
+
+    def __str__(self) -> str:
+        name = f"{self.name}:{self.backend}" if self.backend else self.name or "default"
+        return "".join([name, f" in {self.python}" if self.python else "", f" on {self.device}"])
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One input or output of a model.
 
@@ -101,8 +122,13 @@ class TensorSpec:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> TensorSpec:
+        """Raises KeyError, TypeError, ValueError or DTypeError for what is no description of a tensor."""
         bounds = entry.get("bounds")
-        return cls(entry["name"], entry["dtype"], tuple(entry["shape"]), (bounds[0], bounds[1]) if bounds else None)
+        shape = tuple(entry["shape"])
+        if not all(isinstance(size, str) or (type(size) is int and size >= 0) for size in shape):
+            raise ValueError(f"the shape {list(shape)} of `{entry['name']}`")
+        dtype = DType.of(str(entry["dtype"])).value
+        return cls(str(entry["name"]), dtype, shape, (bounds[0], bounds[1]) if bounds else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +160,15 @@ class Signature:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Signature:
+        """Raises KeyError, TypeError, ValueError, IndexError or DTypeError for what is no signature."""
+        inputs, outputs = ([TensorSpec.of(entry) for entry in body[side]] for side in ("inputs", "outputs"))
+        for specs in (inputs, outputs):
+            names = [spec.name for spec in specs]
+            if len(set(names)) < len(names):
+                raise ValueError(f"a name stands twice in {names}")
         return cls(
-            tuple(TensorSpec.of(entry) for entry in body["inputs"]),
-            tuple(TensorSpec.of(entry) for entry in body["outputs"]),
+            tuple(inputs),
+            tuple(outputs),
             {name: (bounds[0], bounds[1]) for name, bounds in body["dims"].items()},
             int(body["parameters"]),
             dict(body["environment"]),
@@ -153,7 +185,7 @@ class Result:
 
 
 class Runner(Protocol):
-    """One model in one framework. Implemented in runners/ (inside the worker) and by `Worker` (from outside)."""
+    """One model in one framework. Implemented in runners/ (inside the worker) and by `process.Worker`."""
 
     def signature(self) -> Signature:
         """Names, dtypes and shapes of the inputs and outputs."""
@@ -176,182 +208,3 @@ def runner_name(subject: Subject) -> str:
     if known is None:
         raise UsageError(f"no runner can judge the format `{subject.format}`", at=str(subject.path))
     return known
-
-
-def _described(subject: Subject) -> dict[str, Any]:
-    """The subject as the worker is told it."""
-    if isinstance(subject, ModelFile):
-        return {
-            "kind": "file",
-            "path": str(Path(subject.path).absolute()),
-            "format": subject.format,
-            "inputs": _listed(subject.inputs),
-        }
-    if subject.weights is None:
-        return {"kind": "capture", "reference": subject.reference}
-    weights = {
-        "path": str(subject.weights.path.absolute()),
-        "architecture": subject.weights.architecture,
-        "prefix": subject.weights.prefix,
-        "inputs": _listed(subject.weights.inputs),
-    }
-    return {"kind": "capture", "reference": subject.reference, "weights": weights}
-
-
-def _listed(inputs: Sequence[tuple[str, tuple[int | str, ...], str | None]]) -> list[list[Any]]:
-    return [[name, list(shape), dtype] for name, shape, dtype in inputs]
-
-
-class Worker:
-    """A runner in a process of its own; a context manager. See protocol.py for what is said.
-
-    role         "reference" (graph optimizations off: the model as it is written) or "target" (as its users run it)
-    timeout      seconds that one request may take
-    memory       bytes of data the process may allocate (RLIMIT_DATA), by default 80 % of the machine's memory
-    interpreter  the Python that runs it
-    """
-
-    def __init__(
-        self,
-        subject: Subject,
-        *,
-        role: str,
-        timeout: float = 600.0,
-        memory: int | None = None,
-        interpreter: str = sys.executable,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self.subject = subject
-        self.name = runner_name(subject)
-        self._timeout = timeout
-        self._signature: Signature | None = None
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        limit = memory if memory is not None else _machine_memory() * 4 // 5
-        command = [interpreter, "-P", "-m", "isomorph.validators.worker", self.name, str(limit)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={**os.environ, **_SETTINGS, **(environment or {})},
-        )
-        if self._process.stdin is None or self._process.stdout is None:
-            raise RunnerError("the worker has no pipes", runner=self.name)
-        self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
-        self._ask_to_open(role)
-
-    def _ask_to_open(self, role: str) -> None:
-        # Only sent, not awaited: both workers import their frameworks at the same time.
-        described = _described(self.subject)
-        try:
-            self._channel.send(Message("open", {"model": described, "role": role}), timeout=self._timeout)
-        except ProtocolError as error:
-            raise self._failure(error) from error
-
-    def signature(self) -> Signature:
-        if self._signature is None:
-            self._signature = Signature.of(self._answer("signature").body)
-        return self._signature
-
-    def run(self, inputs: Arrays, *, taps: Sequence[str] = (), precision: str = NATIVE) -> Result:
-        self.signature()
-        request = Message("run", {"precision": precision, "taps": list(taps)}, tensors(inputs, "input"))
-        try:
-            self._channel.send(request, timeout=self._timeout)
-        except ProtocolError as error:
-            raise self._failure(error) from error
-        answer = self._answer("result")
-        return Result(answer.by_role("output"), answer.by_role("tap"))
-
-    def _answer(self, kind: str) -> Message:
-        try:
-            message = self._channel.receive(timeout=self._timeout)
-        except ProtocolError as error:
-            raise self._failure(error) from error
-        if message.kind == "error":
-            body = message.body
-            if body.get("exception") == "NotImplementedError":
-                raise NotImplementedError(str(body.get("what")))
-            raise RunnerError(
-                f"{self.name} could not run the model: {body.get('what')}",
-                runner=self.name,
-                at=str(self.subject),
-                because=body.get("because"),
-            )
-        if message.kind != kind:
-            raise self._failure(ProtocolError(f"answered `{message.kind}` where `{kind}` was due", kind="garbage"))
-        return message
-
-    def _failure(self, error: ProtocolError) -> RunnerError:
-        """What happened to the process, in one line, with the last line it printed as evidence."""
-        if error.kind == "closed":
-            try:
-                code = self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                code = 0
-            what = f"the {self.name} process {_ending(code)}"
-        elif error.kind == "timeout":
-            what = f"the {self.name} process did not answer within {self._timeout:g} s"
-        else:
-            what = f"the {self.name} process {error.what}"
-        last = self._last_line()
-        self.close()
-        return RunnerError(what, runner=self.name, at=str(self.subject), because=last)
-
-    def _last_line(self) -> str | None:
-        if self._stderr.closed:
-            return None
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - 4096))
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip()[:400] if lines else None
-
-    def close(self) -> None:
-        """End the process. Safe to call twice."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
-            if pipe is not None and not pipe.closed:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-# Set before a framework is imported: one thread, no oneDNN rewrites in TensorFlow, no accelerator, quiet logs.
-_SETTINGS = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "TF_ENABLE_ONEDNN_OPTS": "0",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "JAX_PLATFORMS": "cpu",
-    "CUDA_VISIBLE_DEVICES": "",
-    "NVIDIA_TF32_OVERRIDE": "0",
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONHASHSEED": "0",
-}
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else f"signal {-code}"
-        hint = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"was killed by {name}{hint}"
-    return f"ended with exit code {code} before it answered"
-
-
-def _machine_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return 64 << 30

@@ -16,8 +16,9 @@ from isomorph.validators.inputs import Case, load_data, plan
 from isomorph.validators.localize import Localization, localize
 from isomorph.validators.monte_carlo import NoisySource, reconsider
 from isomorph.validators.pairing import Pairing, pair
+from isomorph.validators.process import TIMEOUT, Worker
 from isomorph.validators.report import Report
-from isomorph.validators.runner import FLOAT64, Runner, Signature, Subject, Worker
+from isomorph.validators.runner import FLOAT64, Runner, RunnerChoice, Signature, Subject
 from isomorph.validators.taps import NoTaps, compare_taps
 from isomorph.validators.verdict import CaseResult, OutputVerdict, Verdict, decide, overall, signal
 from isomorph.validators.witness import call_witnesses
@@ -45,13 +46,18 @@ def validate(
     seed: int = 0,
     pairing: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-    timeout: float = 600.0,
+    runners: tuple[RunnerChoice, RunnerChoice] = (RunnerChoice(), RunnerChoice()),
+    timeout: float = TIMEOUT,
+    memory: int | None = None,
 ) -> Report:
     """Judge whether `target` computes what `source` computes. This runs both models, each in a process of its own.
 
     data      the user's inputs by the source's names, judged besides the seeded ones
     pairing   {"inputs": [{"source", "target", "perm"}], "outputs": [...]}, target = numpy.transpose(source, perm)
     progress  called with the name of each step when it begins
+    runners   of the source and of the target: which, in which interpreter, on which device
+    timeout   seconds that one request to a runner may take
+    memory    bytes that each runner may allocate; by default 80 % of the machine's memory
 
     Raises RunnerError if a side cannot be run at all, UsageError if data or pairing do not fit.
     """
@@ -59,8 +65,8 @@ def validate(
     say = progress or (lambda step: None)
     say("starting the runtimes")
     with (
-        Worker(source, role="reference", timeout=timeout) as left,
-        Worker(target, role="target", timeout=timeout) as right,
+        Worker(source, role="reference", choice=runners[0], timeout=timeout, memory=memory) as left,
+        Worker(target, role="target", choice=runners[1], timeout=timeout, memory=memory) as right,
     ):
         trial = _Trial(source, target, left, right, say)
         report = trial.run(data, seed, pairing)
@@ -155,6 +161,8 @@ class _Trial:
             try:
                 plain = dict(self.left.run(case.inputs).outputs)
             except RunnerError as error:
+                if error.fatal:
+                    raise
                 failure = failure or error
                 self.notes.append(f"the source refuses the case {case.describe()}: {error.because or error.what}")
                 continue
@@ -210,6 +218,8 @@ class _Trial:
         try:
             return dict(self.left.run(case.inputs, precision=FLOAT64).outputs)
         except (NotImplementedError, RunnerError) as error:
+            if isinstance(error, RunnerError) and error.fatal:
+                raise
             self.no_double = error.what if isinstance(error, RunnerError) else str(error)
             return None
 

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it ends this process
     channel = _own_standard_streams()
     settings = confine(int(limit))
-    module = importlib.import_module(f"isomorph.validators.runners.{name}")
+    module = importlib.import_module(f"isomorph.validators.runners.{name.replace('.', '_')}")
     serve(channel, module.open_model, settings)
     return 0
 
@@ -51,7 +51,8 @@ def serve(channel: Channel, open_model: Callable[..., Runner], settings: dict[st
             return
         try:
             if request.kind == "open":
-                runner = open_model(request.body["model"], role=request.body["role"])
+                body = request.body
+                runner = open_model(body["model"], role=body["role"], device=body["device"])
                 answer = _describe(runner, settings)
             elif runner is None:
                 answer = Message("error", {"what": "no model is open", "because": None, "exception": "ValueError"})
@@ -77,7 +78,8 @@ def _describe_error(error: Exception) -> Message:
     if isinstance(error, MemoryError):
         return Message("error", {"what": "out of memory", "because": str(error) or None, "exception": "MemoryError"})
     if isinstance(error, IsomorphError):
-        return Message("error", {"what": error.what, "because": error.because, "exception": type(error).__name__})
+        body = {"what": error.what, "because": error.because, "try": error.advice, "exception": type(error).__name__}
+        return Message("error", body)
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     what = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:600]
     return Message(

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from isomorph.errors import RunnerError, UsageError
-from isomorph.validators import Capture, ModelFile, Verdict, Worker, validate
+from isomorph.validators import Capture, ModelFile, RunnerChoice, Verdict, Worker, validate
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def impostor(folder: Path, body: str) -> str:
 )
 def test_a_broken_process(body: str, said: str, clean: ModelFile, tmp_path: Path) -> None:
     with (
-        Worker(clean, role="target", timeout=1.0, interpreter=impostor(tmp_path, body)) as worker,
+        Worker(clean, role="target", timeout=1.0, choice=RunnerChoice(python=impostor(tmp_path, body))) as worker,
         pytest.raises(RunnerError) as error,
     ):
         worker.signature()

@@ -1,2 +1,2 @@
-"""One file a framework; each runs inside a worker process and is imported nowhere else. `open_model(model, role=…)` is
-the entry."""
+"""One file a framework; each runs inside a worker process and is imported nowhere else. `open_model(model, role=…,
+device=…)` is the entry."""

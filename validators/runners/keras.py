@@ -27,16 +27,48 @@ __all__ = ["KerasRunner", "open_model"]
 _NARROW = {"float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"}
 
 
-def open_model(model: Mapping[str, Any], *, role: str) -> KerasRunner:
+def open_model(model: Mapping[str, Any], *, role: str, device: str = "cpu") -> KerasRunner:
     """The runner for a worker."""
+    _select(device)
     if keras.backend.backend() == "tensorflow":
         import tensorflow
 
         tensorflow.config.threading.set_intra_op_parallelism_threads(1)
         tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         tensorflow.config.experimental.enable_op_determinism()
+        tensorflow.config.experimental.enable_tensor_float_32_execution(False)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
     keras.utils.set_random_seed(0)
-    return KerasRunner(keras.saving.load_model(model["path"], compile=False, safe_mode=True))
+    return KerasRunner(keras.saving.load_model(model["path"], compile=False, safe_mode=True), device)
+
+
+def _select(device: str) -> None:
+    """Raise RunnerError unless the backend has this device; then it takes it by itself."""
+    if device == "cpu":
+        return
+    backend = keras.backend.backend()
+    devices = keras.distribution.list_devices() if backend != "torch" else _torch_devices()
+    names = {name.replace("gpu", "cuda") for name in devices}
+    if (device if ":" in device else f"{device}:0") not in names:
+        raise RunnerError(
+            f"there is no device `{device}` here",
+            runner="keras",
+            because=f"keras on {backend} has {', '.join(sorted(devices)) or 'none'}",
+            advice="--device cpu",
+        )
+    if device not in ("cuda", "cuda:0"):
+        raise RunnerError("keras runs on the first CUDA device only", runner="keras", advice="set CUDA_VISIBLE_DEVICES")
+
+
+def _torch_devices() -> list[str]:
+    import torch
+
+    return ["cpu:0", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
 class KerasRunner:
@@ -47,7 +79,8 @@ class KerasRunner:
     the same layer gets a suffix). The network is evaluated through a Functional model with flat lists at both ends.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, device: str = "cpu") -> None:
+        self._device = device
         if not getattr(model, "inputs", None):
             raise RunnerError(f"the {type(model).__name__} model has no symbolic inputs", runner="keras")
         self._model = model
@@ -64,7 +97,9 @@ class KerasRunner:
         outputs = [
             _spec(name, tensor, {}, None) for name, tensor in zip(network.output_names, network.outputs, strict=True)
         ]
-        return Signature(tuple(inputs), tuple(outputs), dims, int(self._model.count_params()), _environment())
+        return Signature(
+            tuple(inputs), tuple(outputs), dims, int(self._model.count_params()), _environment(self._device)
+        )
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         if precision == NATIVE:
@@ -243,12 +278,15 @@ def _unique(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def _environment() -> dict[str, Any]:
+def _environment(device: str) -> dict[str, Any]:
     backend = keras.backend.backend()
     module = importlib.import_module(backend)
     settings: dict[str, Any] = {
         "runtime": f"keras {keras.__version__} ({backend} {module.__version__})",
-        "device": "cpu",
+        "device": device,
         "threads": 1,
+        "tf32": False,
     }
-    return {**settings, "onednn_rewrites": False} if backend == "tensorflow" else settings
+    if backend == "tensorflow":
+        settings.update(onednn_rewrites=False, deterministic_ops=True)
+    return settings

@@ -1,4 +1,5 @@
-"""ONNX models: native precision by onnxruntime on one CPU thread, float64 by `onnx.reference` on a widened model."""
+"""ONNX models: native precision by onnxruntime on one CPU thread or another provider, float64 by `onnx.reference` on a
+widened model."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ from isomorph.validators.runners.onnx_double import DoubleModel
 __all__ = ["OnnxRunner", "open_model"]
 
 
-def open_model(model: Mapping[str, Any], *, role: str) -> OnnxRunner:
+def open_model(model: Mapping[str, Any], *, role: str, device: str = "cpu") -> OnnxRunner:
     """The runner for a worker."""
-    return OnnxRunner(Path(model["path"]), role=role)
+    return OnnxRunner(Path(model["path"]), role=role, device=device)
 
 
 class OnnxRunner:
@@ -35,8 +36,10 @@ class OnnxRunner:
     copy of the graph in which the tapped values are outputs. One more output can switch a fusion off.
     """
 
-    def __init__(self, path: Path, *, role: str) -> None:
+    def __init__(self, path: Path, *, role: str, device: str = "cpu") -> None:
         self._path = path
+        self._device = device
+        self._provider = _provider(device)
         self._proto: ModelProto = onnx.load(str(path), load_external_data=False)
         self._options = _options(role)
         self._session = self._open(str(path))
@@ -45,9 +48,12 @@ class OnnxRunner:
 
     def _open(self, model: str | bytes) -> onnxruntime.InferenceSession:
         try:
-            return onnxruntime.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(model, self._options, providers=self._provider)
         except _NotImplemented as error:
             raise _no_kernel(self._proto, str(error)) from error
+        if session.get_providers()[0] != self._provider[0][0]:  # onnxruntime falls back to the CPU without an error
+            raise _no_device(self._device, f"onnxruntime fell back to {session.get_providers()[0]}")
+        return session
 
     def signature(self) -> Signature:
         bounds = _index_bounds(self._proto.graph)
@@ -64,8 +70,11 @@ class OnnxRunner:
         level = "disabled" if self._role == "reference" else "all (the default)"
         return {
             "runtime": f"onnxruntime {onnxruntime.__version__}",
-            "device": "cpu",
+            "device": self._device,
+            "provider": self._provider[0][0],
+            "provider_options": self._provider[0][1],
             "threads": 1,
+            "deterministic": True,
             "graph_optimizations": level,
         }
 
@@ -87,6 +96,40 @@ class OnnxRunner:
             if not isinstance(values.get(name), np.ndarray):
                 raise RunnerError(f"output `{name}` is not a tensor", runner="onnxruntime")
         return Result({name: values[name] for name in names}, {tap: np.asarray(values[tap]) for tap in found})
+
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "dml": "DmlExecutionProvider",
+}
+
+
+def _provider(device: str) -> list[tuple[str, dict[str, str]]]:
+    """onnxruntime's name and options for a device, as `InferenceSession` takes them. Raises RunnerError."""
+    kind, _, number = device.partition(":")
+    name = _PROVIDERS.get(kind)
+    if name is None:
+        raise RunnerError(f"onnxruntime knows no device `{device}`", runner="onnxruntime", advice=_choice())
+    if name not in onnxruntime.get_available_providers():
+        raise _no_device(device, f"this onnxruntime {onnxruntime.__version__} has no {name}")
+    options = {"device_id": number} if number else {}
+    if kind == "cuda":
+        options.update(use_tf32="0", cudnn_conv_algo_search="DEFAULT")
+    return [(name, options)]
+
+
+def _no_device(device: str, because: str) -> RunnerError:
+    return RunnerError(f"there is no device `{device}` here", runner="onnxruntime", because=because, advice=_choice())
+
+
+def _choice() -> str:
+    available = onnxruntime.get_available_providers()
+    return f"--device {' or '.join(kind for kind, name in _PROVIDERS.items() if name in available)}"
 
 
 def _states(proto: ModelProto) -> set[str]:

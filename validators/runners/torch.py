@@ -40,6 +40,7 @@ from isomorph.ir import DType
 from isomorph.ir.shapes import parse_dim
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
+from isomorph.validators.runners.torch_device import Device
 from isomorph.validators.runners.torch_double import WIDE, in_double, widened
 from isomorph.validators.runners.torch_quantized import register_operators
 from isomorph.validators.runners.torch_versions import loadable
@@ -49,8 +50,9 @@ __all__ = ["CallableRunner", "ProgramRunner", "open_model"]
 _CHECKS = ("_guards_fn", "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 
 
-def open_model(model: Mapping[str, Any], *, role: str) -> Any:
+def open_model(model: Mapping[str, Any], *, role: str, device: str = "cpu") -> Any:
     """The runner for a worker."""
+    Device.select(device)
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -60,12 +62,18 @@ def open_model(model: Mapping[str, Any], *, role: str) -> Any:
     torch.manual_seed(0)
     if model["kind"] == "capture":
         made = _joined(model["weights"]) if "weights" in model else resolve(model["reference"])
-        return CallableRunner(*made)
+        return CallableRunner(*_placed(*made))
     if model["format"] == "torchscript":
         from isomorph.validators.runners.torchscript import ScriptRunner
 
+        if device != "cpu":
+            raise RunnerError("TorchScript archives run on the CPU only", runner="torch", advice="--device cpu")
+
         return ScriptRunner(model, as_numpy)
-    return ProgramRunner(_load_program(model["path"]))
+    program = _load_program(model["path"])
+    if Device.current.type != "cpu":
+        program = torch.export.passes.move_to_device_pass(program, Device.current)
+    return ProgramRunner(program)
 
 
 def _load_program(path: str) -> Any:
@@ -78,6 +86,15 @@ def _load_program(path: str) -> Any:
         if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is not None:
             importlib.import_module("torchvision")
         return torch.export.load(loadable(path))
+
+
+def _placed(module: torch.nn.Module, arguments: Any, keywords: Any) -> tuple[torch.nn.Module, Any, Any]:
+    """A module and its example arguments on the device of the process."""
+    if Device.current.type == "cpu":
+        return module, arguments, keywords
+    leaves, structure = tree_flatten((arguments, keywords))
+    moved = [leaf.to(Device.current) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    return (module.to(Device.current), *structure.unflatten(moved))
 
 
 def _joined(weights: Mapping[str, Any]) -> tuple[torch.nn.Module, tuple[Any, ...], Mapping[str, Any]]:
@@ -225,11 +242,12 @@ class _GraphRunner:
         self.output_names = tuple(output_names)
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
-        arguments = [torch.from_numpy(np.array(inputs[name])) for name in self.input_names]
+        arguments = [Device.tensor(inputs[name]) for name in self.input_names]
         kept: dict[str, np.ndarray] = {}
         module = self._module
         if precision != NATIVE:
             if self._double is None:
+                Device.needs_double()
                 self._double = _doubled(self._module)
             module, arguments = self._double, [widened(a) for a in arguments]
             self._states.restore(module, inputs)
@@ -393,11 +411,12 @@ class CallableRunner:
         return Signature(inputs, outputs, {}, _count(self._module.state_dict().values()), environment(), notes)
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
-        leaves = [torch.from_numpy(np.array(inputs[name])) for name in self._names]
+        leaves = [Device.tensor(inputs[name]) for name in self._names]
         if taps:
             return self._run_exported(leaves, inputs, taps, precision)
         if precision != NATIVE:
             if self._double is None:
+                Device.needs_double()
                 self._double = _doubled(self._module)
             module, leaves = self._double, [widened(leaf) for leaf in leaves]
             self._states.restore(module, inputs)
@@ -426,9 +445,10 @@ def environment() -> dict[str, Any]:
     """Versions and settings for the report."""
     return {
         "runtime": f"torch {torch.__version__}",
-        "device": "cpu",
+        "device": str(Device.current),
         "threads": torch.get_num_threads(),
         "tf32": False,
+        "cudnn_benchmark": False,
         "deterministic_algorithms": True,
         "denormals": "kept",
     }
