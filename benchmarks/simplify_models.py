@@ -71,7 +71,7 @@ MODELS: dict[str, Callable[[], Example]] = {
     "googlenet": _swept("torchvision/googlenet"),
     "convnext_tiny": _swept("torchvision/convnext_tiny"),
     "swin_t": _swept("torchvision/swin_t"),
-    "vit_b_16": _swept("torchvision/vit_b_16"),
+    "vit": _swept("transformers/vit"),
     "lraspp_mobilenet": _swept("torchvision/lraspp_mobilenet_v3_large"),
     "bert": _swept("transformers/bert"),
     "gpt2": _swept("transformers/gpt2"),

@@ -13,8 +13,9 @@ from isomorph.converters.files import check_target
 from isomorph.converters.formats import Format, by_name, by_suffix, identify
 from isomorph.converters.rules import Target
 from isomorph.converters.simplification import Change, changed, simplify
-from isomorph.errors import UsageError
+from isomorph.errors import MalformedError, UsageError
 from isomorph.ir import DType, Layout, Model, OpaqueType, Shape, TensorType
+from isomorph.ir.conditions import Condition, conditions_of
 from isomorph.ir.ops.preserved import Preserved
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.batch_norm import fold_batch_norm
@@ -178,7 +179,7 @@ def prepare(model: Model, target: Target, wishes: Wishes | None = None, changes:
 def _simplified(model: Model, target: Target, changes: list[Change]) -> Model:
     known = fold(without_dropout(model, target.refuse), roles=_FOLDED.get(target.name, ("constant",)))
     changes += changed("Dropout, and what follows from weights alone", model, known)
-    return simplify(known, changes)
+    return simplify(known, changes, target.refuse)
 
 
 _FOLDED = {"onnx": ("constant", "buffer", "weight")}
@@ -226,7 +227,7 @@ def convert(
         prepared = prepare(model, wanted, Wishes(layout, simplify, fold_batch_norm), changes)
     with clock("write"):
         writer.write(prepared, target, opset=opset)
-    notes = [*_notes(prepared, wanted.layout), *_preserved(prepared)]
+    notes = [*_assumed(prepared), *_notes(prepared, wanted.layout), *_preserved(prepared)]
     return Conversion(name, str(target), origin, chosen.name, model, prepared, clock.steps, notes, changes)
 
 
@@ -263,6 +264,21 @@ def _notes(model: Model, layout: Layout) -> list[str]:
         for entry in pairing.get(kind, [])
         if entry["perm"] is not None
     ]
+
+
+def _assumed(model: Model) -> list[str]:
+    """What the source fixed of sizes that are symbolic, each with sizes for which it is not so."""
+    notes = []
+    for text in conditions_of(model.metadata):
+        try:
+            broken = Condition.parse(text).counterexample(model.dims)
+        except MalformedError:  # about more than sizes
+            notes.append(f"it is right only where {text}")
+            continue
+        if broken is not None:
+            sizes = ", ".join(f"{name} = {size}" for name, size in broken.items())
+            notes.append(f"it is right only where {text}, as the source itself; not for {sizes}")
+    return notes
 
 
 def _preserved(model: Model) -> list[str]:

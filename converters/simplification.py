@@ -14,7 +14,10 @@ from isomorph.ir import Model
 from isomorph.ir.passes.counting import drop_counting
 from isomorph.ir.passes.identities import drop_identities
 from isomorph.ir.passes.movement import join_slices, shorten_moves, sink_moves
+from isomorph.ir.passes.rows import merge_rows
+from isomorph.ir.passes.raising import Refuse, take_all
 from isomorph.ir.passes.raising.attention import raise_attention
+from isomorph.ir.passes.raising.gelu import raise_gelu
 from isomorph.ir.passes.raising.heads import pack_heads
 from isomorph.ir.passes.raising.norm import raise_norms
 from isomorph.ir.passes.raising.rotary import raise_rotary
@@ -22,17 +25,26 @@ from isomorph.ir.passes.share import share
 
 __all__ = ["STEPS", "Change", "changed", "simplify"]
 
-Pass = Callable[[Model], Model]
+Pass = Callable[[Model, Refuse], Model]
 
+
+def _anywhere(run: Callable[[Model], Model]) -> Pass:
+    """A pass that makes nothing that a target may lack."""
+    return lambda model, refuse: run(model)
+
+
+_SHARE, _SINK, _JOIN, _SHORTEN = map(_anywhere, (share, sink_moves, join_slices, shorten_moves))
 STEPS: Sequence[tuple[str, Sequence[Pass]]] = (
-    ("operations that change nothing", (drop_identities, drop_counting)),
-    ("computations that are made twice", (share,)),
-    ("normalization that is spelled out", (raise_norms,)),
+    ("operations that change nothing", (_anywhere(drop_identities), _anywhere(drop_counting))),
+    ("computations that are made twice", (_SHARE,)),
+    ("normalization that is spelled out", (_anywhere(raise_norms),)),
+    ("activations that are spelled out", (raise_gelu,)),
     ("rotary embedding that is spelled out", (raise_rotary,)),
     ("attention that is spelled out", (raise_attention,)),
-    ("heads that are split and joined", (sink_moves, pack_heads)),
-    ("slices that are parts of one axis", (join_slices, share)),
-    ("chains of moves", (sink_moves, shorten_moves)),
+    ("products of rows on several axes", (_anywhere(merge_rows),)),
+    ("heads that are split and joined", (_SINK, pack_heads)),
+    ("slices that are parts of one axis", (_JOIN, _SHARE)),
+    ("chains of moves", (_SINK, _SHORTEN)),
 )
 """What `simplify` does, in this order."""
 
@@ -52,12 +64,15 @@ class Change:
         return {"step": self.step, "before": self.before, "after": self.after, "gone": self.gone, "new": self.new}
 
 
-def simplify(model: Model, changes: list[Change] | None = None) -> Model:
-    """The same computation in fewer nodes; `changes` gets an entry for each step that changed something."""
+def simplify(model: Model, changes: list[Change] | None = None, refuse: Refuse = take_all) -> Model:
+    """The same computation in fewer nodes; `changes` gets an entry for each step that changed something.
+
+    refuse   why the target does not take a node: what it lacks is not raised
+    """
     for step, passes in STEPS:
         before = model
         for run in passes:
-            model = run(model)
+            model = run(model, refuse)
         if changes is not None:
             changes += changed(step, before, model)
     return model

@@ -27,6 +27,7 @@ from isomorph.converters.onnx import (  # noqa: F401
     rotary,
     sample,
     select,
+    sequence,
     shape,
     signal,
     steps,

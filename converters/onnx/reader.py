@@ -398,7 +398,7 @@ class _Reading:
                 node.refuse("an operator of another domain")
         if node.opset < _OLDEST_RULES and not same_definition(node.kind, node.opset, _OLDEST_RULES):
             node.refuse(f"opset {node.opset} defines it otherwise than opset {_OLDEST_RULES}")
-        for position, name in enumerate(node.inputs):
+        for position, name in enumerate(node.inputs if node.kind != "SequenceAt" else ()):
             if name in self.graph.values and isinstance(self.graph.values[name].type, OpaqueType):
                 node.refuse(f"operand {position} is {self.graph.values[name].type}")
         if proto.op_type == "If" and self._branch(proto, node, place):

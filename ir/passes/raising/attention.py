@@ -8,7 +8,7 @@
 The same formula; rounding may differ in the last place. Where every key of a query is hidden by -inf, softmax gives NaN
 and the op 0: a mask that could add -inf everywhere is left alone (`leaves_a_key`), unless the source says 0 as well,
 
-    Where(max(s) == -inf, 0, softmax(s)) @ v
+    Where(max(s) == -inf, 0, softmax(s)) @ v,  Where(IsNaN(softmax(s)), 0, softmax(s)) @ v
 
 So is left alone what something else reads.
 """
@@ -29,6 +29,7 @@ from isomorph.ir.ops.elementwise import Add, Not, Where
 from isomorph.ir.ops.linear import MatMul
 from isomorph.ir.ops.shape import ConstantOfShape, Expand, Reshape, Transpose
 from isomorph.ir.passes.canonicalize import prune
+from isomorph.ir.passes.raising import Refuse, refuses, take_all
 from isomorph.ir.passes.raising.scores import Choice, Readers, Scores, constant_number, read_weights
 from isomorph.ir.shapes import Shape, elements
 
@@ -38,8 +39,12 @@ _DTYPES = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 """Element types for which runtimes have a kernel of attention."""
 
 
-def raise_attention(model: Model) -> Model:
-    """The model with ScaledDotProductAttention where its formula is spelled out for a batch of heads, (N, H, L, E)."""
+def raise_attention(model: Model, refuse: Refuse = take_all) -> Model:
+    """The model with ScaledDotProductAttention where its formula is spelled out for a batch of heads, (N, H, L, E).
+
+    A target that refuses it gets our spelling of it, which scales once and looks for hidden queries only where there
+    can be some.
+    """
     if not any(isinstance(node.op, Softmax) for node in model.graph.nodes):
         return model
     readers = Readers(model.graph)
@@ -49,13 +54,16 @@ def raise_attention(model: Model) -> Model:
         if found is None:
             return None
         mask = _joined(b, found)
-        if mask is not None and not found.guarded and not leaves_a_key(mask):
+        certain = mask is None or leaves_a_key(mask)
+        if not certain and not found.guarded:
             return None
         values = node.inputs[1]
         assert values is not None
         q, keys = (_apart(b, value, found.shape) for value in (found.q, found.keys))
         keys = b.emit(Transpose((0, 1, 3, 2)), keys)
         y = b.emit(ScaledDotProductAttention(scale=found.scale), q, keys, _apart(b, values, found.shape), mask)
+        if not certain and refuses(refuse, y):
+            return None
         return (y if y.shape == node.output.shape else b.emit(Reshape(node.output.shape), y),)
 
     return prune(rewrite(model, "raise_attention", change))

@@ -21,17 +21,18 @@ from isomorph.ir.ops.attention import MultiHeadAttention, ScaledDotProductAttent
 from isomorph.ir.ops.rotary import RotaryEmbedding
 from isomorph.ir.ops.shape import Expand, Reshape, Transpose
 from isomorph.ir.passes.canonicalize import prune
+from isomorph.ir.passes.raising import Refuse, refuses, take_all
 from isomorph.ir.passes.views import MOVES, Group, Part, View, cost, materialize, trace
 from isomorph.ir.shapes import Dim, elements
 
 __all__ = ["pack_heads"]
 
 
-def pack_heads(model: Model) -> Model:
+def pack_heads(model: Model, refuse: Refuse = take_all) -> Model:
     """The model with MultiHeadAttention where the heads of queries, keys and values lie side by side."""
     if not any(isinstance(node.op, ScaledDotProductAttention) for node in model.graph.nodes):
         return model
-    model = _pack_rotary(model)
+    model = _pack_rotary(model, refuse)
     views = trace(model.graph, cuts=True)
 
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
@@ -51,13 +52,15 @@ def pack_heads(model: Model) -> Model:
             return (b.emit(replace(op, group=group), *kept),)
         q, k, v = (materialize(b, view, b.new(view.source)) for view in packed)
         y = b.emit(MultiHeadAttention(heads, heads // group, op.causal, op.scale), q, k, v, mask and b.new(mask))
+        if refuses(refuse, y):
+            return None
         apart = b.emit(Reshape((batch, length, heads, width)), y)
         return (b.emit(Transpose((0, 2, 1, 3)), apart),)
 
     return prune(rewrite(model, "pack_heads", change))
 
 
-def _pack_rotary(model: Model) -> Model:
+def _pack_rotary(model: Model, refuse: Refuse) -> Model:
     """The model with RotaryEmbedding of heads side by side where they were split off one axis."""
     views = trace(model.graph, cuts=True)
 
@@ -72,6 +75,8 @@ def _pack_rotary(model: Model) -> Model:
         packed = materialize(b, view, b.new(view.source))
         angles = (value and b.new(value) for value in node.inputs[1:])
         y = b.emit(replace(op, heads=int(heads)), packed, *angles)  # type: ignore[arg-type]
+        if refuses(refuse, y):
+            return None
         return (b.emit(Transpose((0, 2, 1, 3)), b.emit(Reshape((batch, length, heads, width)), y)),)
 
     return prune(rewrite(model, "pack_heads", change))

@@ -25,12 +25,13 @@ from isomorph.ir.ops.elementwise import Add, Cast, Cos, Identity, Mul, Neg, Sin,
 from isomorph.ir.ops.rotary import RotaryEmbedding
 from isomorph.ir.ops.shape import Concat, Expand, Reshape, Slice, Split, Unsqueeze
 from isomorph.ir.passes.canonicalize import prune
+from isomorph.ir.passes.raising import Refuse, refuses, take_all
 from isomorph.ir.shapes import Dim, Shape
 
 __all__ = ["raise_rotary"]
 
 
-def raise_rotary(model: Model) -> Model:
+def raise_rotary(model: Model, refuse: Refuse = take_all) -> Model:
     """The model with RotaryEmbedding where its formula is spelled out."""
     if not any(isinstance(node.op, Neg | Sub) for node in model.graph.nodes):
         return model
@@ -43,7 +44,8 @@ def raise_rotary(model: Model) -> Model:
         angles = [_angles(b, each, x) for each in (cos, sin)]
         if None in angles:
             return None
-        return (b.emit(RotaryEmbedding(), b.new(x), *angles),)
+        y = b.emit(RotaryEmbedding(), b.new(x), *angles)
+        return None if refuses(refuse, y) else (y,)
 
     def extend(b: Rewriter, node: Node) -> Sequence[Value] | None:
         found = _partly(node)

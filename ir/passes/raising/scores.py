@@ -1,9 +1,9 @@
 """Scores of attention as sources spell them, read backwards from what is made of them.
 
-    softmax(s), or Where(max(s) == -inf, 0, softmax(s))
+    softmax(s), Where(max(s) == -inf, 0, softmax(s)) or Where(IsNaN(softmax(s)), 0, softmax(s))
     s = s + mask, or Where(allowed, s, lowest)
     s = s as (N, H, L, S), of (N * H, L, S)
-    s = q @ k^T, q or the product times or over a number
+    s = q @ k^T, q, k^T or the product times or over a number
 
 Each step back must be the only reader of what it reads: what something else needs stays as it is.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from isomorph.ir.graph import Graph, Node, Value
 from isomorph.ir.op import Op
 from isomorph.ir.ops.activation import Softmax
-from isomorph.ir.ops.elementwise import Add, Div, Equal, Mul, Where
+from isomorph.ir.ops.elementwise import Add, Div, Equal, IsNaN, Mul, Where
 from isomorph.ir.ops.linear import MatMul
 from isomorph.ir.ops.reduce import ReduceMax
 from isomorph.ir.ops.shape import Reshape
@@ -58,23 +58,42 @@ def read_weights(weights: Value | None, readers: Readers) -> Scores | None:
     node = readers.maker(weights, Softmax, Where)
     guard: Node | None = None
     if node is not None and isinstance(node.op, Where):
-        guard, node = node, readers.maker(node.inputs[2], Softmax)
-    if node is None or node.op.attributes()["axis"] % node.output.rank != node.output.rank - 1:
+        guard, node = node, _guarded(node, readers)
+    if (
+        node is None
+        or not isinstance(node.op, Softmax)
+        or node.op.attributes()["axis"] % node.output.rank != node.output.rank - 1
+    ):
         return None
     (scores,) = node.inputs
-    if scores is None or (guard is not None and not _guards(guard, scores)):
+    if scores is None:
         return None
-    found = _spelled(scores, readers, times=1 if guard is None else 2)
+    tops = 0 if guard is None else _is_top_guard(guard, scores)
+    found = _spelled(scores, readers, times=1 + tops)
     if found is not None:
         found.guarded, found.shape = guard is not None, scores.shape
     return found
 
 
-def _guards(node: Node, scores: Value) -> bool:
-    """Whether a node is Where(max(scores) == -inf, 0, …) over the keys."""
-    condition, nothing = node.inputs[:2]
-    equal = condition.producer if condition is not None else None
-    if equal is None or not isinstance(equal.op, Equal) or constant_number(nothing) != 0:
+def _guarded(node: Node, readers: Readers) -> Node | None:
+    """The softmax of a node Where(…, 0, softmax) whose condition says where all keys are hidden.
+
+    A softmax is NaN there and nowhere else: its scores are ordinary numbers, and -inf.
+    """
+    condition, nothing, weights = node.inputs
+    maker = condition.producer if condition is not None else None
+    if maker is None or weights is None or weights.producer is None or constant_number(nothing) != 0:
+        return None
+    inner = weights.producer
+    if isinstance(maker.op, IsNaN):
+        return inner if maker.inputs[0] is weights and readers.times(weights) == 2 else None
+    return inner if inner.inputs and _is_top_guard(node, inner.inputs[0]) and readers.times(weights) == 1 else None
+
+
+def _is_top_guard(node: Node, scores: Value | None) -> bool:
+    """Whether a node is Where(max(scores) == -inf, …) over the keys."""
+    equal = node.inputs[0].producer if node.inputs[0] is not None else None
+    if equal is None or not isinstance(equal.op, Equal) or scores is None:
         return False
     for top, lowest in (equal.inputs, equal.inputs[::-1]):
         maker = top.producer if top is not None else None
@@ -117,16 +136,22 @@ def _divided(node: Node, readers: Readers) -> Scores | None:
 
 
 def _unscaled(found: Scores, readers: Readers) -> Scores:
-    """The same scores with a number that multiplies the queries in the scale."""
-    node = readers.maker(found.q, Mul, Div)
+    """The same scores with the numbers that multiply queries and keys in the scale."""
+    found.q, of_queries = _without_factor(found.q, readers)
+    found.keys, of_keys = _without_factor(found.keys, readers)
+    found.scale *= of_queries * of_keys
+    return found
+
+
+def _without_factor(value: Value, readers: Readers) -> tuple[Value, float]:
+    """(x, c) of a value that is c * x or x / (1 / c), else the value and 1."""
+    node = readers.maker(value, Mul, Div)
     for inner, constant in () if node is None else _factors(node):
         factor = constant_number(constant)
-        if factor is not None and 0 < abs(factor) < np.inf and inner is not None and inner.type == found.q.type:
+        if factor is not None and 0 < abs(factor) < np.inf and inner is not None and inner.type == value.type:
             assert node is not None
-            found.q = inner
-            found.scale *= factor if isinstance(node.op, Mul) else 1 / factor
-            break
-    return found
+            return inner, factor if isinstance(node.op, Mul) else 1 / factor
+    return value, 1.0
 
 
 def _scaled(node: Node, readers: Readers) -> Scores | None:
