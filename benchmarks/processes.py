@@ -29,13 +29,17 @@ ONE_THREAD = {
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """seconds of wall time, peak resident memory in MB (of the process or its largest child), exit code, output."""
+    """seconds of wall time, peak resident memory in MB (of the process or its largest child), exit code, output.
+
+    processor   seconds of processor time, of the process and its children, which a busy machine does not lengthen
+    """
 
     seconds: float
     megabytes: float
     code: int
     output: str
     errors: str
+    processor: float = 0.0
 
     def check(self) -> Measurement:
         """Itself; raises RuntimeError if the command failed."""
@@ -64,7 +68,8 @@ def measure(
         process.returncode = os.waitstatus_to_exitcode(status)
         texts = [_content(file) for file in (output, errors)]
     bytes_per_unit = 1 if sys.platform == "darwin" else 1024
-    return Measurement(seconds, usage.ru_maxrss * bytes_per_unit / 1e6, process.returncode, *texts)
+    processor, megabytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * bytes_per_unit / 1e6
+    return Measurement(seconds, megabytes, process.returncode, *texts, processor)
 
 
 @contextmanager

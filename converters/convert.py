@@ -227,7 +227,8 @@ def convert(
         prepared = prepare(model, wanted, Wishes(layout, simplify, fold_batch_norm), changes)
     with clock("write"):
         writer.write(prepared, target, opset=opset)
-    notes = [*_assumed(prepared), *_notes(prepared, wanted.layout), *_preserved(prepared)]
+    opsets = _opset_notes(model, chosen, opset)
+    notes = [*_assumed(prepared), *_notes(prepared, wanted.layout), *opsets, *_preserved(prepared)]
     return Conversion(name, str(target), origin, chosen.name, model, prepared, clock.steps, notes, changes)
 
 
@@ -279,6 +280,13 @@ def _assumed(model: Model) -> list[str]:
             sizes = ", ".join(f"{name} = {size}" for name, size in broken.items())
             notes.append(f"it is right only where {text}, as the source itself; not for {sizes}")
     return notes
+
+
+def _opset_notes(model: Model, target: Format, opset: int | None) -> list[str]:
+    """A new opset is said where a file stays in its format."""
+    stated = model.source[1]
+    changes = model.source[0] == target.name and opset is not None and stated != f"opset {opset}"
+    return [f"{stated} of the source becomes opset {opset}"] if changes else []
 
 
 def _preserved(model: Model) -> list[str]:

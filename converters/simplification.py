@@ -14,13 +14,13 @@ from isomorph.ir import Model
 from isomorph.ir.passes.counting import drop_counting
 from isomorph.ir.passes.identities import drop_identities
 from isomorph.ir.passes.movement import join_slices, shorten_moves, sink_moves
-from isomorph.ir.passes.rows import merge_rows
 from isomorph.ir.passes.raising import Refuse, take_all
 from isomorph.ir.passes.raising.attention import raise_attention
 from isomorph.ir.passes.raising.gelu import raise_gelu
 from isomorph.ir.passes.raising.heads import pack_heads
 from isomorph.ir.passes.raising.norm import raise_norms
 from isomorph.ir.passes.raising.rotary import raise_rotary
+from isomorph.ir.passes.rows import merge_rows
 from isomorph.ir.passes.share import share
 
 __all__ = ["STEPS", "Change", "changed", "simplify"]
@@ -73,7 +73,7 @@ def simplify(model: Model, changes: list[Change] | None = None, refuse: Refuse =
         before = model
         for run in passes:
             model = run(model, refuse)
-        if changes is not None:
+        if changes is not None and model is not before:
             changes += changed(step, before, model)
     return model
 

@@ -90,13 +90,6 @@ class Builder:
         finally:
             self._scope, self._origin, self._pass = saved
 
-    @contextmanager
-    def rewriting(self, node: Node, pass_name: str) -> Iterator[None]:
-        """As `at` the node, whose origin gets one more pass in its history."""
-        with self.at(node.scope, node.origin):
-            self._pass = pass_name
-            yield
-
     def _marked_origin(self) -> Origin | None:
         return self._origin if self._origin is None or self._pass is None else self._origin.changed_by(self._pass)
 
@@ -315,8 +308,8 @@ def _rewrite_graph(graph: GraphT, pass_name: str, change: Change, deep: bool) ->
     same = True
     for node in graph.nodes:
         regions = [_rewrite_graph(each, pass_name, change, deep) if deep else each for each in node.regions]
-        with rewriter.rewriting(node, pass_name):
-            values = change(rewriter, node)
+        rewriter._scope, rewriter._origin, rewriter._pass = node.scope, node.origin, pass_name
+        values = change(rewriter, node)
         if values is not None:
             rewriter.replace(node, values)
             same = False

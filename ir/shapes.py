@@ -60,15 +60,19 @@ class Sym:
     Sym("N") is a named dimension; `+ - * // %` with ints and Syms give a Sym, or an int where nothing symbolic is left.
     """
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_hash", "_text", "terms")
     terms: tuple[tuple[Monomial, int], ...]
 
     def __init__(self, name: str) -> None:
         self._set({(Atom("dim", name),): 1})
 
     def _set(self, terms: Mapping[Monomial, int]) -> None:
-        self.terms = tuple(sorted(terms.items(), key=lambda term: (-len(term[0]), [str(atom) for atom in term[0]])))
+        listed = list(terms.items())
+        if len(listed) > 1:
+            listed.sort(key=lambda term: (-len(term[0]), [str(atom) for atom in term[0]]))
+        self.terms = tuple(listed)
         self._hash = hash(self.terms)
+        self._text = ""
 
     @classmethod
     def _make(cls, terms: Mapping[Monomial, int]) -> Dim:
@@ -139,6 +143,8 @@ class Sym:
         return -self + other
 
     def __mul__(self, other: Dim) -> Dim:
+        if other == 1:
+            return self
         terms: dict[Monomial, int] = {}
         for left, left_factor in self.terms:
             for right, right_factor in _terms(other):
@@ -167,6 +173,10 @@ class Sym:
         return self._hash
 
     def __str__(self) -> str:
+        self._text = self._text or self._spelled()
+        return self._text
+
+    def _spelled(self) -> str:
         parts = []
         for monomial, factor in self.terms:
             body = "*".join(str(atom) for atom in monomial)

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx
 
-__all__ = ["first_opset", "same_definition", "same_form"]
+__all__ = ["same_definition", "same_form"]
 
 
 @cache
@@ -33,12 +33,6 @@ def _form(schema: Any) -> object:
 def same_definition(kind: str, opset: int, other: int) -> bool:
     """Whether two opsets of the standard domain have one definition of an operator."""
     return not any(min(opset, other) < since <= max(opset, other) for since, _ in _history().get(kind, []))
-
-
-def first_opset(kind: str) -> int:
-    """The opset that introduced an operator of the standard domain; 0 of what is none."""
-    listed = _history().get(kind)
-    return listed[0][0] if listed else 0
 
 
 def same_form(kind: str, opset: int) -> tuple[int, int]:

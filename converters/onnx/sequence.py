@@ -12,10 +12,26 @@ from collections.abc import Sequence
 
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Dim, OpaqueType, Sym, Value, ops
+from isomorph.ir import Dim, OpaqueType, Sym, TensorType, Value, ops
 from isomorph.ir.op import normalize_axis
+from isomorph.ir.ops.preserved import Stated
 
 __all__: list[str] = []
+
+
+@rules.imports("SplitToSequence")
+def read_split_to_sequence(node: OnnxNode) -> Value:
+    """The sequence, where the sizes of its pieces are known."""
+    x = node.value(0)
+    axis, keepdims = node.axis(x.rank, 0), int(node.attribute("keepdims", 1))
+    sizes = _pieces(x.shape[axis], node.optional(1)) if node.has(1) or keepdims == 1 else None
+    if sizes is None:
+        node.refuse("the sizes of the pieces are not known")
+    each: Dim = sizes[0] if sizes and len(set(sizes)) == 1 else Sym("any")
+    kind = OpaqueType.of("sequence", TensorType(x.dtype, (*x.shape[:axis], each, *x.shape[axis + 1 :])))
+    stated = (Stated("axis", "int", axis), Stated("keepdims", "int", keepdims))
+    op = ops.Preserved("SplitToSequence", "", node.opset, (kind,), stated, reason="sequences of tensors are kept")
+    return node.emit(op, x, *(() if node.optional(1) is None else (node.optional(1),)))
 
 
 @rules.imports("SequenceAt")

@@ -6,7 +6,7 @@ And text that is UTF-8, which protobuf does not check for ONNX: other bytes come
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 from onnx import AttributeProto
@@ -30,14 +30,30 @@ def check_text(model: onnx.ModelProto) -> None:
                         raise MalformedError(f"a `{field.name}` in the file is no UTF-8", because=repr(text[:40]))
 
 
+class _Signature(NamedTuple):
+    """Least and most operands and results, the kinds of the attributes, and those that must be stated."""
+
+    operands: tuple[int, int]
+    results: tuple[int, int]
+    kinds: dict[str, int]
+    required: list[str]
+
+
 @cache
-def _schema(kind: str, opset: int) -> Any:
-    """The operator of the standard domain at this opset, the newest one if it is younger than the opset, or None."""
+def _signature(kind: str, opset: int) -> _Signature | None:
+    """Of the operator of the standard domain at this opset, the newest one if it is younger than the opset, or None."""
     for version in (opset, onnx.defs.onnx_opset_version()):
         try:
-            return onnx.defs.get_schema(kind, version)
+            schema = onnx.defs.get_schema(kind, version)
         except onnx.defs.SchemaError:
             continue
+        attributes = schema.attributes
+        return _Signature(
+            (schema.min_input, schema.max_input),
+            (schema.min_output, schema.max_output),
+            {name: int(formal.type.value) for name, formal in attributes.items()},
+            [name for name, formal in attributes.items() if formal.required],
+        )
     return None
 
 
@@ -46,12 +62,12 @@ def check_signature(node: onnx.NodeProto, opset: int, where: str) -> None:
     named = [name for name in node.output if name]
     if len(set(named)) != len(named):
         raise MalformedError(f"{node.op_type} gives two results one name", at=where)
-    schema = _schema(node.op_type, opset)
-    if schema is None:
+    signature = _signature(node.op_type, opset)
+    if signature is None:
         return
-    for found, least, most, what in (
-        (len(node.input), schema.min_input, schema.max_input, "operands"),
-        (len(node.output), schema.min_output, schema.max_output, "results"),
+    for found, (least, most), what in (
+        (len(node.input), signature.operands, "operands"),
+        (len(node.output), signature.results, "results"),
     ):
         if not least <= found <= most:
             raise MalformedError(f"{node.op_type} has {found} {what}, not {least} to {most}", at=where)
@@ -60,11 +76,11 @@ def check_signature(node: onnx.NodeProto, opset: int, where: str) -> None:
         if item.name in stated:
             raise MalformedError(f"{node.op_type} states its attribute {item.name!r} twice", at=where)
         stated.add(item.name)
-        formal = schema.attributes.get(item.name)
-        if formal is not None and int(formal.type.value) != item.type:
-            kinds = [_kind(code) for code in (item.type, int(formal.type.value))]
+        formal = signature.kinds.get(item.name)
+        if formal is not None and formal != item.type:
+            kinds = [_kind(code) for code in (item.type, formal)]
             raise MalformedError(f"attribute {item.name!r} of {node.op_type} is {kinds[0]}, not {kinds[1]}", at=where)
-    missing = [name for name, formal in schema.attributes.items() if formal.required and name not in stated]
+    missing = [name for name in signature.required if name not in stated]
     if missing:
         raise MalformedError(f"{node.op_type} lacks its attribute {missing[0]!r}", at=where)
 

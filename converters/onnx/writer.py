@@ -25,7 +25,6 @@ import isomorph.converters.onnx.reference  # noqa: F401  (computes what is prese
 from isomorph.converters.files import atomic_path
 from isomorph.converters.onnx.attention import refuse_attention
 from isomorph.converters.onnx.codec import ELEMENT_TYPES, STATE, element_type, tensor_proto, value_info
-from isomorph.converters.onnx.definitions import first_opset
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_read
 from isomorph.converters.onnx.norm import smallest_epsilon
@@ -80,6 +79,9 @@ _SINCE: dict[type[Op], int] = {
     ops.TensorScatter: 24,
     ops.BitCast: 26,
     ops.CumProd: 26,
+    ops.MultiHeadAttention: 23,
+    ops.ScaledDotProductAttention: 23,
+    ops.RotaryEmbedding: 23,
 }
 """The opset that introduced an op in the form that the IR follows. See: the operator changelog of ONNX."""
 
@@ -101,10 +103,19 @@ keeps them.
 
 
 def opset_for(model: Model) -> int:
-    """The opset to write a model in where none is asked for: the default, or what onnxruntime runs all of it in."""
+    """The opset to write a model in where none is asked for: the default, or what onnxruntime runs all of it in.
+
+    A file of ONNX keeps its own, so that what reads it reads the result; a newer one only where it has operators of
+    other domains that the standard domain has from then on.
+    """
     nodes = list(_all_nodes(model.graph))
     newest = min((_RUNS_UNTIL.get(type(node.op), DEFAULT_OPSET) for node in nodes), default=DEFAULT_OPSET)
-    if model.source[0] != "onnx":
+    if model.source[0] == "onnx":
+        stated = int(model.source[1].rpartition(" ")[2] or 0)
+        needed = max((min(_SINCE.get(type(node.op), 0), DEFAULT_OPSET) for node in nodes), default=0)
+        runs = min((_RUNS_UNTIL.get(type(node.op), NEWEST_OPSET) for node in nodes), default=NEWEST_OPSET)
+        newest = min(runs, max(stated, needed)) if stated else newest
+    else:
         newest = min([newest, *(_SLOW_FROM[type(node.op)] - 1 for node in nodes if type(node.op) in _SLOW_FROM)])
     kept = [versions(node.op) for node in nodes if isinstance(node.op, ops.Preserved)]
     oldest = max((low for low, _ in kept), default=OLDEST_OPSET)
@@ -117,16 +128,23 @@ def _has_all(nodes: Sequence[Node], opset: int) -> bool:
     """Whether ONNX of this opset has the element types, and for them the operators that cannot be put together."""
     dtypes = {value.dtype for node in nodes for value in (*node.operands(), *node.outputs)}
     return all(_takes("Identity", opset, dtype, 0, False) for dtype in dtypes) and not any(
-        _refuse_types(node, opset) is not None or opset < _since(type(node.op))
+        _refuse_types(node, opset) is not None or _is_younger(type(node.op), opset)
         for node in nodes
         if not node.op.can_decompose()
     )
 
 
-def _since(kind: type[Op]) -> int:
-    """The opset that introduced an operator of the op's name, or the form of it that the IR follows."""
-    known = _SINCE.get(kind)
-    return known if known is not None else first_opset(_ONNX_NAMES.get(kind, kind.__name__))
+@cache
+def _is_younger(kind: type[Op], opset: int) -> bool:
+    """Whether a newer opset introduced an operator of the op's name, or the form of it that the IR follows."""
+    name = _ONNX_NAMES.get(kind, kind.__name__)
+    if opset < _SINCE.get(kind, 0) or not onnx.defs.has(name):
+        return opset < _SINCE.get(kind, 0)
+    try:
+        onnx.defs.get_schema(name, opset)
+    except onnx.defs.SchemaError:
+        return True
+    return False
 
 
 def _all_nodes(graph: Graph) -> Iterator[Node]:

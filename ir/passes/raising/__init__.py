@@ -1,6 +1,6 @@
 """Raises computations that a source spells out to the op that says them.
 
-A pass takes `refuse`, the target's reason not to take a node: what the target would have to spell out again stays as the
+A pass takes `refuse`, the reason of a target not to take a node: what it would have to spell out again stays as the
 source spells it, unless our spelling has fewer nodes.
 """
 

@@ -313,7 +313,7 @@ def test_a_conversion_says_what_it_kept(tmp_path: Path) -> None:
     assert done.notes == [f"ReduceSum is written as it stands in the source: {DEPENDS}"]
 
 
-@pytest.mark.parametrize(("opset", "written"), [(11, 24), (13, 24), (18, 24), (21, 24)])
+@pytest.mark.parametrize(("opset", "written"), [(11, 13), (13, 13), (18, 18), (21, 21)])
 def test_it_is_written_where_the_definition_has_its_form(opset: int, written: int, tmp_path: Path) -> None:
     nodes = [helper.make_node("Slice", ["x", "start", "end"], ["y"])]
     inputs = [info("x", shape=[3, 4]), info("start", INT64, [1]), info("end", INT64, [1])]

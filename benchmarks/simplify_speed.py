@@ -1,0 +1,243 @@
+"""Simplification against onnxsim, onnxslim and onnxscript's optimizer, on raw exports of torch.onnx.
+
+    python benchmarks/simplify_speed.py --folder RAW --results FILE.jsonl [--models NAME,...] [--rounds N]
+                                        [--no-judge] [--output FILE.md]
+
+Each model is exported once (simplify_models.py). Then each tool simplifies the same file, as a whole process and as a
+library, each on one CPU and in turn; times are the least processor seconds of the rounds. onnxruntime runs the raw file
+and all results in turn on one thread. isomorph's judge compares its results with the raw file. Models that are among
+the results already are not measured again; the page is made of all results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from processes import Measurement, measure, python
+
+TOOLS = ("isomorph", "isomorph24", "onnxsim", "onnxslim", "onnxscript")
+PEERS = TOOLS[2:]
+NAMES = (
+    "resnet18", "efficientnet_b0", "mobilenet_v3_small", "shufflenet_v2_x1_0", "densenet121", "googlenet",
+    "convnext_tiny", "swin_t", "vit", "lraspp_mobilenet", "bert", "gpt2", "llama", "qwen3", "t5", "clip", "mamba",
+    "wav2vec2", "lstm", "gru",
+)  # fmt: skip
+HERE = Path(__file__).parent
+ONNXSCRIPT = """
+import sys, onnxscript.optimizer
+from onnxscript import ir
+model = ir.load(sys.argv[1])
+onnxscript.optimizer.optimize(model)
+ir.save(model, sys.argv[2])
+"""
+ISOMORPH = ("-m", "isomorph", "convert")
+SIMPLIFY = ("--simplify", "--fold-batch-norm", "--force", "--json")
+COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
+    "isomorph": lambda raw, out: python(*ISOMORPH, raw, out, *SIMPLIFY),
+    "isomorph24": lambda raw, out: python(*ISOMORPH, raw, out, *SIMPLIFY, "--opset", "24"),
+    "onnxsim": lambda raw, out: python("-m", "onnxsim", raw, out),
+    "onnxslim": lambda raw, out: python("-m", "onnxslim", raw, out),
+    "onnxscript": lambda raw, out: python("-c", ONNXSCRIPT, raw, out),
+}
+
+
+def main() -> int:
+    options = _options()
+    options.folder = options.folder.resolve()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
+    for name in options.models:
+        if any(row["model"] == name for row in rows):
+            continue
+        rows.append(_row(name, options.folder, options.rounds, options.judge))
+        print(_summary(rows[-1]), file=sys.stderr, flush=True)
+        with options.results.open("a") as file:
+            print(json.dumps(rows[-1]), file=file)
+    order = {name: position for position, name in enumerate(NAMES)}
+    page = _page(sorted(rows, key=lambda row: order.get(row["model"], len(order))))
+    if options.output:
+        options.output.write_text(page)
+    else:
+        print(page)
+    return 0
+
+
+def _row(name: str, folder: Path, rounds: int, judge: bool) -> dict[str, Any]:
+    raw = folder / f"{name}.onnx"
+    if not raw.exists():
+        measure(python(HERE / "simplify_models.py", name, folder), folder=HERE, cpu=None).check()
+    targets = {tool: folder / f"{name}.{tool}.onnx" for tool in TOOLS}
+    row: dict[str, Any] = {"model": name, "raw": {"nodes": _nodes(raw), "mb": raw.stat().st_size / 1e6}}
+    processes: dict[str, list[Measurement]] = {tool: [] for tool in TOOLS}
+    for _ in range(rounds):
+        for tool, target in targets.items():
+            processes[tool].append(measure(COMMANDS[tool](raw, target), folder=folder))
+    for tool, target in targets.items():
+        row[tool] = _tool(tool, raw, target, processes[tool], rounds)
+    made = [target for tool, target in targets.items() if "failure" not in row[tool]]
+    command = python(HERE / "simplify_tools.py", "latency", folder / f"{name}.npz", raw, *made)
+    runs = _result(measure(command, folder=folder))
+    row["raw"] |= runs[raw.name]
+    for tool, target in targets.items():
+        row[tool] |= runs.get(target.name, {})
+        if judge and tool.startswith("isomorph") and target in made:
+            row[tool]["verdict"] = _verdict(raw, target, folder)
+    return row
+
+
+def _tool(tool: str, raw: Path, target: Path, processes: list[Measurement], rounds: int) -> dict[str, Any]:
+    """What a tool made of a file, and how long it took."""
+    worst = next((each for each in processes if each.code != 0), None)
+    if worst is not None or not target.exists():
+        return {"failure": (worst.errors if worst is not None else "it wrote nothing").strip()[-300:]}
+    calls = measure(
+        python(HERE / "simplify_tools.py", "time", tool, raw, target, str(rounds + 2)), folder=target.parent
+    )
+    return {
+        "nodes": _nodes(target),
+        "process": min(each.processor for each in processes),
+        "peak_mb": max(each.megabytes for each in processes),
+        "call": min(_result(calls)),
+    }
+
+
+def _result(measured: Measurement) -> Any:
+    """What a script printed behind RESULT."""
+    return json.loads(measured.check().output.rpartition("RESULT ")[2])
+
+
+def _nodes(path: Path) -> int:
+    return int(_result(measure(python(HERE / "simplify_tools.py", "nodes", path), folder=path.parent, cpu=None)))
+
+
+def _verdict(raw: Path, target: Path, folder: Path) -> str:
+    judged = measure(python("-m", "isomorph", "validate", raw, target, "--json"), folder=folder, cpu=None)
+    try:
+        return str(json.loads(judged.output)["verdict"])
+    except (ValueError, KeyError):
+        return f"exit code {judged.code}: {judged.errors.strip()[-200:]}"
+
+
+def _summary(row: dict[str, Any]) -> str:
+    parts = [f"{row['model']}: raw {row['raw']['nodes']}"]
+    for tool in TOOLS:
+        found = row[tool]
+        if "failure" in found:
+            parts.append(f"{tool} failed: {found['failure'].splitlines()[-1]}")
+        else:
+            parts.append(
+                f"{tool} {found['nodes']} nodes {found['process']:.2f} s {found['call'] * 1e3:.0f} ms "
+                f"runs {found['ms']:.3f} ms {found.get('verdict', '')} {found['error']:.1e}"
+            )
+    return " | ".join(parts)
+
+
+def _best(row: dict[str, Any], key: str) -> float:
+    """The least of what the peers reach."""
+    return float(min(row[tool][key] for tool in PEERS if "failure" not in row[tool] and key in row[tool]))
+
+
+def _cell(row: dict[str, Any], tool: str, key: str, form: str) -> str:
+    found = row[tool]
+    return "fails" if "failure" in found else format(found[key] * (1e3 if key == "call" else 1), form)
+
+
+def _table(rows: list[dict[str, Any]], key: str, form: str, raw: bool) -> list[str]:
+    tools = (*(("raw",) if raw else ()), *TOOLS)
+    lines = ["| model | " + " | ".join(_TITLES[tool] for tool in tools) + " |", "|---" * (len(tools) + 1) + "|"]
+    return lines + [
+        "| " + " | ".join([row["model"], *(_cell(row, tool, key, form) for tool in tools)]) + " |" for row in rows
+    ]
+
+
+_TITLES = {"raw": "raw", "isomorph": "isomorph", "isomorph24": "isomorph, opset 24"} | {tool: tool for tool in PEERS}
+
+
+def _ratios(rows: list[dict[str, Any]], tool: str, key: str, *, inverse: bool = False) -> list[float]:
+    """Ours over the best of theirs, or the inverse."""
+    found = [row[tool][key] / _best(row, key) for row in rows if key in row[tool]]
+    return [1 / each for each in found] if inverse else found
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def _page(rows: list[dict[str, Any]]) -> str:
+    verdicts = [
+        row[tool].get("verdict", "not judged") for row in rows for tool in TOOLS[:2] if "failure" not in row[tool]
+    ]
+    equal = sum(verdict == "EQUIVALENT" for verdict in verdicts)
+    versions = ", ".join(f"{name} {version(name)}" for name in (*PEERS, "onnxruntime", "torch"))
+    lines = [
+        "# Simplification, measured",
+        "",
+        "Raw exports of torch.onnx (`dynamo=True, optimize=False`, opset 20, symbolic sizes) simplified by isomorph "
+        "(`convert raw.onnx out.onnx --simplify --fold-batch-norm`), and by onnxsim, onnxslim and onnxscript's "
+        "optimizer as they are by default. One run on one thread: `benchmarks/simplify_speed.py` makes this page.",
+        "",
+        f"{versions}.",
+        "",
+        "| against the best of the three, for each model | median (from to) | at opset 24 |",
+        "|---|---|---|",
+    ]
+    for title, key, inverse in (
+        ("nodes, ours / theirs", "nodes", False),
+        ("latency in onnxruntime, ours / theirs", "ms", False),
+        ("time of the whole process, theirs / ours", "process", True),
+        ("time of the call after the import, theirs / ours", "call", True),
+        ("peak memory of the process, ours / theirs", "peak_mb", False),
+    ):
+        cells = [_spread(_ratios(rows, tool, key, inverse=inverse)) for tool in TOOLS[:2]]
+        lines.append(f"| {title} | {cells[0]} | {cells[1]} |")
+    for peer in PEERS:
+        found = [row for row in rows if "failure" not in row[peer]]
+        whole = [row[peer]["process"] / row["isomorph"]["process"] for row in found]
+        calls = [row[peer]["call"] / row["isomorph"]["call"] for row in found]
+        lines.append(f"| times faster than {peer}: process; call | {_spread(whole)}; {_spread(calls)} | |")
+    lines += [
+        "",
+        f"Verdicts of isomorph's judge on its results against the raw files: {equal} of {len(verdicts)} EQUIVALENT.",
+    ]
+    lines += [
+        f"{row['model']}: {row[tool]['verdict']}."
+        for row in rows
+        for tool in TOOLS[:2]
+        if row[tool].get("verdict", "EQUIVALENT") != "EQUIVALENT"
+    ]
+    lines += [
+        "",
+        "A file keeps its opset unless `--opset` asks for another one: from 23 on ONNX has attention, rotary embedding "
+        "and RMS normalization as one operator each.",
+    ]
+    for title, key, form, raw in (
+        ("Nodes (all but Constant)", "nodes", "d", True),
+        ("Latency in onnxruntime, ms", "ms", ".3f", True),
+        ("Whole process, seconds of processor time", "process", ".2f", False),
+        ("Call after the import, milliseconds of processor time", "call", ".0f", False),
+        ("Peak memory of the process, MB", "peak_mb", ".0f", False),
+    ):
+        lines += ["", f"## {title}", "", *_table(rows, key, form, raw)]
+    return "\n".join(lines) + "\n"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--models", type=lambda text: tuple(text.split(",")), default=NAMES)
+    parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--output", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""What `simplify_speed.py` measures: one simplifier as a library, or the latency of what they wrote.
+
+python simplify_tools.py time TOOL SOURCE TARGET ROUNDS     processor seconds of each call, after the import
+python simplify_tools.py nodes FILE                         number of nodes
+python simplify_tools.py latency INPUTS.npz FILE...         milliseconds of a run by onnxruntime, and largest error
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["TOOLS", "latencies", "nodes"]
+
+SECONDS = 1.5
+"""How long the runs of a model's files take in all, at least."""
+FEWEST, MOST = 5, 400
+
+
+def _isomorph(opset: int | None) -> Callable[[str, str], None]:
+    from isomorph.converters.convert import convert
+
+    def run(source: str, target: str) -> None:
+        convert(source, target, simplify=True, fold_batch_norm=True, force=True, opset=opset)
+
+    return run
+
+
+def _onnxsim() -> Callable[[str, str], None]:
+    import onnx
+    import onnxsim
+
+    def run(source: str, target: str) -> None:
+        simplified, _ = onnxsim.simplify(source)
+        onnx.save(simplified, target)
+
+    return run
+
+
+def _onnxslim() -> Callable[[str, str], None]:
+    import onnxslim
+
+    def run(source: str, target: str) -> None:
+        onnxslim.slim(source, target)
+
+    return run
+
+
+def _onnxscript() -> Callable[[str, str], None]:
+    import onnxscript.optimizer
+    from onnxscript import ir
+
+    def run(source: str, target: str) -> None:
+        model = ir.load(source)
+        onnxscript.optimizer.optimize(model)
+        ir.save(model, target)
+
+    return run
+
+
+TOOLS: dict[str, Callable[[], Callable[[str, str], None]]] = {
+    "isomorph": lambda: _isomorph(None),
+    "isomorph24": lambda: _isomorph(24),
+    "onnxsim": _onnxsim,
+    "onnxslim": _onnxslim,
+    "onnxscript": _onnxscript,
+}
+
+
+def _times(tool: str, source: str, target: str, rounds: int) -> list[float]:
+    run = TOOLS[tool]()
+    times = []
+    for _ in range(rounds):
+        began = time.process_time()
+        run(source, target)
+        times.append(time.process_time() - began)
+    return times
+
+
+def nodes(file: Path) -> int:
+    """Number of nodes but Constant, those of subgraphs and functions too."""
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    total, pending = 0, [model.graph, *model.functions]
+    while pending:
+        for node in pending.pop().node:
+            total += node.op_type != "Constant"
+            pending += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return total
+
+
+def latencies(inputs: Path, files: list[Path]) -> dict[str, Any]:
+    """{file: {"ms": least milliseconds of a run on one thread, "error": largest difference from the first file}}."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    with np.load(inputs) as stored:
+        arrays = [stored[key] for key in stored.files]
+    found: dict[str, Any] = {}
+    sessions = {}
+    for file in files:
+        try:
+            session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            feeds = {each.name: array for each, array in zip(session.get_inputs(), arrays, strict=True)}
+            outputs = [np.asarray(each, np.float64) for each in session.run(None, feeds)]
+        except Exception as error:
+            found[file.name] = {"failure": f"{type(error).__name__}: {error}"[:300]}
+            continue
+        sessions[file.name] = (session, feeds)
+        first = found.setdefault("", outputs)
+        scale = max(float(np.abs(each).max(initial=0)) for each in first) or 1.0
+        error = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(outputs, first, strict=True))
+        found[file.name] = {"ms": float("inf"), "error": error / scale}
+    found.pop("", None)
+    began, count = time.perf_counter(), 0
+    while sessions and count < MOST and (count < FEWEST or time.perf_counter() - began < SECONDS):
+        for name, (session, feeds) in sessions.items():
+            start = time.perf_counter()
+            session.run(None, feeds)
+            found[name]["ms"] = min(found[name]["ms"], (time.perf_counter() - start) * 1e3)
+        count += 1
+    return found
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "time":
+        print("RESULT", json.dumps(_times(*sys.argv[2:5], int(sys.argv[5]))))
+    elif sys.argv[1] == "nodes":
+        print("RESULT", nodes(Path(sys.argv[2])))
+    else:
+        print("RESULT", json.dumps(latencies(Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])))
