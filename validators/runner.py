@@ -139,6 +139,7 @@ class Signature:
     parameters   number of weight elements; the cost estimate of the inputs plan rests on it
     environment  versions and determinism settings, for the report
     notes        what the reader of the report should know ("in training mode")
+    assumes      conditions on the named dimensions (ir/conditions.py) under which alone the model is right
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -147,6 +148,7 @@ class Signature:
     parameters: int = 0
     environment: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    assumes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -156,6 +158,7 @@ class Signature:
             "parameters": self.parameters,
             "environment": dict(self.environment),
             "notes": list(self.notes),
+            "assumes": list(self.assumes),
         }
 
     @classmethod
@@ -173,6 +176,7 @@ class Signature:
             int(body["parameters"]),
             dict(body["environment"]),
             tuple(body["notes"]),
+            tuple(body.get("assumes", ())),
         )
 
 

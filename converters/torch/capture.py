@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from isomorph.converters.torch.detection import exportable
 from isomorph.converters.torch.failure import explain, suggestion
+from isomorph.converters.torch.guards import assumptions
 from isomorph.converters.torch.importer import import_program
 from isomorph.converters.torch.program import (
     BLOCK_ARGUMENTS,
@@ -89,7 +91,7 @@ def _require_eval(module: Any) -> None:
 
 def _export(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Any:
     try:
-        with _attributed(), undivided(torch):
+        with _attributed(), undivided(torch), exportable(torch):
             return torch.export.export(module, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Exception as error:
         title = f"capture {type(module).__name__}"
@@ -172,6 +174,7 @@ class _ProgramWalker:
             ("torch", version),
             self.updates,
             self.strides,
+            assumptions(getattr(exported, "_guards_code", ()), inputs, dims),
         )
 
     def _title(self, graph: Any) -> str:

@@ -69,6 +69,7 @@ from isomorph.converters.torch.aten.complex import Complex, pairs_of
 from isomorph.converters.torch.aten.control import Body
 from isomorph.converters.torch.autocast import autocast
 from isomorph.converters.torch.custom import CallSite, ModuleCall, call_sites, rule_of
+from isomorph.converters.torch.guards import assumptions_as_metadata
 from isomorph.converters.torch.lowering import Lowering, Refusal
 from isomorph.converters.torch.numbers import ITEMS, as_value
 from isomorph.converters.torch.numbers import RULES as NUMBER_RULES
@@ -274,7 +275,9 @@ class Importer:
             raise UnsupportedError(f"import {self.program.name}", self.items)
         dims = {name: span for name, span in self.program.dims.items() if name in self.b.bound}
         dims.update(self.own_dims)
-        return self.b.finish(dims=dims, source=self.program.source, state=self.state)
+        model = self.b.finish(dims=dims, source=self.program.source, state=self.state)
+        model.metadata.update(assumptions_as_metadata(self.program.assumptions))
+        return model
 
     def _import(self, node: ProgramNode) -> None:
         """Import one node; what cannot be expressed is noted, and its outputs are missing from then on."""

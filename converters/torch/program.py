@@ -108,6 +108,7 @@ class Program:
     refusals    what the signature asks for and the IR cannot express
     strides     of the tensors as torch recorded them, where known, in elements
     updates     (tensor, value): what the signature says that a buffer or an input is after the run
+    assumptions conditions on named sizes that the program was made under and that not all sizes in `dims` fulfil
     """
 
     name: str
@@ -121,6 +122,7 @@ class Program:
     source: tuple[str, str] = ("torch", "")
     updates: list[tuple[str, Any]] = field(default_factory=list)
     strides: dict[str, tuple[Dim, ...]] = field(default_factory=dict)
+    assumptions: list[str] = field(default_factory=list)
 
 
 _NN_MODULE = re.compile(r"torch\.nn\.modules\.\w+\.(\w+)")

@@ -14,6 +14,7 @@ from typing import Any
 from isomorph.converters.archive import Archive, parse_json
 from isomorph.converters.torch.arguments import DTYPES, GraphReader, integer, module_stack, only, text_of
 from isomorph.converters.torch.files.payload import Payload, SavedPayload, payload_of
+from isomorph.converters.torch.guards import assumptions
 from isomorph.converters.torch.importer import import_program
 from isomorph.converters.torch.program import (
     Block,
@@ -140,9 +141,10 @@ class _ProgramReader:
         self.types: dict[str, TensorType] = {}
         nodes = self._nodes(self.graph, "", {})
         outputs = self._outputs()
+        inputs = [(name, self.types[name]) for name in users]
         return Program(
             self._title(),
-            [(name, self.types[name]) for name in users],
+            inputs,
             parameters,
             nodes,
             outputs,
@@ -152,6 +154,7 @@ class _ProgramReader:
             ("torch", f"pt2 schema {self.version}"),
             self.updates,
             self.strides,
+            assumptions(map(text_of, self.document.get("guards_code", ())), inputs, dims),
         )
 
     def _title(self) -> str:

@@ -32,12 +32,14 @@ from torch.utils._pytree import tree_flatten, tree_flatten_with_path, treespec_d
 from isomorph.converters.torch.architecture import Architecture, join
 from isomorph.converters.torch.capture import capture_program
 from isomorph.converters.torch.custom import load_extensions
+from isomorph.converters.torch.guards import assumptions
 from isomorph.converters.torch.program import output_names
 from isomorph.converters.torch.reference import argument_names, example_inputs
 from isomorph.converters.torch.state import changed, input_name, next_name
-from isomorph.errors import IsomorphError, RunnerError, UsageError
-from isomorph.ir import DType
-from isomorph.ir.shapes import parse_dim
+from isomorph.errors import IsomorphError, MalformedError, RunnerError, UsageError
+from isomorph.ir import DimRange, DType, TensorType
+from isomorph.ir.conditions import Condition
+from isomorph.ir.shapes import as_dim, parse_dim
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.torch_device import Device
@@ -340,10 +342,28 @@ class ProgramRunner:
         )
         outputs += self._states.specs({spec.name: spec for spec in inputs})
         inputs += self._states.inputs()
-        return Signature(inputs, outputs, dims, _count(self._program.state_dict.values()), environment())
+        count = _count(self._program.state_dict.values())
+        assumes = _assumed(self._program, inputs, dims)
+        return Signature(inputs, outputs, dims, count, environment(), assumes=assumes)
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         return self._runner.run(inputs, taps=taps, precision=precision)
+
+
+def _assumed(program: Any, inputs: Sequence[TensorSpec], dims: Mapping[str, tuple[int, int | None]]) -> tuple[str, ...]:
+    """What torch.export assumed of the sizes of the inputs."""
+    guards = getattr(program, "_guards_code", ())
+    shapes = [(spec.name, TensorType(DType.FLOAT32, tuple(map(as_dim, spec.shape)))) for spec in inputs]
+    ranges = {name: DimRange(*span) for name, span in dims.items()}
+    return tuple(each for each in assumptions(guards, shapes, ranges) if _is_about_sizes(each))
+
+
+def _is_about_sizes(text: str) -> bool:
+    try:
+        Condition.parse(text)
+    except MalformedError:
+        return False
+    return True
 
 
 def _changes(program: Any, inputs: Sequence[str]) -> tuple[list[str], list[str]]:
