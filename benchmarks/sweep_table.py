@@ -22,8 +22,8 @@ docs/sweep-torch.md`. Every line is one model with random weights of which none 
 `torch.export.export`, walked, converted to ONNX and judged by the judge of `isomorph validate`: the exported program in
 float32 and float64 against onnxruntime. *Symbolic* models have a symbolic batch, texts a symbolic length, caches a
 symbolic past; where a model fixes such a size (*relaxed*), `Dim.AUTO` is asked for instead. Images are small where the
-architecture allows. Detectors are exported with another spelling of `batched_nms`: torch.export refuses torchvision's.
-Rows come from several commits; the file of results names the commit of each.
+architecture allows. Detectors are exported with isomorph's stand-ins for functions that torch.export refuses, for both
+sides. Rows come from several commits; the file of results names the commit of each.
 
 *Convert* is the time to walk the exported program, convert and write; *torch.onnx* the same by
 `torch.onnx.export(program, dynamo=True)` and `save`, from the same program, in another child of the same process.

@@ -20,6 +20,7 @@ from models.entry import Entry, Example
 
 from isomorph.converters.convert import convert
 from isomorph.converters.torch.capture import capture
+from isomorph.converters.torch.detection import exportable
 from isomorph.errors import IsomorphError, RunnerError, UnsupportedError
 from isomorph.validators.runner import ModelFile, Result
 from isomorph.validators.runners.onnxruntime import OnnxRunner
@@ -78,13 +79,14 @@ def _export(example: Example) -> tuple[Any, str]:
     """The exported program; where the module fixes or bounds a size that should be symbolic, with `Dim.AUTO` for all of
     them, and torch's message."""
     module, kwargs = example.module, dict(example.kwargs)
-    try:
-        return torch.export.export(module, example.args, kwargs, dynamic_shapes=example.dynamic), ""
-    except torch._dynamo.exc.UserError as error:
-        if example.dynamic is None or "Constraints violated" not in str(error):
-            raise
-        free = _relaxed(example.dynamic)
-        return torch.export.export(module, example.args, kwargs, dynamic_shapes=free), _sentence(error)
+    with exportable(torch):
+        try:
+            return torch.export.export(module, example.args, kwargs, dynamic_shapes=example.dynamic), ""
+        except torch._dynamo.exc.UserError as error:
+            if example.dynamic is None or "Constraints violated" not in str(error):
+                raise
+            free = _relaxed(example.dynamic)
+            return torch.export.export(module, example.args, kwargs, dynamic_shapes=free), _sentence(error)
 
 
 def _relaxed(shapes: Any) -> Any:

@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 from torchvision import models
-from torchvision.ops import boxes as box_operations
-from torchvision.ops import nms
 
 from models.entry import Entry, Example, batched, calibrate
 
@@ -52,21 +50,14 @@ class _OneImage(torch.nn.Module):
         return dict(found)
 
 
-def _batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any:
-    """torchvision's coordinate trick without its branches on the number of boxes, which torch.export cannot take."""
-    beyond = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max() + 1
-    return nms(boxes + (idxs.to(boxes) * beyond)[:, None], scores, iou_threshold)
-
-
 def _detector(name: str, symbolic: bool) -> Example:
-    """One image of 128 x 160; the symbolic one has any height and width."""
-    box_operations.batched_nms = _batched_nms
+    """One image of 192 x 256; the symbolic one has any height and width."""
     options: dict[str, Any] = {"weights": None, "weights_backbone": None}
     if not name.startswith("ssd"):
-        options |= {"min_size": 128, "max_size": 192}
+        options |= {"min_size": 192, "max_size": 288}
     if name.startswith("fcos"):
         options["score_thresh"] = 0.05  # its own, 0.2, keeps no box of an untrained head
-    image = torch.rand(3, 128, 160)
+    image = torch.rand(3, 192, 256)
     detector = models.get_model(name, **options).eval()
     calibrate(detector, [image])
     height, width = torch.export.Dim("H", min=64, max=512), torch.export.Dim("W", min=64, max=512)
