@@ -113,8 +113,8 @@ FORMATS: tuple[Format, ...] = (
         extra="torch",
     ),
     Format("torch-checkpoint", "PyTorch checkpoint", (".pth", ".pt", ".bin", ".ckpt"), lacks=_WEIGHTS_ONLY),
-    Format("tflite", "TensorFlow Lite", (".tflite",)),
-    Format("saved-model", "TensorFlow graph or SavedModel", (".pb",)),
+    Format("tflite", "TensorFlow Lite", (".tflite",), runner="litert", extra="tensorflow"),
+    Format("saved-model", "TensorFlow graph or SavedModel", (".pb",), runner="tensorflow", extra="tensorflow"),
     Format("safetensors", "safetensors", (".safetensors",), lacks=_WEIGHTS_ONLY),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from isomorph.converters import convert as pipeline
 from isomorph.converters.convert import Conversion, LayoutChoice, Progress
-from isomorph.inputs import InputShape, read_data, read_dynamic, read_inputs
+from isomorph.inputs import InputShape, read_dynamic, read_inputs
 from isomorph.ir import Model
-from isomorph.sources import locate, refuse_dynamic, subject_of
+from isomorph.sources import locate, refuse_dynamic
 
 if TYPE_CHECKING:
     from isomorph.comparison import Form
@@ -167,7 +167,13 @@ def validate(
     source: str | Path,
     target: str | Path,
     *,
-    data: str | Path | Mapping[str, np.ndarray] | None = None,
+    data: str | Path | Mapping[str, np.ndarray] | Sequence[Mapping[str, np.ndarray]] | None = None,
+    images: str | None = None,
+    maps: Sequence[str] = (),
+    runners: Sequence[str] = (),
+    devices: Sequence[str] = (),
+    timeout: float = 600.0,
+    memory: int | None = None,
     inputs: Mapping[str, InputShape] | None = None,
     arch: str | None = None,
     prefix: str | None = None,
@@ -177,16 +183,36 @@ def validate(
 ) -> Report:
     """Run both models, each in a process of its own, and say whether they compute the same.
 
-    data    real inputs by name, or an .npz file of them; judged beside the generated ones
-    inputs  shapes of inputs that the source itself does not describe (TorchScript), as for `convert`
-    arch    for a checkpoint as the source: your own code that makes the module, as for `load`
+    data     real inputs by name, several such sets, or what `--data` takes; judged beside the generated ones
+    images   how a folder of images becomes inputs, as `--images` takes it: "range=0..1,size=224x224"
+    maps     pairs of inputs or outputs that names do not tell: "x=serving_default_x[0,2,3,1]"
+    runners  what runs a side and where: "keras:torch", "target=onnxruntime=/envs/old/bin/python"
+    devices  "cuda" for both sides, "target=cuda:1" for one
+    timeout  seconds that a runner may take for one request
+    memory   megabytes that each runner may allocate
+    inputs   shapes of inputs that the source itself does not describe (TorchScript), as for `convert`
+    arch     for a checkpoint as the source: your own code that makes the module, as for `load`
     Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
     """
-    from isomorph.validators import validate as judge
+    from isomorph.judge_options import Judging
 
-    return judge(
-        subject_of(source, format=source_format, inputs=read_inputs(inputs), arch=arch, prefix=prefix),
-        subject_of(target, format=target_format),
-        data=read_data(Path(data)) if isinstance(data, str | Path) else data,
+    named = data is None or isinstance(data, str | Path)
+    judging = Judging(
+        data=str(data) if named and data is not None else None,
+        images=images,
+        maps=maps,
+        runners=runners,
+        devices=devices,
+        timeout=timeout,
+        memory=memory,
+    )
+    sides = locate(source, format=source_format).joined(arch, prefix), locate(target, format=target_format)
+    chosen = judging.choose(*sides)
+    shapes = read_inputs(inputs)
+    report: Report = judging.validate(
+        (sides[0].subject(shapes, chosen[0]), sides[1].subject(shapes, chosen[1])),
+        chosen,
+        data=judging.opened() if named else data,
         seed=seed,
     )
+    return report

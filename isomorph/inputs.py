@@ -1,4 +1,4 @@
-"""What the user says of a model's inputs: their shapes (`NAME=SHAPE[:DTYPE]`) and real data for them (`.npz`).
+"""What the user says of a model's inputs: their shapes (`NAME=SHAPE[:DTYPE]`) and real data for them (`--data`).
 
 x=1,3,224,224           static
 x=N,3,H,W:float16       N, H and W are symbolic sizes; the element type is given
@@ -13,10 +13,12 @@ x=0:N:1..64,2:2*S       N is at most 64; axis 2 is twice S
 
 from __future__ import annotations
 
+import itertools
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -25,10 +27,27 @@ from isomorph.errors import IsomorphError, MalformedError, UsageError
 from isomorph.ir import DimRange, DType, Shape, Sym
 from isomorph.ir.shapes import Dim, parse_dim
 
-__all__ = ["Dynamic", "InputShape", "parse_dynamic", "parse_inputs", "read_data", "read_dynamic", "read_inputs"]
+if TYPE_CHECKING:
+    from isomorph.images import ImageFolder
+
+__all__ = [
+    "DATA_CASES",
+    "Data",
+    "Dynamic",
+    "InputShape",
+    "open_data",
+    "parse_dynamic",
+    "parse_inputs",
+    "read_data",
+    "read_dynamic",
+    "read_inputs",
+]
 
 Dynamic = Mapping[str, Mapping[int, tuple[Sym, DimRange | None]]]
 """{input: {axis: (size, its range where stated)}}"""
+
+Data: TypeAlias = "Mapping[str, np.ndarray] | Sequence[Mapping[str, np.ndarray]] | ImageFolder | None"
+"""The user's own inputs: one set by name, several, or images that become inputs once the model's shapes are known."""
 
 InputShape = str | Sequence[int | str]
 """`(1, 3, "H", "W")`, or the text of the command line: `"1,3,H,W:float32"`."""
@@ -109,6 +128,52 @@ def read_data(path: Path | None) -> dict[str, np.ndarray] | None:
             return {name: loaded[name] for name in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise MalformedError(f"cannot read the arrays of {path}", because=str(error)) from None
+
+
+def open_data(text: str | None, images: str | None = None, *, notify: Callable[[str], None] | None = None) -> Data:
+    """What `--data` names: an .npz file, a folder of images (with `--images`), or MODULE:FUNCTION of the user's.
+
+    notify  told before the user's code is called
+    Raises UsageError, MalformedError.
+    """
+    if text is None:
+        if images is not None:
+            raise UsageError("--images is for --data FOLDER, which is not given")
+        return None
+    path = Path(text)
+    if path.is_dir():
+        from isomorph.images import parse_images
+
+        return parse_images(path, images or "")
+    if images is not None:
+        raise UsageError(f"--images is for a folder, and {text} is not one")
+    reference = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text)
+    if reference is None or path.exists():
+        return read_data(path)
+    if notify is not None:
+        notify(text)
+    return _called(text)
+
+
+DATA_CASES = 16
+"""How many sets of inputs are taken from the user's function."""
+
+
+def _called(reference: str) -> list[Mapping[str, np.ndarray]]:
+    """What the user's MODULE:FUNCTION returns: inputs by name, or an iterable of such."""
+    from isomorph.converters.torch.reference import import_callable, users_code
+
+    function = import_callable(reference)
+    with users_code(reference):
+        made = function()
+        found = [made] if isinstance(made, Mapping) else list(itertools.islice(iter(made), DATA_CASES))
+    for each in found:
+        if not isinstance(each, Mapping) or not all(isinstance(name, str) for name in each):
+            kind = type(each).__name__
+            raise UsageError(f"`{reference}` gave {kind} where inputs by name were due", advice='{"x": array, ...}')
+    if not found:
+        raise UsageError(f"`{reference}` gave no inputs")
+    return [{name: np.asarray(value) for name, value in each.items()} for each in found]
 
 
 def _as_text(shape: InputShape) -> str:

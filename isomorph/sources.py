@@ -12,14 +12,14 @@ from pathlib import Path
 from isomorph.converters.convert import Inputs, load
 from isomorph.converters.formats import by_name, identify
 from isomorph.converters.torch.architecture import Architecture
-from isomorph.errors import UsageError
+from isomorph.errors import UnknownFormatError, UsageError
 from isomorph.inputs import Dynamic
 from isomorph.ir import Model
 from isomorph.live import capture_joined, capture_reference
 from isomorph.runtimes import require_runtime
-from isomorph.validators.runner import Capture, ModelFile, Subject, Weights
+from isomorph.validators.runner import PROGRAM, Capture, ModelFile, RunnerChoice, Subject, Weights
 
-__all__ = ["PYTHON", "ZOO", "Source", "locate", "locate_file", "refuse_dynamic", "subject_of"]
+__all__ = ["PYTHON", "ZOO", "Source", "locate", "locate_file", "refuse_dynamic"]
 
 ZOO = "zoo:"
 PYTHON = "python:"
@@ -93,8 +93,24 @@ class Source:
         refuse_dynamic(self.given, dynamic)
         return load(self.path, format=self.format, inputs=inputs), []
 
-    def subject(self, inputs: Inputs | None = None) -> Subject:
-        """The same for the judge. Raises MissingExtraError if what runs it is not installed."""
+    @property
+    def runner(self) -> str | None:
+        """The runner of its format; None if the format is unknown or no runner knows it."""
+        if self.path is None or self.architecture is not None:
+            return "torch"
+        try:
+            return (by_name(self.format) if self.format else identify(self.path)).runner
+        except UnknownFormatError:
+            return None
+
+    def subject(self, inputs: Inputs | None = None, choice: RunnerChoice | None = None) -> Subject:
+        """The same for the judge. Raises MissingExtraError if what runs it is not installed.
+
+        choice  where it is run if not here: then nothing needs to be installed, and a program may know any format
+        """
+        if choice is not None and choice.name == PROGRAM:
+            known = by_name(self.format).name if self.format else _known(self.file)
+            return ModelFile(self.file, known, _described(inputs or {}))
         if self.path is None:
             require_runtime(by_name("pt2"))
             return Capture(self.reference)
@@ -103,8 +119,16 @@ class Source:
             weights = Weights(self.path, self.architecture.text, self.prefix, _described(inputs or {}))
             return Capture(self.architecture.reference, weights)
         kind = by_name(self.format) if self.format else identify(self.path)
-        require_runtime(kind)
+        require_runtime(kind, choice)
         return ModelFile(self.path, kind.name, _described(inputs or {}))
+
+
+def _known(path: Path) -> str:
+    """The name of a file's format, "unknown" where nothing tells."""
+    try:
+        return identify(path).name
+    except UnknownFormatError:
+        return "unknown"
 
 
 def _described(inputs: Inputs) -> tuple[tuple[str, tuple[int | str, ...], str | None], ...]:
@@ -137,18 +161,6 @@ def locate_file(given: str | Path, *, format: str | None = None) -> Source:
     """The same for what must be a file. Raises UsageError for `python:`."""
     source = locate(given, format=format)
     return replace(source, path=source.file)
-
-
-def subject_of(
-    given: str | Path,
-    *,
-    format: str | None = None,
-    inputs: Inputs | None = None,
-    arch: str | None = None,
-    prefix: str | None = None,
-) -> Subject:
-    """What the judge is to run."""
-    return locate(given, format=format).joined(arch, prefix).subject(inputs)
 
 
 def _reference(text: str) -> str:

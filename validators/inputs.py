@@ -30,6 +30,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -37,8 +38,9 @@ from isomorph.errors import UsageError
 from isomorph.ir import DType, Sym
 from isomorph.ir.shapes import parse_dim, substitute
 from isomorph.validators.runner import Signature, TensorSpec
+from isomorph.validators.sizes import fulfilling
 
-__all__ = ["FAMILIES", "Case", "estimate_work", "load_data", "plan"]
+__all__ = ["FAMILIES", "Case", "Data", "DataSource", "data_cases", "estimate_work", "load_data", "plan"]
 
 FAMILIES = ("normal", "bytes", "unit", "signed", "sparse", "large", "small", "edges")
 WORK_BUDGET = 40e9
@@ -72,7 +74,7 @@ def plan(signature: Signature, seed: int) -> list[Case]:
     cases: list[Case] = []
     spent = 0.0
     for index, family in enumerate(_families(signature)):
-        dims = _sizes(signature, index)
+        dims = fulfilling(_sizes(signature, index), signature)
         case = _case(signature, family, dims, np.random.default_rng([seed, index]))
         spent += estimate_work(signature, case)
         if len(cases) >= 2 and spent > WORK_BUDGET:
@@ -81,9 +83,57 @@ def plan(signature: Signature, seed: int) -> list[Case]:
     return cases
 
 
-def load_data(path_or_arrays: Mapping[str, np.ndarray], signature: Signature) -> Case:
+class DataSource(Protocol):
+    """Data that become inputs once the model's signature is known; `notes` says what was done."""
+
+    notes: list[str]
+
+    def inputs(self, signature: Signature) -> Sequence[Mapping[str, np.ndarray]]:
+        """Sets of inputs by name. Raises UsageError."""
+
+
+Data: TypeAlias = Mapping[str, np.ndarray] | Sequence[Mapping[str, np.ndarray]] | DataSource
+
+
+def data_cases(data: Data, signature: Signature, seed: int) -> tuple[list[Case], list[str]]:
+    """The user's own inputs as cases, one more that imitates them ("calibrated"), and notes for the report."""
+    notes: list[str] = []
+    if isinstance(data, Mapping):
+        sets: Sequence[Mapping[str, np.ndarray]] = [data]
+    elif isinstance(data, Sequence):
+        sets = data
+    else:
+        sets = data.inputs(signature)
+        notes = list(data.notes)
+    names = ["data"] if len(sets) == 1 else [f"data {index + 1}" for index in range(len(sets))]
+    cases = [load_data(each, signature, name) for each, name in zip(sets, names, strict=True)]
+    return [*cases, _calibrated(cases, np.random.default_rng([seed, 77]))], notes
+
+
+def _calibrated(cases: Sequence[Case], rng: np.random.Generator) -> Case:
+    """Values like the user's, of the first case's sizes: floats normal with their mean and deviation, integers uniform
+    on their range."""
+    first = cases[0]
+    inputs: dict[str, np.ndarray] = {}
+    for name, array in first.inputs.items():
+        seen = np.concatenate([case.inputs[name].reshape(-1) for case in cases])
+        if DType.of(array.dtype).is_float:
+            wide = seen.astype(np.float64)
+            values = rng.normal(wide.mean(), wide.std(), array.shape) if seen.size else np.zeros(array.shape)
+        elif array.dtype == bool or not seen.size:
+            values = rng.permutation(array.reshape(-1)).reshape(array.shape)
+        else:
+            values = rng.integers(int(seen.min()), int(seen.max()), array.shape, endpoint=True)
+        inputs[name] = values.astype(array.dtype)
+    return Case("calibrated", first.dims, inputs, first.batch)
+
+
+def load_data(path_or_arrays: Mapping[str, np.ndarray], signature: Signature, name: str = "data") -> Case:
     """The user's own inputs as a case: names, ranks, fixed sizes and dtypes must be those of the signature. Raises
     UsageError."""
+    if unknown := sorted(set(path_or_arrays) - {spec.name for spec in signature.inputs}):
+        takes = ", ".join(spec.name for spec in signature.inputs)
+        raise UsageError(f"the data has `{unknown[0]}`, which is no input of the source", because=f"it takes {takes}")
     arrays: dict[str, np.ndarray] = {}
     dims: dict[str, int] = {}
     for spec in signature.inputs:
@@ -101,9 +151,11 @@ def load_data(path_or_arrays: Mapping[str, np.ndarray], signature: Signature) ->
         wanted = DType.of(spec.dtype)
         if DType.of(array.dtype) is not wanted and not (np.issubdtype(array.dtype, np.floating) and wanted.is_float):
             raise UsageError(f"`{spec.name}` of the data is {array.dtype}, the model takes {spec.dtype}")
-        dims.update({want: have for want, have in zip(spec.shape, array.shape, strict=True) if isinstance(want, str)})
+        for want, have in zip(spec.shape, array.shape, strict=True):
+            if isinstance(want, str) and dims.setdefault(want, have) != have:
+                raise UsageError(f"the data has two sizes for `{want}`: {dims[want]} and {have} of `{spec.name}`")
         arrays[spec.name] = array.astype(wanted.numpy)
-    return Case("data", dims, arrays, _common_batch(arrays))
+    return Case(name, dims, arrays, _common_batch(arrays))
 
 
 def estimate_work(signature: Signature, case: Case) -> float:

@@ -1,13 +1,19 @@
 """Which input of the target is which input of the source, and in which axis order. Nothing is permuted or matched
 silently.
 
-In this order: a pairing that the caller gives; the pairing that our writers record in the target (metadata
+In this order: what the caller gives (`--map`); the pairing that our writers record in the target (metadata
 `isomorph.pairing`); equal names; position. What was done is stated in the report.
+
+A map is `SOURCE=TARGET` or `SOURCE=TARGET[permutation]`, target = numpy.transpose(source, permutation):
+`x=serving_default_x[0,2,3,1]`. It names an input or an output; where both sides have an input and an output of these
+names, `input:` or `output:` before it says which. The number that TensorFlow puts behind a name (`x:0`) may be left
+out. What is not mapped is paired as it would be without the mapped ones.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +25,7 @@ from isomorph.converters.archive import Archive, parse_json
 from isomorph.errors import MalformedError, UsageError
 from isomorph.validators.runner import Capture, ModelFile, Signature, Subject, TensorSpec
 
-__all__ = ["Pair", "Pairing", "pair", "recorded"]
+__all__ = ["Map", "Pair", "Pairing", "fits", "pair", "parse_map", "recorded"]
 
 _RECORD_LIMIT = 64 << 20
 
@@ -60,17 +66,93 @@ class Pairing:
     notes: tuple[str, ...] = field(default=())
 
 
-def pair(source: Signature, target: Signature, given: Mapping[str, Any] | None, subject: Subject | None) -> Pairing:
-    """Pair two signatures. Raises UsageError if a given pairing names what does not exist."""
-    record, how = (given, "given") if given else (recorded(subject), "recorded")
+@dataclass(frozen=True, slots=True)
+class Map:
+    """One `--map`: `what` is "input", "output", or "" where the names tell."""
+
+    source: str
+    target: str
+    perm: tuple[int, ...] | None = None
+    what: str = ""
+
+    def __str__(self) -> str:
+        axes = f"[{','.join(map(str, self.perm))}]" if self.perm else ""
+        return f"{self.what}:{self.source}={self.target}{axes}" if self.what else f"{self.source}={self.target}{axes}"
+
+
+_MAP = re.compile(r"(?:(?P<what>input|output):)?(?P<source>[^=]+)=(?P<target>.+?)(?:\[(?P<perm>[\d,\s]+)\])?")
+
+
+def parse_map(text: str) -> Map:
+    """Read the value of `--map`. Raises UsageError that quotes what is wrong."""
+    match = _MAP.fullmatch(text.strip())
+    example = "write it as SOURCE=TARGET or SOURCE=TARGET[permutation], for example x=serving_default_x[0,2,3,1]"
+    if match is None:
+        raise UsageError(f"cannot read --map {text!r}", advice=example)
+    perm = None
+    if match["perm"] is not None:
+        try:
+            perm = tuple(int(axis) for axis in match["perm"].split(","))
+        except ValueError:
+            raise UsageError(f"cannot read --map {text!r}: [{match['perm']}] lists no axes", advice=example) from None
+        if sorted(perm) != list(range(len(perm))):
+            raise UsageError(f"cannot read --map {text!r}: {list(perm)} is no permutation", advice=example)
+    return Map(match["source"], match["target"], perm, match["what"] or "")
+
+
+def pair(source: Signature, target: Signature, maps: Sequence[Map], subject: Subject | None) -> Pairing:
+    """Pair two signatures. Raises UsageError if a map names what does not exist."""
+    record = recorded(subject) or {}
     problems: list[str] = []
     sides = []
+    given = _assigned(maps, source, target)
     for what in ("inputs", "outputs"):
-        pairs = _pair_side(getattr(source, what), getattr(target, what), (record or {}).get(what), how, what)
-        pairs, wrong = _check(pairs, getattr(source, what), getattr(target, what), what[:-1])
-        problems += wrong
+        mine, theirs = getattr(source, what), getattr(target, what)
+        fixed = given[what]
+        rest = [s for s in mine if s.name not in {p.source for p in fixed}]
+        left = [t for t in theirs if t.name not in {p.target for p in fixed}]
+        pairs = _pair_side(rest, left, None if fixed else record.get(what))
+        problems += _order_problems(pairs, left, what[:-1])
+        order = {spec.name: index for index, spec in enumerate(mine)}
+        pairs = sorted([*fixed, *pairs], key=lambda p: order[p.source])
+        problems += _problems(pairs, mine, theirs, what[:-1])
         sides.append(tuple(pairs))
     return Pairing(sides[0], sides[1], tuple(problems), tuple(_notes(sides[0], sides[1])))
+
+
+def _assigned(maps: Sequence[Map], source: Signature, target: Signature) -> dict[str, list[Pair]]:
+    """The maps as pairs of inputs and of outputs."""
+    given: dict[str, list[Pair]] = {"inputs": [], "outputs": []}
+    for each in maps:
+        fitting = []
+        for what in given:
+            mine = {spec.name: spec for spec in getattr(source, what)}
+            theirs = {spec.name for spec in getattr(target, what)}
+            name = next((n for n in (each.target, f"{each.target}:0") if n in theirs), None)
+            if each.what in ("", what[:-1]) and each.source in mine and name is not None:
+                fitting.append((what, mine[each.source], name))
+        if len(fitting) != 1:
+            raise _misnamed(each, source, target) if not fitting else _ambiguous(each)
+        what, spec, name = fitting[0]
+        if each.perm is not None and len(each.perm) != len(spec.shape):
+            raise UsageError(f"--map {each}: `{spec.name}` has {len(spec.shape)} axes, {list(spec.shape)}")
+        if any(p.source == spec.name or p.target == name for p in given[what]):
+            raise UsageError(f"--map {each}: one of the two is mapped already")
+        given[what].append(Pair(spec.name, name, each.perm, "given"))
+    return given
+
+
+def _misnamed(each: Map, source: Signature, target: Signature) -> UsageError:
+    def listed(signature: Signature) -> str:
+        inputs, outputs = ([spec.name for spec in specs] for specs in (signature.inputs, signature.outputs))
+        return f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}"
+
+    because = f"the source has {listed(source)}; the target has {listed(target)}"
+    return UsageError(f"--map {each} names no input of both sides and no output of both sides", because=because)
+
+
+def _ambiguous(each: Map) -> UsageError:
+    return UsageError(f"--map {each} may mean inputs or outputs", advice=f"--map input:{each} or --map output:{each}")
 
 
 def recorded(subject: Subject | None) -> Mapping[str, Any] | None:
@@ -105,19 +187,14 @@ def _record_of(subject: ModelFile) -> str | None:
     return None
 
 
-def _pair_side(
-    sources: Sequence[TensorSpec], targets: Sequence[TensorSpec], record: Any, how: str, what: str
-) -> list[Pair]:
+def _pair_side(sources: Sequence[TensorSpec], targets: Sequence[TensorSpec], record: Any) -> list[Pair]:
     names = {spec.name for spec in sources}, {spec.name for spec in targets}
     if record:
-        pairs = [Pair(e["source"], e["target"], tuple(e["perm"]) if e.get("perm") else None, how) for e in record]
+        pairs = [
+            Pair(e["source"], e["target"], tuple(e["perm"]) if e.get("perm") else None, "recorded") for e in record
+        ]
         if {p.source for p in pairs} == names[0] and {p.target for p in pairs} == names[1]:
             return pairs
-        if how == "given":
-            raise UsageError(
-                f"the pairing of {what} does not name every tensor",
-                because=f"{sorted(names[0])} and {sorted(names[1])}",
-            )
         if (
             len(pairs) == len(sources) == len(targets)
         ):  # runtimes may rename; the record's order is the order of both signatures
@@ -130,26 +207,37 @@ def _pair_side(
     return [Pair(s.name, t.name, None, "position") for s, t in zip(sources, targets, strict=False)]
 
 
-def _check(
-    pairs: list[Pair], sources: Sequence[TensorSpec], targets: Sequence[TensorSpec], what: str
-) -> tuple[list[Pair], list[str]]:
+def _order_problems(pairs: Sequence[Pair], targets: Sequence[TensorSpec], what: str) -> list[str]:
+    """The order of what no map names must be the source's."""
+    names = [t.name for t in targets]
+    if pairs and [p.target for p in pairs if p.target in names] != names[: len(pairs)]:
+        return [f"the target has its {what}s in another order: {names}"]
+    return []
+
+
+def _problems(
+    pairs: Sequence[Pair], sources: Sequence[TensorSpec], targets: Sequence[TensorSpec], what: str
+) -> list[str]:
     problems = []
     if len(sources) != len(targets):
         problems.append(f"the source has {len(sources)} {what}s, the target {len(targets)}")
     by_source, by_target = {s.name: s for s in sources}, {t.name: t for t in targets}
-    if pairs and [p.target for p in pairs if p.target in by_target] != [t.name for t in targets][: len(pairs)]:
-        problems.append(f"the target has its {what}s in another order: {[t.name for t in targets]}")
     for p in pairs:
         s, t = by_source[p.source], by_target[p.target]
         if s.dtype != t.dtype:
             problems.append(f"{what} `{p.source}` is {s.dtype}, `{p.target}` of the target is {t.dtype}")
-        shape = s.shape if p.perm is None else tuple(s.shape[axis] for axis in p.perm)
-        fits = len(shape) == len(t.shape) and all(
-            isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(shape, t.shape, strict=True)
-        )
-        if not fits:
+        if not fits(s, t, p.perm):
+            shape = s.shape if p.perm is None else tuple(s.shape[axis] for axis in p.perm)
             problems.append(f"{what} `{p.source}` has shape {list(shape)}, `{p.target}` of the target {list(t.shape)}")
-    return pairs, problems
+    return problems
+
+
+def fits(source: TensorSpec, target: TensorSpec, perm: tuple[int, ...] | None) -> bool:
+    """Whether the target's shape can be the source's in this axis order; a symbolic size can be any."""
+    shape = source.shape if perm is None else tuple(source.shape[axis] for axis in perm)
+    return len(shape) == len(target.shape) and all(
+        isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(shape, target.shape, strict=True)
+    )
 
 
 def _notes(inputs: Sequence[Pair], outputs: Sequence[Pair]) -> list[str]:

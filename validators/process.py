@@ -83,7 +83,7 @@ class Worker:
         if self.choice.elsewhere:  # what is meant for this interpreter's packages would break another's
             inherited = {name: value for name, value in inherited.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 _command(self.name, self.choice, self._limit),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -95,6 +95,8 @@ class Worker:
             self._stderr.close()
             what = f"cannot start {self.choice.python}: {error.strerror}"
             raise RunnerError(what, runner=self.name, advice="give --runner the path of an executable") from error
+        _limit_memory(process.pid, self._limit)
+        return process
 
     def _ask_to_open(self, role: str) -> None:
         # Only sent, not awaited: both workers import their frameworks at the same time.
@@ -202,6 +204,14 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _limit_memory(pid: int, limit: int) -> None:
+    """From outside, where the system permits: a program of the user's does not limit itself."""
+    with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
+        import resource
+
+        resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
 
 
 def _command(name: str, choice: RunnerChoice, limit: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ class Report:
     reasons   why it is not EQUIVALENT; empty if it is
     notes     what was assumed or noticed: pairings by position, permuted axes, refused cases
     cases     the inputs that were tried, "family dim=size …"
+    maps      on DIFFERENT, the pairs (`--map`) under which the two would agree
     """
 
     subjects: tuple[Subject | None, Subject | None]
@@ -40,6 +42,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     cases: list[str] = field(default_factory=list)
     culprit: Localization | None = None
+    maps: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -67,6 +70,7 @@ class Report:
                 {**pair.as_dict(), **(_output_dict(self.outputs[i]) if i < len(self.outputs) else {})}
                 for i, pair in enumerate(self.pairing.outputs)
             ],
+            "maps": list(self.maps),
             "culprit": _safe(self.culprit.as_dict()) if self.culprit else None,
             "seconds": round(self.seconds, 3),
         }
@@ -99,6 +103,10 @@ class Report:
             )
             if resembles := _resembles(guilty):
                 print_(f"  looks    {resembles}")
+        if self.maps:
+            spelled = " ".join(f"--map {shlex.quote(text)}" for text in self.maps)
+            print_(f"  try      the two agree if they are paired otherwise: {spelled}")
+            return
         if self.culprit is not None and self.culprit.op:
             found = self.culprit
             print_(

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
 from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
-from isomorph.validators.inputs import Case, load_data, plan
+from isomorph.validators.inputs import Case, Data, data_cases, plan
 from isomorph.validators.localize import Localization, localize
 from isomorph.validators.monte_carlo import NoisySource, reconsider
-from isomorph.validators.pairing import Pairing, pair
+from isomorph.validators.pairing import Map, Pairing, pair, parse_map
 from isomorph.validators.process import TIMEOUT, Worker
 from isomorph.validators.report import Report
 from isomorph.validators.runner import FLOAT64, Runner, RunnerChoice, Signature, Subject
+from isomorph.validators.suggest import suggest_maps
 from isomorph.validators.taps import NoTaps, compare_taps
 from isomorph.validators.verdict import CaseResult, OutputVerdict, Verdict, decide, overall, signal
 from isomorph.validators.witness import call_witnesses
@@ -42,9 +42,9 @@ def validate(
     source: Subject,
     target: Subject,
     *,
-    data: Mapping[str, np.ndarray] | None = None,
+    data: Data | None = None,
     seed: int = 0,
-    pairing: Mapping[str, Any] | None = None,
+    maps: Sequence[str] = (),
     progress: Progress | None = None,
     runners: tuple[RunnerChoice, RunnerChoice] = (RunnerChoice(), RunnerChoice()),
     timeout: float = TIMEOUT,
@@ -52,8 +52,8 @@ def validate(
 ) -> Report:
     """Judge whether `target` computes what `source` computes. This runs both models, each in a process of its own.
 
-    data      the user's inputs by the source's names, judged besides the seeded ones
-    pairing   {"inputs": [{"source", "target", "perm"}], "outputs": [...]}, target = numpy.transpose(source, perm)
+    data      the user's inputs by the source's names, or several such sets, judged besides the seeded ones
+    maps      pairs of inputs or outputs, "SOURCE=TARGET[permutation]" (pairing.py); what they leave is paired as always
     progress  called with the name of each step when it begins
     runners   of the source and of the target: which, in which interpreter, on which device
     timeout   seconds that one request to a runner may take
@@ -62,6 +62,7 @@ def validate(
     Raises RunnerError if a side cannot be run at all, UsageError if data or pairing do not fit.
     """
     begun = time.perf_counter()
+    wanted = [parse_map(text) for text in maps]
     say = progress or (lambda step: None)
     say("starting the runtimes")
     with (
@@ -69,7 +70,7 @@ def validate(
         Worker(target, role="target", choice=runners[1], timeout=timeout, memory=memory) as right,
     ):
         trial = _Trial(source, target, left, right, say)
-        report = trial.run(data, seed, pairing)
+        report = trial.run(data, seed, wanted)
     report.seconds = time.perf_counter() - begun
     return report
 
@@ -78,8 +79,9 @@ def judge(
     source: Runner,
     target: Runner,
     *,
-    data: Mapping[str, np.ndarray] | None = None,
+    data: Data | None = None,
     seed: int = 0,
+    maps: Sequence[str] = (),
     written: Subject | None = None,
 ) -> Report:
     """Judge two runners of the caller's own, in this process.
@@ -87,7 +89,7 @@ def judge(
     `written` is the file that `target` runs: with it the pairing that the writer recorded is used, intermediate values
     are called as witnesses, and a culprit is looked for, as `validate` does.
     """
-    return _Trial(None, written, source, target, lambda step: None).run(data, seed, None)
+    return _Trial(None, written, source, target, lambda step: None).run(data, seed, [parse_map(text) for text in maps])
 
 
 @dataclass(slots=True)
@@ -116,9 +118,9 @@ class _Trial:
         self.drawn: set[str] = set()
         self.noisy = NoisySource(left)
 
-    def run(self, data: Mapping[str, np.ndarray] | None, seed: int, given: Mapping[str, Any] | None) -> Report:
+    def run(self, data: Data | None, seed: int, maps: Sequence[Map]) -> Report:
         mine, theirs = self.left.signature(), self.right.signature()
-        pairing = pair(mine, theirs, given, self.subjects[1])
+        pairing = pair(mine, theirs, maps, self.subjects[1])
         self.notes += (
             [f"source: {note}" for note in mine.notes]
             + [f"target: {note}" for note in theirs.notes]
@@ -128,18 +130,39 @@ class _Trial:
         if pairing.problems:
             report.verdict, report.reasons = Verdict.DIFFERENT, list(pairing.problems)
             report.notes = self.notes
+            report.maps = self._suggest(report)
             return report
         narrowed = _narrow(mine, theirs, pairing)
         cases = plan(narrowed, seed)
         if data is not None:
-            cases.append(load_data(data, narrowed))
+            more, notes = data_cases(data, narrowed, seed)
+            cases += more
+            self.notes += notes
         runs = self._run_cases(cases, pairing, seed)
         report.outputs = [self._judge_output(index, runs, mine, pairing) for index in range(len(pairing.outputs))]
         self._call_witnesses(report, runs)
         self._conclude(report, runs)
         if report.verdict is Verdict.DIFFERENT:
-            report.culprit = self._find_culprit(report, runs)
+            report.maps = self._suggest(report)
+            if not report.maps:
+                report.culprit = self._find_culprit(report, runs)
         return report
+
+    def _suggest(self, report: Report) -> list[str]:
+        """The `--map`s under which the two would agree. A pairing that our writers recorded is not doubted."""
+        if all(p.how == "recorded" for p in (*report.pairing.inputs, *report.pairing.outputs)):
+            return []
+        self.say("trying other pairings")
+        planned: dict[tuple[tuple[str, tuple[int, int | None]], ...], list[Case]] = {}
+
+        def cases(pairing: Pairing) -> list[Case]:
+            narrowed = _narrow(*report.signatures, pairing)
+            key = tuple(sorted(narrowed.dims.items()))
+            if key not in planned:
+                planned[key] = plan(narrowed, report.seed)[:2]
+            return planned[key]
+
+        return [str(each) for each in suggest_maps(self.left, self.right, report.signatures, report.pairing, cases)]
 
     def _conclude(self, report: Report, runs: Sequence[_Run]) -> None:
         if self.no_double is not None:
@@ -316,7 +339,7 @@ def _narrow(mine: Signature, theirs: Signature, pairing: Pairing) -> Signature:
             mine_low, mine_high = dims[size]
             highest = min((bound for bound in (high, mine_high) if bound is not None), default=None)
             dims[size] = (max(low, mine_low), highest)
-    return Signature(mine.inputs, mine.outputs, dims, mine.parameters, mine.environment, mine.notes)
+    return replace(mine, dims=dims)
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from isomorph.judge_options import Judging, judge_options
+
 __all__ = ["command"]
 
 
@@ -22,11 +24,7 @@ def _report_path(_context: click.Context, _option: click.Parameter, value: str |
 @click.command("validate")
 @click.argument("source")
 @click.argument("target")
-@click.option(
-    "--data",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Real inputs by name (.npz), beside the generated ones.",
-)
+@judge_options
 @click.option(
     "--input",
     "inputs",
@@ -53,12 +51,12 @@ def _report_path(_context: click.Context, _option: click.Parameter, value: str |
 def command(  # noqa: PLR0917 (click passes by name)
     source: str,
     target: str,
-    data: Path | None,
     inputs: tuple[str, ...],
     arch: str | None,
     prefix: str | None,
     seed: int,
     json_path: str | None,
+    **options: Any,
 ) -> int:
     """Judge whether TARGET computes what SOURCE computes. Both models are run.
 
@@ -66,11 +64,11 @@ def command(  # noqa: PLR0917 (click passes by name)
     framework. Exit code 0 is EQUIVALENT, 1 DIFFERENT, 3 INCONCLUSIVE.
     """
     from isomorph import screen
-    from isomorph.inputs import parse_inputs, read_data
+    from isomorph.inputs import parse_inputs
     from isomorph.sources import locate
-    from isomorph.validators import validate
 
-    arrays = read_data(data)
+    judging = Judging(**options)
+    data = judging.opened()
     to_stdout = json_path == "-"
     with screen.progress(quiet=to_stdout) as progress:
         subjects = [locate(given, progress=progress) for given in (source, target)]
@@ -79,9 +77,9 @@ def command(  # noqa: PLR0917 (click passes by name)
             if located.calls:
                 screen.note(f"calling your code: {located.calls}")
         shapes = parse_inputs(inputs)
-        report = validate(
-            subjects[0].subject(shapes), subjects[1].subject(shapes), data=arrays, seed=seed, progress=progress
-        )
+        runners = judging.choose(subjects[0], subjects[1])
+        sides = subjects[0].subject(shapes, runners[0]), subjects[1].subject(shapes, runners[1])
+        report = judging.validate(sides, runners, data=data, seed=seed, progress=progress)
     content = {"command": "validate", **report.as_dict(), "exit_code": report.exit_code}
     if to_stdout:
         screen.print_json(content)

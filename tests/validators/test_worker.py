@@ -81,7 +81,7 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
 
 def test_a_format_without_a_runner(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no runner"):
-        Worker(ModelFile(tmp_path / "x.tflite", "tflite"), role="target")
+        Worker(ModelFile(tmp_path / "x.safetensors", "safetensors"), role="target")
 
 
 def test_the_network_is_cut_or_said_not_to_be(clean: ModelFile) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import AttributeProto, GraphProto, ModelProto
+from onnx import GraphProto, ModelProto
 
 from isomorph.converters.onnx.codec import STATE
 from isomorph.errors import DTypeError, RunnerError
@@ -20,6 +20,7 @@ from isomorph.ir import DType
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.onnx_double import DoubleModel
+from isomorph.validators.runners.onnx_tables import count, index_bounds
 
 __all__ = ["OnnxRunner", "open_model"]
 
@@ -56,7 +57,7 @@ class OnnxRunner:
         return session
 
     def signature(self) -> Signature:
-        bounds = _index_bounds(self._proto.graph)
+        bounds = index_bounds(self._proto.graph)
         dims: dict[str, tuple[int, int | None]] = {}
         inputs = [_spec(node, dims, bounds.get(node.name)) for node in self._session.get_inputs()]
         states = _states(self._proto)
@@ -64,7 +65,7 @@ class OnnxRunner:
             _spec(node, dims, None) for node in self._session.get_overridable_initializers() if node.name in states
         ]
         outputs = [_spec(node, {}, None) for node in self._session.get_outputs()]
-        return Signature(tuple(inputs), tuple(outputs), dims, _count(self._proto.graph), self._environment())
+        return Signature(tuple(inputs), tuple(outputs), dims, count(self._proto.graph), self._environment())
 
     def _environment(self) -> dict[str, Any]:
         level = "disabled" if self._role == "reference" else "all (the default)"
@@ -201,37 +202,9 @@ def _produced(graph: GraphProto) -> set[str]:
     return {name for node in graph.node for name in node.output if name}
 
 
-def _count(graph: GraphProto) -> int:
-    return sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in graph.initializer)
-
-
 def _with_outputs(path: Path, names: Sequence[str]) -> bytes:
     """The model with more outputs, external data loaded into it."""
     proto = onnx.load(str(path))
     known = {value.name for value in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
     return bytes(proto.SerializeToString())
-
-
-def _index_bounds(graph: GraphProto) -> dict[str, tuple[int, int]]:
-    """Integer inputs that index a constant table, directly or through Casts and reshapes: the rows of the smallest
-    table."""
-    rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            values = [a.t for a in node.attribute if a.type == AttributeProto.TENSOR]
-            rows.update({node.output[0]: values[0].dims[0]} if values and values[0].dims else {})
-    alias = {value.name: value.name for value in graph.input}
-    bounds: dict[str, tuple[int, int]] = {}
-    for node in graph.node:
-        if (
-            node.op_type in ("Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Transpose")
-            and node.input[0] in alias
-        ):
-            alias[node.output[0]] = alias[node.input[0]]
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-        if node.op_type == "Gather" and axis == 0 and node.input[0] in rows and node.input[1] in alias:
-            source = alias[node.input[1]]
-            highest = min(rows[node.input[0]] - 1, bounds.get(source, (0, 1 << 62))[1])
-            bounds[source] = (0, highest)
-    return bounds

@@ -1,0 +1,101 @@
+"""Options of `isomorph validate` that say how the judge runs the two models, and what the call makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from isomorph.inputs import Data
+    from isomorph.sources import Source
+    from isomorph.validators.runner import RunnerChoice, Subject
+
+__all__ = ["Judging", "judge_options"]
+
+_OPTIONS = (
+    click.option(
+        "--data",
+        metavar="FILE.npz|FOLDER|MODULE:FUNCTION",
+        help="Real inputs beside the generated ones: arrays by name, images (see --images), or your own code.",
+    ),
+    click.option("--images", metavar="KEY=VALUE,...", help="How images become inputs, e.g. range=0..1,size=224x224."),
+    click.option(
+        "--map",
+        "maps",
+        metavar="SOURCE=TARGET[PERMUTATION]",
+        multiple=True,
+        help="Pair an input or output of SOURCE with one of TARGET, e.g. 'x=serving_default_x[0,2,3,1]'.",
+    ),
+    click.option(
+        "--runner",
+        "runners",
+        metavar="[SIDE=]NAME[:BACKEND][=PYTHON]",
+        multiple=True,
+        help="What runs a side, and in which interpreter, e.g. keras:torch, target=onnxruntime=/envs/old/bin/python.",
+    ),
+    click.option(
+        "--device",
+        "devices",
+        metavar="[SIDE=]DEVICE",
+        multiple=True,
+        help="cpu (default), cuda[:N], mps, or a provider of onnxruntime (tensorrt, openvino, coreml).",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=600.0,
+        metavar="SECONDS",
+        help="How long a runner may take for one request (default 600).",
+    ),
+    click.option(
+        "--memory",
+        type=click.IntRange(min=1),
+        metavar="MB",
+        help="What each runner may allocate (default: 80 % of the machine's memory).",
+    ),
+)
+
+
+def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; their values arrive as `data`, `images`, `maps`, `runners`, `devices`, `timeout`, `memory`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """The values of these options."""
+
+    data: str | None = None
+    images: str | None = None
+    maps: Sequence[str] = ()
+    runners: Sequence[str] = ()
+    devices: Sequence[str] = ()
+    timeout: float = 600.0
+    memory: int | None = None
+
+    def opened(self) -> Data:
+        """The user's inputs."""
+        from isomorph import screen
+        from isomorph.inputs import open_data
+
+        return open_data(self.data, self.images, notify=lambda code: screen.note(f"calling your code: {code}"))
+
+    def choose(self, source: Source, target: Source) -> tuple[RunnerChoice, RunnerChoice]:
+        """The runner of each side."""
+        from isomorph.runtimes import choose_runners
+
+        return choose_runners(self.runners, self.devices, (source.runner, target.runner))
+
+    def validate(
+        self, subjects: tuple[Subject, Subject], runners: tuple[RunnerChoice, RunnerChoice], **more: Any
+    ) -> Any:
+        """`isomorph.validators.validate` with what the options say."""
+        from isomorph.validators import validate
+
+        memory = None if self.memory is None else self.memory * 1_000_000
+        return validate(*subjects, maps=self.maps, runners=runners, timeout=self.timeout, memory=memory, **more)
