@@ -217,7 +217,7 @@ def _image(module: Any, config: Any, symbolic: bool, size: int = 0, frames: int 
     taken = inspect.signature(module.forward).parameters
     name = "pixel_values" if "pixel_values" in taken else "pixel_values_videos"
     tensors = {name: torch.randn(shape)}
-    if "noise" in taken and isinstance(config.patch_size, int):  # which patches are masked; without it the model draws it
+    if "noise" in taken and isinstance(config.patch_size, int):  # the order of patches; the model draws it otherwise
         tensors["noise"] = torch.rand(batch, (given // config.patch_size) ** 2)
     return _kwargs(module, tensors, {each: {0: n} for each in tensors}, symbolic)
 
