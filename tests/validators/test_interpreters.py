@@ -1,0 +1,157 @@
+"""Runners in other interpreters, by other runtimes, and what --runner and --device say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import isomorph
+from isomorph.errors import UsageError
+from isomorph.runtimes import choose_runners
+from isomorph.validators import ModelFile, RunnerChoice, Verdict, Worker, validate
+
+OTHER = os.environ.get("ISOMORPH_OTHER_PYTHON")
+"""An interpreter with NumPy and any onnxruntime, for example Python 3.9 with onnxruntime 1.10."""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A dense layer that every onnxruntime since 1.8 runs."""
+    weights = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Tanh", ["h"], ["y"])]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 6])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])
+    graph = helper.make_graph(nodes, "dense", [x], [y], [numpy_helper.from_array(weights, "w")])
+    path = tmp_path / "dense.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), str(path))
+    return path
+
+
+def test_the_guest_in_this_interpreter(model: Path) -> None:
+    report = isomorph.validate(model, model, runners=[f"target=onnxruntime={sys.executable}"])
+    assert report.verdict is Verdict.EQUIVALENT
+    environment = report.signatures[1].environment
+    assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert environment["network"] in ("none (own namespace)", "not confined")
+
+
+def test_a_guest_has_no_float64_run(model: Path) -> None:
+    report = isomorph.validate(model, model, runners=[f"source=onnxruntime={sys.executable}"])
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "no float64 run" in report.reasons[0]
+
+
+@pytest.mark.skipif(OTHER is None, reason="ISOMORPH_OTHER_PYTHON names no interpreter with another onnxruntime")
+def test_another_interpreter(model: Path) -> None:
+    report = isomorph.validate(model, model, runners=[f"target=onnxruntime={OTHER}"])
+    assert report.verdict is Verdict.EQUIVALENT
+    here, there = (signature.environment["runtime"] for signature in report.signatures)
+    assert here != there
+
+
+def test_the_guest_speaks_old_python() -> None:
+    """Every file compiles under the oldest interpreter at hand, at least as the grammar of 3.8."""
+    import ast
+
+    for path in sorted((Path(isomorph.validators.__file__).parent / "guest").glob("*.py")):
+        ast.parse(path.read_text(), feature_version=(3, 8))
+        if OTHER is not None:
+            subprocess.run([OTHER, "-c", f"compile(open({str(path)!r}).read(), 'guest', 'exec')"], check=True)
+
+
+def test_onnx_reference(model: Path) -> None:
+    report = isomorph.validate(model, model, runners=["target=onnx.reference"])
+    assert report.verdict is Verdict.EQUIVALENT
+    assert report.signatures[1].environment["runtime"].startswith("onnx.reference")
+    assert report.signatures[1].inputs == report.signatures[0].inputs
+
+
+def test_settings_are_recorded(model: Path) -> None:
+    with Worker(ModelFile(model, "onnx"), role="reference") as worker:
+        environment = worker.signature().environment
+    assert environment["threads"] == 1
+    assert environment["provider"] == "CPUExecutionProvider"
+    assert environment["graph_optimizations"] == "disabled"
+
+
+def test_what_the_options_say() -> None:
+    onnx_keras = ("onnxruntime", "keras")
+    assert choose_runners([], [], onnx_keras) == (RunnerChoice(), RunnerChoice())
+    source, target = choose_runners(["keras:torch"], ["target=cuda:1"], onnx_keras)
+    assert (source, target) == (RunnerChoice(), RunnerChoice("keras", "torch", None, "cuda:1"))
+    source, target = choose_runners([f"target=program={sys.executable}"], ["cuda"], onnx_keras)
+    assert (source.device, target.name, target.device) == ("cuda", "program", "cuda")
+    same = choose_runners([f"onnxruntime={sys.executable}"], [], ("onnxruntime", "onnxruntime"))
+    assert [choice.python for choice in same] == [str(Path(sys.executable).absolute())] * 2
+
+
+@pytest.mark.parametrize(
+    ("runner", "said"),
+    [
+        ("caffe", "no runner is named 'caffe'"),
+        ("torch", "runs neither side"),
+        ("source=keras", "runs neither side"),
+        ("onnxruntime:jax", "has no backend"),
+        ("keras:caffe", "has no backend"),
+        ("program", "names no program"),
+        (f"program={sys.executable}", "does not say which side"),
+        ("onnxruntime=/no/such/python", "is not an executable"),
+    ],
+)
+def test_options_that_are_wrong(runner: str, said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        choose_runners([runner], [], ("onnxruntime", "keras"))
+    assert said in str(error.value)
+
+
+def test_devices_that_cannot_be_read() -> None:
+    with pytest.raises(UsageError, match="cannot read --device"):
+        choose_runners([], ["gpu 0"], ("onnxruntime", "keras"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(Path(p, "tensorflow").is_dir() for p in sys.path), reason="tensorflow is not installed")
+def test_tflite_and_saved_models(tmp_path: Path) -> None:
+    """A network as SavedModel, as TFLite and as Keras file, written in a process of its own."""
+    script = (
+        "import sys, keras, tensorflow as tf\n"
+        "keras.utils.set_random_seed(0)\n"
+        "x = keras.Input((8, 8, 3), name='x')\n"
+        "h = keras.layers.Conv2D(4, 3, activation='relu')(x)\n"
+        "h = keras.layers.Dense(5)(keras.layers.Flatten()(h))\n"
+        "m = keras.Model(x, h)\n"
+        "m.save(sys.argv[1] + '/m.keras')\n"
+        "m.export(sys.argv[1] + '/saved', verbose=False)\n"
+        "lite = tf.lite.TFLiteConverter.from_saved_model(sys.argv[1] + '/saved').convert()\n"
+        "open(sys.argv[1] + '/m.tflite', 'wb').write(lite)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True)
+    for target in (ModelFile(tmp_path / "m.tflite", "tflite"), ModelFile(tmp_path / "saved", "saved-model")):
+        report = validate(ModelFile(tmp_path / "m.keras", "keras"), target)
+        assert report.verdict is Verdict.EQUIVALENT, report.as_dict()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_backends_of_keras(backend: str, tmp_path: Path) -> None:
+    pytest.importorskip("keras")
+    pytest.importorskip(backend)
+    path = tmp_path / "m.keras"
+    script = (
+        "import sys, keras\n"
+        "keras.utils.set_random_seed(0)\n"
+        "x = keras.Input((5,), name='x')\n"
+        "keras.Model(x, keras.layers.Dense(3, activation='gelu')(x)).save(sys.argv[1])\n"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, env=environment)
+    report = isomorph.validate(path, path, runners=[f"source=keras:{backend}", f"target=keras:{backend}"])
+    assert report.verdict is Verdict.EQUIVALENT
+    assert f"({backend} " in report.signatures[0].environment["runtime"]
