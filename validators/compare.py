@@ -38,6 +38,9 @@ held to the error of the whole tensor; where there is a single run of S (interme
 the rows. Elements at which a sample of S is off by more than CHAOS times the magnitude of the tensor are left out, as
 ties of integers are, if they are at most TIES of all; the others are held to the budget that they make.
 
+Rows of near ties (ties.py) at which T is off by as much are left out, too; if that makes more than TIES, rounding
+decides the output and the case says nothing.
+
 **A second opinion.** Where a ratio is beyond EQUAL, the trial asks for Q_k, the float64 run with noise of EQUAL·u on
 every operation (monte_carlo.py). Then each budget is at least the largest of what the Q_k make of it, over EQUAL: of
 rms(Q_k - R), of max|Q_k - R|, of rms_g(Q_k - R).
@@ -132,14 +135,20 @@ def compare_float(
     target: np.ndarray,
     unit: float,
     noisy: Sequence[np.ndarray] = (),
+    *,
+    tied: np.ndarray | None = None,
 ) -> Comparison:
     """Compare a float output. Shapes are equal (the caller checked). `samples` is S_0, S_1, …; it may be empty: then
-    only the floor counts. `noisy` is Q_1, Q_2, … of monte_carlo.py, whose noise is NOISE_ULPS·u."""
+    only the floor counts. `noisy` is Q_1, Q_2, … of monte_carlo.py, whose noise is NOISE_ULPS·u; `tied` the elements in
+    rows that may change places."""
     r, t = _wide(reference), _wide(target)
     s, q = [_wide(sample) for sample in samples], [_wide(sample) for sample in noisy]
     mask, explained = _compare_masks(r, s, t, q)
     usable = np.logical_and.reduce([np.isfinite(x) for x in (r, t, *s, *q)])
     jumps = _jumps(r, [*s, *q], usable, unit)
+    swapped = np.zeros(r.shape, bool) if tied is None else tied & usable & ~jumps & _far(t, r, usable, unit)
+    lost = int(swapped.sum()) + int(jumps.sum()) > TIES * usable.sum() if swapped.any() else False
+    jumps |= swapped
     usable &= ~jumps
     if not usable.any():
         nothing = Comparison({}, 0.0, 0.0, 0.0, (), math.nan, math.nan, finite=False, empty=not r.size)
@@ -152,6 +161,7 @@ def compare_float(
     index = measured.index
     return replace(
         measured,
+        accuracy=max(measured.accuracy, 1.0) if lost else measured.accuracy,
         got=float(t[index]),
         expected=float(r[index]),
         mask=mask,
@@ -190,16 +200,25 @@ def _measure(
 def _jumps(r: np.ndarray, samples: Sequence[np.ndarray], usable: np.ndarray, unit: float) -> np.ndarray:
     """Elements that rounding decides (rows of a sorted list that change places): some sample is further from R than
     `chaos` allows a whole tensor to be. None if they are more than TIES of all."""
+    none = np.zeros(r.shape, bool)
+    jumps = usable & np.logical_or.reduce([none, *(_far(x, r, usable, unit) for x in samples)])
+    return jumps if jumps.sum() <= TIES * usable.sum() else none
+
+
+def _far(x: np.ndarray, r: np.ndarray, usable: np.ndarray, unit: float) -> np.ndarray:
+    """Where x is further from R than `chaos` allows a whole tensor to be."""
     count = int(usable.sum())
     limit = chaos(unit) * _rms(np.where(usable, r, 0.0), count) if count else 0.0
     with np.errstate(invalid="ignore"):
-        jumps = usable & np.logical_or.reduce([np.zeros(r.shape, bool), *(np.abs(x - r) > limit for x in samples)])
-    return jumps if jumps.sum() <= TIES * count else np.zeros(r.shape, bool)
+        return np.asarray(np.abs(x - r) > limit)
 
 
-def compare_exact(reference: np.ndarray, samples: Sequence[np.ndarray], target: np.ndarray) -> Comparison:
-    """Compare integers, bools: equal, except where some sample of S differs from R (a tie: rounding decides there)."""
-    undecided = np.zeros(reference.shape, bool)
+def compare_exact(
+    reference: np.ndarray, samples: Sequence[np.ndarray], target: np.ndarray, *, tied: np.ndarray | None = None
+) -> Comparison:
+    """Compare integers, bools: equal, except where some sample of S differs from R (a tie: rounding decides there) and
+    where rows may change places (`tied`)."""
+    undecided = np.zeros(reference.shape, bool) if tied is None else tied.copy()
     for sample in samples:
         undecided |= sample != reference
     wrong = (target != reference) & ~undecided

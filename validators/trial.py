@@ -20,6 +20,7 @@ from isomorph.validators.report import Report
 from isomorph.validators.runner import FLOAT64, Runner, RunnerChoice, Signature, Subject
 from isomorph.validators.suggest import suggest_maps
 from isomorph.validators.taps import NoTaps, compare_taps
+from isomorph.validators.ties import contested
 from isomorph.validators.verdict import CaseResult, OutputVerdict, Verdict, decide, overall, signal
 from isomorph.validators.witness import call_witnesses
 
@@ -269,16 +270,17 @@ class _Trial:
         samples = [plain, *(moved[name] for moved in run.moved)]
         whole = plain.dtype.kind in "biu"
         unit = 0.0 if whole else unit_roundoff(plain.dtype)
-        noisy = []
+        noisy, tied = [], None
         if again and run.reference is not None:
             runs = self.noisy.runs(run.case, unit or _finest_unit(run.plain.values()))
             noisy = [each.outputs[name] for each in runs if each.outputs[name].shape == target.shape]
+            tied = contested(name, run.reference, [each.outputs for each in runs])
         if whole:
             ties = self._ties(run, name) if again and not noisy else []
-            comparison = compare_exact(reference, [*samples, *ties, *noisy], target)
+            comparison = compare_exact(reference, [*samples, *ties, *noisy], target, tied=tied)
         else:
             unit *= 1.0 if run.reference is not None else UNANCHORED
-            comparison = compare_float(reference, samples, target, unit, noisy)
+            comparison = compare_float(reference, samples, target, unit, noisy, tied=tied)
         return CaseResult(run.case.describe(), comparison, strength, unit)
 
     def _ties(self, run: _Run, name: str) -> list[np.ndarray]:
