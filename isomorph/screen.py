@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
-
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
+from typing import IO, TYPE_CHECKING, Any
 
 from isomorph.printable import printable
+
+if TYPE_CHECKING:  # a command that prints JSON does not need it
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["VERDICT_STYLES", "columns", "fields", "json_text", "note", "output", "print_json", "progress", "show"]
 
@@ -28,6 +29,8 @@ _PIPE_WIDTH = 200
 
 
 def _console(stream: IO[str]) -> Console:
+    from rich.console import Console
+
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
@@ -50,6 +53,8 @@ def show(*renderables: RenderableType) -> None:
 
 def note(text: str) -> None:
     """One line on standard error that is not an error."""
+    from rich.text import Text
+
     _console(sys.stderr).print(Text(text, style="dim"))
 
 
@@ -73,6 +78,8 @@ def _finite(content: Any) -> Any:
 
 def fields(rows: Sequence[tuple[str, str | Text]]) -> Table:
     """Two columns: what, and its value. The first is dim, the second may wrap on a terminal."""
+    from rich.table import Table
+
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -83,6 +90,8 @@ def fields(rows: Sequence[tuple[str, str | Text]]) -> Table:
 
 def columns(*names: str, right: Sequence[str] = ()) -> Table:
     """An open table with these headings; those in `right` hold numbers."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2))
     for name in names:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
@@ -92,9 +101,11 @@ def columns(*names: str, right: Sequence[str] = ()) -> Table:
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Within the block, the function given shows what is being done: a spinner on a terminal, nothing in a pipe."""
-    console = _console(sys.stderr)
-    if quiet or not console.is_terminal:
+    console = None if quiet else _console(sys.stderr)
+    if console is None or not console.is_terminal:
         yield lambda _text: None
         return
+    from rich.text import Text
+
     with console.status("starting") as status:
         yield lambda text: status.update(Text(text))

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isomorph.converters.convert import Inputs, load
 from isomorph.converters.formats import by_name, identify
-from isomorph.converters.torch.architecture import Architecture
 from isomorph.errors import UnknownFormatError, UsageError
 from isomorph.inputs import Dynamic
 from isomorph.ir import Model
 from isomorph.live import capture_joined, capture_reference
 from isomorph.runtimes import require_runtime
 from isomorph.validators.runner import PROGRAM, Capture, ModelFile, RunnerChoice, Subject, Weights
+
+if TYPE_CHECKING:
+    from isomorph.converters.torch.architecture import Architecture
 
 __all__ = ["PYTHON", "ZOO", "Source", "locate", "locate_file", "refuse_dynamic"]
 
@@ -72,6 +75,8 @@ class Source:
                 because="the file itself says what the model computes",
                 advice="leave out --arch",
             )
+        from isomorph.converters.torch.architecture import Architecture
+
         return replace(self, architecture=Architecture.parse(architecture), prefix=prefix)
 
     def model(self, inputs: Inputs | None = None, dynamic: Dynamic | None = None) -> Model:

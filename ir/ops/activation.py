@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.layout import LayoutRule, Perm, inverse
-from isomorph.ir.op import Op, TensorType, broadcast, normalize_axis
+from isomorph.ir.op import Op, TensorType, broadcast, normalize_axis, operation
 from isomorph.ir.ops.elementwise import (
     Abs,
     Add,
@@ -44,7 +44,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Activation(Op):
     """Base: x (any shape, floating point) -> y of the same type, element by element."""
 
@@ -71,7 +71,7 @@ def _softplus(x: Array) -> Array:
     return np.logaddexp(np.zeros((), x.dtype), x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Relu(Op):
     """y = max(x, 0), also for signed integers. See: ONNX Relu-14."""
 
@@ -86,7 +86,7 @@ class Relu(Op):
         return np.maximum(x, x.dtype.type(0))  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class LeakyRelu(_Activation):
     """y = x where x >= 0, else alpha * x. See: ONNX LeakyRelu-16."""
 
@@ -100,7 +100,7 @@ class LeakyRelu(_Activation):
         return b.emit(Where(), b.emit(GreaterOrEqual(), x, scalar(b, 0.0, x)), x, scaled)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class PRelu(Op):
     """y = x where x >= 0, else slope * x; slope broadcasts to x as in NumPy. See: ONNX PRelu-16."""
 
@@ -119,7 +119,7 @@ class PRelu(Op):
         return b.emit(Where(), b.emit(GreaterOrEqual(), x, scalar(b, 0, x)), x, b.emit(Mul(), slope, x))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Elu(_Activation):
     """y = x where x > 0, else alpha * (exp(x) - 1). See: ONNX Elu-22."""
 
@@ -133,7 +133,7 @@ class Elu(_Activation):
         return b.emit(Where(), b.emit(Greater(), x, scalar(b, 0.0, x)), x, grown)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Celu(_Activation):
     """y = max(0, x) + min(0, alpha * (exp(x / alpha) - 1)). See: ONNX Celu-12."""
 
@@ -149,7 +149,7 @@ class Celu(_Activation):
         return b.emit(Add(), b.emit(Max(), x, zero), b.emit(Min(), b.emit(Mul(), grown, alpha), zero))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Selu(_Activation):
     """y = gamma * (x where x > 0, else alpha * (exp(x) - 1)). See: ONNX Selu-22; Klambauer et al. 2017."""
 
@@ -165,7 +165,7 @@ class Selu(_Activation):
     gamma: float = 1.0507009873554805
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Gelu(_Activation):
     """y = x * Phi(x), Phi the normal distribution function: by erf ("none"), or
     0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) ("tanh").
@@ -190,7 +190,7 @@ class Gelu(_Activation):
         return b.emit(Mul(), b.emit(Mul(), x, scalar(b, 0.5, x)), b.emit(Add(), bend, scalar(b, 1.0, x)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Sigmoid(_Activation):
     """y = 1 / (1 + exp(-x)). See: ONNX Sigmoid-13."""
 
@@ -198,7 +198,7 @@ class Sigmoid(_Activation):
         return _sigmoid(x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class LogSigmoid(_Activation):
     """y = log(1 / (1 + exp(-x))) = -softplus(-x). See: torch.nn.LogSigmoid; keras.ops.log_sigmoid."""
 
@@ -209,7 +209,7 @@ class LogSigmoid(_Activation):
         return b.emit(Neg(), b.emit(Softplus(), b.emit(Neg(), x)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class HardSigmoid(_Activation):
     """y = max(0, min(1, alpha * x + beta)).
 
@@ -229,7 +229,7 @@ class HardSigmoid(_Activation):
     beta: float = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class HardSwish(_Activation):
     """y = x * max(0, min(1, x / 6 + 1/2)). See: ONNX HardSwish-22."""
 
@@ -240,7 +240,7 @@ class HardSwish(_Activation):
         return b.emit(Mul(), x, b.emit(HardSigmoid(1 / 6, 0.5), x))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Swish(_Activation):
     """y = x * sigmoid(alpha * x); SiLU for alpha = 1. See: ONNX Swish-24; torch.nn.SiLU; keras.activations.silu."""
 
@@ -254,7 +254,7 @@ class Swish(_Activation):
         return b.emit(Mul(), x, b.emit(Sigmoid(), scaled))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Mish(_Activation):
     """y = x * tanh(softplus(x)). See: ONNX Mish-22."""
 
@@ -265,7 +265,7 @@ class Mish(_Activation):
         return b.emit(Mul(), x, b.emit(Tanh(), b.emit(Softplus(), x)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Softplus(_Activation):
     """y = log(1 + exp(x)). See: ONNX Softplus-22."""
 
@@ -273,7 +273,7 @@ class Softplus(_Activation):
         return _softplus(x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Softsign(_Activation):
     """y = x / (1 + |x|). See: ONNX Softsign-22."""
 
@@ -284,7 +284,7 @@ class Softsign(_Activation):
         return b.emit(Div(), x, b.emit(Add(), b.emit(Abs(), x), scalar(b, 1.0, x)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Tanh(_Activation):
     """y = tanh(x). See: ONNX Tanh-13."""
 
@@ -292,7 +292,7 @@ class Tanh(_Activation):
         return np.tanh(x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ThresholdedRelu(_Activation):
     """y = x where x > alpha, else 0. See: ONNX ThresholdedRelu-22."""
 
@@ -306,7 +306,7 @@ class ThresholdedRelu(_Activation):
         return b.emit(Where(), b.emit(Greater(), x, scalar(b, self.alpha, x)), x, zero)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Shrink(_Activation):
     """y = x + bias where x < -lambd, x - bias where x > lambd, else 0.
 
@@ -330,7 +330,7 @@ class Shrink(_Activation):
     bias: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Clip(Op):
     """y = min(max(x, min), max); None leaves a side open. Any real type. NaN stays NaN.
 
@@ -356,7 +356,7 @@ class Clip(Op):
         return low if self.max is None else b.emit(Min(), low, scalar(b, self.max, x))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Softmax(_Activation):
     """y = exp(x) / sum(exp(x)) along `axis`. See: ONNX Softmax-13."""
 
@@ -382,7 +382,7 @@ class Softmax(_Activation):
         return b.emit(Div(), grown, b.emit(ReduceSum(axes), grown))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class LogSoftmax(Softmax):
     """y = x - log(sum(exp(x))) along `axis`. See: ONNX LogSoftmax-13."""
 
@@ -396,7 +396,7 @@ class LogSoftmax(Softmax):
         return b.emit(Sub(), centered, b.emit(Log(), b.emit(ReduceSum(axes), b.emit(Exp(), centered))))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Dropout(_Activation):
     """y = x: dropout at inference. `ratio` is kept so that a trainable target can have the layer back."""
 

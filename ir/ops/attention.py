@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from isomorph.errors import DTypeError
 from isomorph.ir.bounds import bounds
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType, broadcast
+from isomorph.ir.op import Op, TensorType, broadcast, operation
 from isomorph.ir.ops.activation import Softmax
 from isomorph.ir.ops.elementwise import Add, Equal, GreaterOrEqual, Mul, Where, scalar
 from isomorph.ir.ops.linear import MatMul
@@ -36,7 +35,7 @@ def leaves_a_key(mask: Value) -> bool:
     return bool(np.all(np.any(allowed, -1)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ScaledDotProductAttention(Op):
     """y = softmax(scale * q k^T + mask) v, the softmax over the keys.
 
@@ -126,7 +125,7 @@ class ScaledDotProductAttention(Op):
         return np.where(none, 0, Softmax(axis=-1).formula(scores)) @ v
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class MultiHeadAttention(Op):
     """ScaledDotProductAttention of heads that stand side by side in the last axis; queries share heads of keys.
 

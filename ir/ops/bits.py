@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,13 +9,13 @@ import numpy as np
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import LayoutRule
-from isomorph.ir.op import Op, TensorType, broadcast
+from isomorph.ir.op import Op, TensorType, broadcast, operation
 from isomorph.ir.ops.numerics import Array
 
 __all__ = ["BitCast", "BitShift"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class BitShift(Op):
     """y = a with its bits moved by b places; from the left the sign bit moves in, of unsigned integers and else 0.
 
@@ -44,7 +43,7 @@ class BitShift(Op):
         return np.where(inside, moved, np.where((a < 0) & (not left), -1, 0)).astype(a.dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class BitCast(Op):
     """y = the same bits as elements of the type `to`, which is as wide. See: ONNX BitCast-26; numpy.ndarray.view."""
 

@@ -7,14 +7,13 @@ to branch or from run to run: such a size is a named dimension, which `decides` 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from isomorph.errors import DTypeError, GraphError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.numerics import Array
 from isomorph.ir.shapes import Dim, Sym
 
@@ -70,7 +69,7 @@ def _results(region: Region) -> list[TensorType]:
     return [value.type for value in region.outputs.values()]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class If(_Control, Op):
     """The results of the region `then` where the condition holds, else those of `else`.
 
@@ -108,7 +107,7 @@ def _check_iteration(inputs: Sequence[TensorType], results: Sequence[TensorType]
         raise GraphError(f"Loop: the first result of `{name}` is the condition, a bool")
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Loop(_Control, Op):
     """Runs a body while a condition holds, at most `trip_count` times.
 
@@ -168,7 +167,7 @@ def _stacked(items: Sequence[Array], kind: TensorType, axis: int) -> Array:
     return np.zeros([int(size) for size in sizes], kind.dtype.numpy)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Scan(_Control, Op):
     """Runs a body for every slice of tensors of one length M, and stacks what it gives.
 

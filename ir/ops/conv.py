@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from isomorph.errors import ShapeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import Layout, LayoutRule, to_channels_first, to_channels_last
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.numerics import Array, in_single, padded, windows
 from isomorph.ir.shapes import Dim, Shape, Sym, ceil_div, dim_min
 
@@ -126,7 +125,7 @@ def _require_channels(op: Op, group: int, divided: Dim, made: Dim, b: TensorType
     op.require(known, f"bias {b} for {made} output channels")
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Conv(Op):
     """N-d cross-correlation with optional bias.
 
@@ -187,7 +186,7 @@ class Conv(Op):
         return np.moveaxis(y if b is None else y + b, -1, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ConvTranspose(Op):
     """The transpose (gradient with respect to the data) of `Conv`, also called deconvolution.
 
@@ -264,7 +263,7 @@ class ConvTranspose(Op):
         return y if b is None else y + b.reshape(-1, *(1,) * len(kernel))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class SeparableConv(Op):
     """A depthwise convolution followed by a pointwise one, kept as the one layer that the source stated.
 

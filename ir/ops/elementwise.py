@@ -5,7 +5,6 @@ Operands of a binary op have one element type: readers insert the casts that the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import LayoutRule
-from isomorph.ir.op import Op, TensorType, broadcast
+from isomorph.ir.op import Op, TensorType, broadcast, operation
 from isomorph.ir.ops.numerics import Array, erf, in_single, powers_of_two, small_float
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def _divide(a: Array, b: Array) -> Array:
     return (quotient + toward_zero.astype(a.dtype)).astype(a.dtype)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Unary(Op):
     layout_rule: ClassVar[LayoutRule] = LayoutRule.ELEMENTWISE
     function: ClassVar[Any]
@@ -53,7 +52,7 @@ class _Unary(Op):
         return self.function(x)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _FloatUnary(_Unary):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require_float(x)
@@ -63,13 +62,13 @@ class _FloatUnary(_Unary):
         return in_single(self.function, x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Predicate(_Unary):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         return (TensorType(DType.BOOL, x.shape),)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Binary(Op):
     inputs: ClassVar[tuple[str, ...]] = ("a", "b")
     layout_rule: ClassVar[LayoutRule] = LayoutRule.ELEMENTWISE
@@ -82,14 +81,14 @@ class _Binary(Op):
         return self.function(a, b)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Comparison(_Binary):
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         self.require_same_dtype(a, b)
         return (TensorType(DType.BOOL, broadcast(a.shape, b.shape)),)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Logical(_Binary):
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         if self.require_same_dtype(a, b) is not DType.BOOL:
@@ -97,7 +96,7 @@ class _Logical(_Binary):
         return (TensorType(DType.BOOL, broadcast(a.shape, b.shape)),)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Bitwise(_Binary):
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         if not self.require_same_dtype(a, b).is_integer:
@@ -105,315 +104,315 @@ class _Bitwise(_Binary):
         return (TensorType(a.dtype, broadcast(a.shape, b.shape)),)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Add(_Binary):
     """y = a + b. See: ONNX Add-14."""
 
     function: ClassVar[Any] = np.add
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Sub(_Binary):
     """y = a - b. See: ONNX Sub-14."""
 
     function: ClassVar[Any] = np.subtract
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Mul(_Binary):
     """y = a * b. See: ONNX Mul-14."""
 
     function: ClassVar[Any] = np.multiply
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Div(_Binary):
     """y = a / b; integers are truncated toward zero. See: ONNX Div-14."""
 
     function: ClassVar[Any] = staticmethod(_divide)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Max(_Binary):
     """y = max(a, b), NaN if either is. Differs from ONNX Max-13: two operands."""
 
     function: ClassVar[Any] = np.maximum
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Min(_Binary):
     """y = min(a, b), NaN if either is. Differs from ONNX Min-13: two operands."""
 
     function: ClassVar[Any] = np.minimum
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Equal(_Comparison):
     """y = (a == b). See: ONNX Equal-19."""
 
     function: ClassVar[Any] = np.equal
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Greater(_Comparison):
     """y = (a > b). See: ONNX Greater-13."""
 
     function: ClassVar[Any] = np.greater
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class GreaterOrEqual(_Comparison):
     """y = (a >= b). See: ONNX GreaterOrEqual-16."""
 
     function: ClassVar[Any] = np.greater_equal
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Less(_Comparison):
     """y = (a < b). See: ONNX Less-13."""
 
     function: ClassVar[Any] = np.less
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class LessOrEqual(_Comparison):
     """y = (a <= b). See: ONNX LessOrEqual-16."""
 
     function: ClassVar[Any] = np.less_equal
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class And(_Logical):
     """y = a and b. See: ONNX And-7."""
 
     function: ClassVar[Any] = np.logical_and
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Or(_Logical):
     """y = a or b. See: ONNX Or-7."""
 
     function: ClassVar[Any] = np.logical_or
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Xor(_Logical):
     """y = a xor b. See: ONNX Xor-7."""
 
     function: ClassVar[Any] = np.logical_xor
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class BitwiseAnd(_Bitwise):
     """y = a & b. See: ONNX BitwiseAnd-18."""
 
     function: ClassVar[Any] = np.bitwise_and
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class BitwiseOr(_Bitwise):
     """y = a | b. See: ONNX BitwiseOr-18."""
 
     function: ClassVar[Any] = np.bitwise_or
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class BitwiseXor(_Bitwise):
     """y = a ^ b. See: ONNX BitwiseXor-18."""
 
     function: ClassVar[Any] = np.bitwise_xor
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Identity(_Unary):
     """y = x. See: ONNX Identity-24."""
 
     function: ClassVar[Any] = staticmethod(np.asarray)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Abs(_Unary):
     """y = |x|. See: ONNX Abs-13."""
 
     function: ClassVar[Any] = np.abs
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Neg(_Unary):
     """y = -x. See: ONNX Neg-13."""
 
     function: ClassVar[Any] = np.negative
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Sign(_Unary):
     """y = -1, 0 or 1 with the sign of x. See: ONNX Sign-13."""
 
     function: ClassVar[Any] = np.sign
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Not(_Predicate):
     """y = not x, for bool. See: ONNX Not-1."""
 
     function: ClassVar[Any] = np.logical_not
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class BitwiseNot(_Unary):
     """y = ~x, for integers. See: ONNX BitwiseNot-18."""
 
     function: ClassVar[Any] = np.invert
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class IsNaN(_Predicate):
     """y = x is NaN. See: ONNX IsNaN-20."""
 
     function: ClassVar[Any] = np.isnan
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class IsInf(_Predicate):
     """y = x is plus or minus infinity. See: ONNX IsInf-20."""
 
     function: ClassVar[Any] = np.isinf
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Sqrt(_FloatUnary):
     """y = sqrt(x). See: ONNX Sqrt-13."""
 
     function: ClassVar[Any] = np.sqrt
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Exp(_FloatUnary):
     """y = exp(x). See: ONNX Exp-13."""
 
     function: ClassVar[Any] = np.exp
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Log(_FloatUnary):
     """y = log(x), natural. See: ONNX Log-13."""
 
     function: ClassVar[Any] = np.log
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Reciprocal(_FloatUnary):
     """y = 1 / x. See: ONNX Reciprocal-13."""
 
     function: ClassVar[Any] = np.reciprocal
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Floor(_FloatUnary):
     """y = the largest integer not above x. See: ONNX Floor-13."""
 
     function: ClassVar[Any] = np.floor
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Ceil(_FloatUnary):
     """y = the smallest integer not below x. See: ONNX Ceil-13."""
 
     function: ClassVar[Any] = np.ceil
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Round(_FloatUnary):
     """y = the nearest integer, halves to even. See: ONNX Round-22."""
 
     function: ClassVar[Any] = np.rint
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Erf(_FloatUnary):
     """y = 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x. See: ONNX Erf-13."""
 
     function: ClassVar[Any] = staticmethod(erf)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Sin(_FloatUnary):
     """y = sin(x), radians. See: ONNX Sin-22."""
 
     function: ClassVar[Any] = np.sin
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Cos(_FloatUnary):
     """y = cos(x), radians. See: ONNX Cos-22."""
 
     function: ClassVar[Any] = np.cos
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Tan(_FloatUnary):
     """y = tan(x), radians. See: ONNX Tan-22."""
 
     function: ClassVar[Any] = np.tan
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Asin(_FloatUnary):
     """y = arcsin(x), radians. See: ONNX Asin-22."""
 
     function: ClassVar[Any] = np.arcsin
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Acos(_FloatUnary):
     """y = arccos(x), radians. See: ONNX Acos-22."""
 
     function: ClassVar[Any] = np.arccos
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Atan(_FloatUnary):
     """y = arctan(x), radians. See: ONNX Atan-22."""
 
     function: ClassVar[Any] = np.arctan
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Sinh(_FloatUnary):
     """y = sinh(x). See: ONNX Sinh-22."""
 
     function: ClassVar[Any] = np.sinh
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Cosh(_FloatUnary):
     """y = cosh(x). See: ONNX Cosh-22."""
 
     function: ClassVar[Any] = np.cosh
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Asinh(_FloatUnary):
     """y = arsinh(x). See: ONNX Asinh-22."""
 
     function: ClassVar[Any] = np.arcsinh
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Acosh(_FloatUnary):
     """y = arcosh(x). See: ONNX Acosh-22."""
 
     function: ClassVar[Any] = np.arccosh
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Atanh(_FloatUnary):
     """y = artanh(x). See: ONNX Atanh-22."""
 
     function: ClassVar[Any] = np.arctanh
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Pow(Op):
     """y = a ^ b in the type of a; b may have another type. See: ONNX Pow-15."""
 
@@ -433,7 +432,7 @@ class Pow(Op):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Mod(_Binary):
     """y = a - b * floor(a / b), with the sign of b; with `fmod` a - b * trunc(a / b), with the sign of a.
 
@@ -454,7 +453,7 @@ class Mod(_Binary):
         return b.emit(Where(), wrong, b.emit(Add(), rest, right), rest)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Where(Op):
     """y = a where condition, else b. See: ONNX Where-16."""
 
@@ -479,7 +478,7 @@ class Where(Op):
         return builder.emit(Cast(a.dtype), builder.emit(Where(), condition, *wide))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Cast(Op):
     """y = x in the element type `to`; floating point to integer truncates toward zero, anything to bool is x != 0.
 

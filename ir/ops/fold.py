@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
 
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.conv import Ints
 from isomorph.ir.ops.numerics import Array, in_single
 from isomorph.ir.shapes import Shape, Sym, elements
@@ -17,7 +16,7 @@ from isomorph.ir.shapes import Shape, Sym, elements
 __all__ = ["Col2Im"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Col2Im(Op):
     """Windows added up where they lie in an image: the transpose of taking them out of it.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType, normalize_axis
+from isomorph.ir.op import Op, TensorType, normalize_axis, operation
 from isomorph.ir.ops.elementwise import Add, Cast, Equal, GreaterOrEqual, Less, LessOrEqual, Where, scalar
 from isomorph.ir.ops.numerics import Array
 from isomorph.ir.ops.reduce import ArgMax
@@ -47,7 +46,7 @@ def _element_places(indices: Array, axis: int) -> tuple[Array, ...]:
     return tuple(places)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Gather(Op):
     """y[i, j, k] = x[i, indices[j], k] with j over the shape of `indices`, put in place of `axis`; negative ones wrap.
 
@@ -67,7 +66,7 @@ class Gather(Op):
         return np.take(x, indices.astype(np.int64), self.axis)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class GatherElements(Op):
     """y[i..] = x[i.. with the index at `axis` replaced by indices[i..]]. See: ONNX GatherElements-13; torch.gather."""
 
@@ -85,7 +84,7 @@ class GatherElements(Op):
         return x[_element_places(indices, self.axis)]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class GatherND(Op):
     """Slices of x at the index tuples in the last axis of `indices`; see ONNX GatherND-13 for the formula."""
 
@@ -109,7 +108,7 @@ class GatherND(Op):
         return x[(*places, *np.moveaxis(indices, -1, 0))]  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ScatterElements(Op):
     """x with `updates` put (or, by `reduction`, combined) at `indices` along `axis`. See: ONNX ScatterElements-18."""
 
@@ -133,7 +132,7 @@ class ScatterElements(Op):
         return _scatter(x, _element_places(indices, self.axis), updates, self.reduction)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ScatterND(Op):
     """x with slices replaced (or combined) at the index tuples of `indices`. See: ONNX ScatterND-18."""
 
@@ -152,7 +151,7 @@ class ScatterND(Op):
         return _scatter(x, tuple(np.moveaxis(indices, -1, 0)), updates, self.reduction)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class OneHot(Op):
     """y = on where the index along the new axis `axis` equals indices, else off; the new axis has size `depth`.
 
@@ -191,7 +190,7 @@ class OneHot(Op):
         return b.emit(Where(), hit, on, off)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Hardmax(Op):
     """y = 1 at the maximum of x along `axis`, the first of equal ones, else 0. See: ONNX Hardmax-13."""
 
@@ -215,7 +214,7 @@ class Hardmax(Op):
         return b.emit(Cast(x.dtype), b.emit(Equal(), b.emit(ArgMax(axis), x), cells))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class TopK(Op):
     """The k largest (or smallest) elements along `axis` and their indices (int64), of equal elements the first.
 
@@ -246,7 +245,7 @@ class TopK(Op):
         return np.take_along_axis(x, first, self.axis), first
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Trilu(Op):
     """The upper (or lower) triangle of the matrices in the last two axes, `k` diagonals off the main one, else 0.
 

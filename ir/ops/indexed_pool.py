@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.conv import Ints, Pads, static_pads, window_output
 from isomorph.ir.ops.numerics import Array, padded, windows
 from isomorph.ir.ops.pool import MaxPool
@@ -16,7 +15,7 @@ from isomorph.ir.ops.pool import MaxPool
 __all__ = ["MaxPoolWithIndices"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class MaxPoolWithIndices(Op):
     """`MaxPool` of channels-first data, and the places of the maxima: (values, indices), of equal elements the first.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.conv import Conv, Ints, Pads
 from isomorph.ir.ops.elementwise import Cast, Sub
 from isomorph.ir.ops.linear import MatMul
@@ -28,7 +27,7 @@ def _check_bytes(op: Op, x: TensorType, zero_point: TensorType | None) -> None:
         raise DTypeError(f"{op.name}: 8-bit integers and zero points of their type are needed: {x}, {zero_point}")
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class MatMulInteger(Op):
     """y = (a - a_zero)(b - b_zero), of 8-bit integers, in int32; matrices in the last two axes, the others broadcast.
 
@@ -66,7 +65,7 @@ class MatMulInteger(Op):
         return b.emit(MatMul(), left, right)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ConvInteger(Op):
     """The convolution of x - x_zero with w - w_zero, of 8-bit integers, in int32; padding counts as x_zero.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from isomorph.errors import DTypeError, ShapeError
-from isomorph.ir.op import Op, TensorType, broadcast
+from isomorph.ir.op import Op, TensorType, broadcast, operation
 from isomorph.ir.ops.elementwise import Add, Mul, scalar
 from isomorph.ir.ops.index import Gather
 from isomorph.ir.ops.numerics import Array, in_single
@@ -27,7 +26,7 @@ def _same(left: Dim, right: Dim) -> bool:
     return isinstance(left, Sym) or isinstance(right, Sym) or left == right
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Linear(Op):
     """A fully connected layer: y = x w^T + b.
 
@@ -54,7 +53,7 @@ class Linear(Op):
         return product if b is None else product + b
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class MatMul(Op):
     """y = a b, matrices in the last two axes, the others broadcast, as numpy.matmul. See: ONNX MatMul-13."""
 
@@ -74,7 +73,7 @@ class MatMul(Op):
         return in_single(np.matmul, a, b)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Gemm(Op):
     """y = alpha * a' b' + beta * c, with a' and b' transposed if `trans_a`, `trans_b`.
 
@@ -120,7 +119,7 @@ class Gemm(Op):
         return b.emit(Add(), product, c if self.beta == 1.0 else b.emit(Mul(), c, scalar(b, self.beta, c)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Det(Op):
     """y = the determinant of the matrices in the last two axes: x (..., M, M), y (...). See: ONNX Det-22."""
 
@@ -133,7 +132,7 @@ class Det(Op):
         return np.asarray(in_single(np.linalg.det, x), x.dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Einsum(Op):
     """Einstein summation over named axes, `equation` as in numpy.einsum, in explicit form ("bij,bjk->bik").
 
@@ -174,7 +173,7 @@ class Einsum(Op):
         return in_single(lambda *arrays: np.einsum(self.equation, *arrays), *operands)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Embedding(Op):
     """y[..., :] = w[indices[...], :].
 

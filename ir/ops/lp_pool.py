@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from isomorph.ir.layout import Layout, LayoutRule
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.conv import Ints, Pads, from_channels_first, in_channels_first
 from isomorph.ir.ops.elementwise import Abs, Mul, Pow, scalar
 from isomorph.ir.ops.numerics import Array, in_single
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LpPool"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class LpPool(Op):
     """y = (sum of |x|^p over the cells of a sliding window)^(1 / p); padding counts as 0.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from isomorph.ir.layout import LayoutRule, Perm, inverse
-from isomorph.ir.op import Op, TensorType, broadcast, normalize_axes, normalize_axis
+from isomorph.ir.op import Op, TensorType, broadcast, normalize_axes, normalize_axis, operation
 from isomorph.ir.ops.elementwise import Add, Div, Max, Mul, Pow, Sqrt, Sub, scalar
 from isomorph.ir.ops.numerics import Array, in_single, padded
 from isomorph.ir.ops.reduce import ReduceL1, ReduceL2, ReduceMean
@@ -68,7 +68,7 @@ def _emit_normalized(b: Builder, x: Value, axes: tuple[int, ...], epsilon: float
     return b.emit(Div(), centered, b.emit(Sqrt(), b.emit(Add(), variance, scalar(b, epsilon, x))))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _ChannelNorm(Op):
     """Base: statistics for each index of the channel axis `axis`."""
 
@@ -81,7 +81,7 @@ class _ChannelNorm(Op):
         return replace(self, axis=inverse(perm)[self.axis])
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class BatchNormalization(_ChannelNorm):
     """y = scale * (x - mean) / sqrt(var + epsilon) + bias, with recorded statistics per index of `axis`.
 
@@ -118,7 +118,7 @@ class BatchNormalization(_ChannelNorm):
         return _emit_affine(b, y, *vectors)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class InstanceNormalization(_ChannelNorm):
     """y = scale * (x - mean) / sqrt(var + epsilon) + bias, statistics over the axes other than 0 and `axis`.
 
@@ -154,7 +154,7 @@ class InstanceNormalization(_ChannelNorm):
         return _emit_affine(b, y, *vectors)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class GroupNormalization(Op):
     """y = scale * (x - mean) / sqrt(var + epsilon) + bias, statistics over runs of C / num_groups channels.
 
@@ -209,7 +209,7 @@ class GroupNormalization(Op):
         return replace(self, axis=inverse(perm)[self.axis]) if perm[0] == 0 else None
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class LayerNormalization(Op):
     """y = scale * (x - mean) / sqrt(var + epsilon) + bias, statistics over the axes from `axis` to the last.
 
@@ -249,7 +249,7 @@ class LayerNormalization(Op):
         return _emit_affine(b, _emit_normalized(b, x, self._axes(x.rank), self.epsilon), scale, bias)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class RMSNormalization(Op):
     """y = scale * x / sqrt(mean(x^2) + epsilon), the mean over the axes from `axis` to the last.
 
@@ -284,7 +284,7 @@ class RMSNormalization(Op):
         return _emit_affine(b, y, scale, None)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class LpNormalization(Op):
     """y = x / max(norm, epsilon), norm the p-norm (p 1 or 2) of x over `axes`.
 
@@ -318,7 +318,7 @@ class LpNormalization(Op):
         return replace(self, axes=tuple(sorted(where[axis] for axis in self.axes)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class LocalResponseNormalization(Op):
     """y[c] = x[c] / (bias + alpha / size * sum of x[c']^2) ^ beta, c' from c - floor((size - 1) / 2)
     to c + ceil((size - 1) / 2).

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import Layout, LayoutRule
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.conv import (
     Ints,
     Pads,
@@ -35,7 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class MaxPool(Op):
     """Maximum over sliding windows; padding counts as minus infinity.
 
@@ -63,7 +62,7 @@ class MaxPool(Op):
         return from_channels_first(self.layout, view.max(_kernel_axes(self)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class AveragePool(Op):
     """Mean over sliding windows.
 
@@ -102,7 +101,7 @@ class AveragePool(Op):
         return total / _windows(self, cells, pads, 0).sum(_kernel_axes(self))  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class GlobalAveragePool(Op):
     """Mean over all spatial axes.
 
@@ -126,7 +125,7 @@ class GlobalAveragePool(Op):
         return ReduceMean(tuple(self.layout.spatial_axes(x.ndim)), self.keepdims).evaluate(x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class GlobalMaxPool(Op):
     """Maximum over all spatial axes. Shapes as in `GlobalAveragePool`."""
 
@@ -145,7 +144,7 @@ class GlobalMaxPool(Op):
         return ReduceMax(tuple(self.layout.spatial_axes(x.ndim)), self.keepdims).evaluate(x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class AdaptiveAveragePool(Op):
     """Mean over windows that divide each spatial axis into `output_size` parts (None keeps the axis).
 
@@ -177,7 +176,7 @@ class AdaptiveAveragePool(Op):
         return _emit_adaptive(self, b, x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class AdaptiveMaxPool(Op):
     """Maximum over the windows of `AdaptiveAveragePool`. See: torch.nn.functional.adaptive_max_pool2d."""
 

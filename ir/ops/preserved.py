@@ -8,11 +8,10 @@ See: docs/decisions/0013-preserved-operators.md
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from isomorph.errors import GraphError
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 
 __all__ = ["EVALUATORS", "Preserved", "Stated"]
 
@@ -35,7 +34,7 @@ class Stated(NamedTuple):
         return int(self.value) if self.kind in ("tensor", "tensors") else 0
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Preserved(Op):
     """The operator `kind` of a `domain` at a `version`, of the format `framework`, with its attributes as `stated`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import ml_dtypes
@@ -10,7 +9,7 @@ import numpy as np
 
 from isomorph.errors import DTypeError, GraphError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType, normalize_axis
+from isomorph.ir.op import Op, TensorType, normalize_axis, operation
 from isomorph.ir.ops.activation import Clip
 from isomorph.ir.ops.elementwise import Add, Cast, Div, Max, Min, Mul, Round, Sub
 from isomorph.ir.ops.numerics import Array, small_float
@@ -97,7 +96,7 @@ class _Linear(Op):
         return b.emit(Slice((axis,), (0,), (x.shape[axis],), (1,)), joined)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class QuantizeLinear(_Linear):
     """y = saturate(round(x / scale) + zero_point), rounded half to even, in `dtype`.
 
@@ -151,7 +150,7 @@ def _as(b: Builder, x: Value, dtype: DType) -> Value:
     return x if x.dtype is dtype else b.emit(Cast(dtype), x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class DequantizeLinear(_Linear):
     """y = (x - zero_point) * scale, computed in `dtype`.
 
@@ -187,7 +186,7 @@ class DequantizeLinear(_Linear):
         return b.emit(Mul(), wide, self.spread_value(b, _as(b, scale, self.dtype), x))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class DynamicQuantizeLinear(Op):
     """Quantization of x to uint8 by its own range: (y, scale, zero_point), the last two of shape ().
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.elementwise import Add, Cast, Cos, Less, Log, Mul, Neg, Sqrt
 from isomorph.ir.ops.numerics import Array
 from isomorph.ir.ops.reduce import ArgMax
@@ -34,7 +33,7 @@ def _sizes(shape: Shape) -> list[int]:
     return [size for size in shape if isinstance(size, int)]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class RandomUniform(Op):
     """y (*shape): independent numbers, uniform in [low, high).
 
@@ -58,7 +57,7 @@ class RandomUniform(Op):
         return drawn.astype(self.dtype.numpy)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class RandomNormal(Op):
     """y (*shape): independent normal numbers, mean and standard deviation `scale` given.
 
@@ -101,7 +100,7 @@ def _floating(op: Op, dtype: DType, shape: Shape) -> TensorType:
     return TensorType(dtype, shape)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Bernoulli(Op):
     """y = 1 with probability p, else 0, in `dtype`; p and y of the same shape. See: ONNX Bernoulli-22."""
 
@@ -123,7 +122,7 @@ class Bernoulli(Op):
         return drawn if self.dtype is DType.BOOL else b.emit(Cast(self.dtype), drawn)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Multinomial(Op):
     """`sample_size` indices of classes, drawn with replacement by their probabilities.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.numerics import Array
 from isomorph.ir.shapes import Dim, Sym
 
@@ -38,7 +37,7 @@ ACTIVATIONS: Mapping[str, tuple[tuple[float, ...], Callable[..., Array]]] = {
 Direction = Literal["forward", "reverse", "bidirectional"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Recurrent(Op):
     """Base of the recurrent layers, which have D directions, G gates and H units.
 
@@ -237,7 +236,7 @@ def _affine(x: Array, weight: Array | None, bias: Array | None) -> Array:
     return product if bias is None else product + bias
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class RNN(_Recurrent):
     """h[t] = f(w x[t] + b + r h[t-1] + rb). Outputs y (all h) and the last h; shapes as in the base class.
 
@@ -257,7 +256,7 @@ class RNN(_Recurrent):
         return [f[0](_affine(x, own["w"], own["b"]) + _affine(state[0], own["r"], own["rb"]))]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class GRU(_Recurrent):
     """The gated recurrent unit of Cho et al. Outputs y (all h) and the last h; shapes as in the base class, G = 3.
 
@@ -294,7 +293,7 @@ class GRU(_Recurrent):
         return [(1 - z) * f[1](inside["h"] + again) + z * h]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class LSTM(_Recurrent):
     """Long short-term memory. Outputs y (all h), the last h and the last c; shapes as in the base class, G = 4.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import LayoutRule, Perm, inverse
-from isomorph.ir.op import Op, TensorType, normalize_axes, normalize_axis
+from isomorph.ir.op import Op, TensorType, normalize_axes, normalize_axis, operation
 from isomorph.ir.ops.elementwise import Abs, Add, Exp, Log, Mul, Sqrt, Sub
 from isomorph.ir.ops.numerics import Array, in_single
 
@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Reduce(Op):
     """Base of the reductions: x (any shape) -> x without `axes`, or with size 1 there if `keepdims`.
 
@@ -53,7 +53,7 @@ class _Reduce(Op):
         raise NotImplementedError  # pragma: no cover
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReduceMean(_Reduce):
     """y = mean of x over `axes`. See: ONNX ReduceMean-18."""
 
@@ -61,7 +61,7 @@ class ReduceMean(_Reduce):
         return np.mean(x, self.axes, keepdims=self.keepdims)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReduceSum(_Reduce):
     """y = sum of x over `axes`. See: ONNX ReduceSum-13."""
 
@@ -69,7 +69,7 @@ class ReduceSum(_Reduce):
         return np.sum(x, self.axes, keepdims=self.keepdims)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReduceMax(_Reduce):
     """y = maximum of x over `axes`. See: ONNX ReduceMax-20."""
 
@@ -77,7 +77,7 @@ class ReduceMax(_Reduce):
         return np.max(x, self.axes, keepdims=self.keepdims)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReduceMin(_Reduce):
     """y = minimum of x over `axes`. See: ONNX ReduceMin-20."""
 
@@ -85,7 +85,7 @@ class ReduceMin(_Reduce):
         return np.min(x, self.axes, keepdims=self.keepdims)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReduceProd(_Reduce):
     """y = product of x over `axes`. See: ONNX ReduceProd-18."""
 
@@ -93,7 +93,7 @@ class ReduceProd(_Reduce):
         return np.prod(x, self.axes, keepdims=self.keepdims)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReduceL1(_Reduce):
     """y = sum of |x| over `axes`. See: ONNX ReduceL1-18."""
 
@@ -104,7 +104,7 @@ class ReduceL1(_Reduce):
         return b.emit(ReduceSum(self.axes, self.keepdims), b.emit(Abs(), x))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReduceL2(_Reduce):
     """y = sqrt(sum of x^2 over `axes`). See: ONNX ReduceL2-18."""
 
@@ -115,7 +115,7 @@ class ReduceL2(_Reduce):
         return b.emit(Sqrt(), b.emit(ReduceSum(self.axes, self.keepdims), b.emit(Mul(), x, x)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReduceSumSquare(_Reduce):
     """y = sum of x^2 over `axes`. See: ONNX ReduceSumSquare-18."""
 
@@ -126,7 +126,7 @@ class ReduceSumSquare(_Reduce):
         return b.emit(ReduceSum(self.axes, self.keepdims), b.emit(Mul(), x, x))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReduceLogSumExp(_Reduce):
     """y = log(sum of exp(x) over `axes`). See: ONNX ReduceLogSumExp-18."""
 
@@ -144,7 +144,7 @@ class ReduceLogSumExp(_Reduce):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _ArgReduce(Op):
     axis: int
     keepdims: bool = True
@@ -165,7 +165,7 @@ class _ArgReduce(Op):
         return x.shape[self.axis] - 1 - found if self.select_last_index else found
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ArgMax(_ArgReduce):
     """y = index (int64) of the maximum along `axis`, the first (or last) of equal ones. See: ONNX ArgMax-13."""
 
@@ -173,7 +173,7 @@ class ArgMax(_ArgReduce):
         return self._index(np.argmax, x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ArgMin(_ArgReduce):
     """y = index (int64) of the minimum along `axis`, the first (or last) of equal ones. See: ONNX ArgMin-13."""
 
@@ -181,7 +181,7 @@ class ArgMin(_ArgReduce):
         return self._index(np.argmin, x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class _Running(Op):
     """Base of the running sum and product along `axis`, which start with the number `first`."""
 
@@ -214,7 +214,7 @@ class _Running(Op):
         raise NotImplementedError  # pragma: no cover
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class CumSum(_Running):
     """y = running sum of x along `axis`; `exclusive` leaves out the element itself, `reverse` runs from the end.
 
@@ -227,7 +227,7 @@ class CumSum(_Running):
         return np.cumsum(x, self.axis, dtype=x.dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class CumProd(_Running):
     """y = running product of x along `axis`; `exclusive` leaves out the element itself, `reverse` runs from the end.
 

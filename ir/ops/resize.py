@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from isomorph.ir.layout import Layout, LayoutRule
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.elementwise import Identity
 from isomorph.ir.ops.index import Gather
 from isomorph.ir.ops.linear import MatMul
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Resize"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Resize(Op):
     """x resampled to `sizes` along its spatial axes.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.elementwise import Add, Mul, Sub
 from isomorph.ir.ops.numerics import Array, in_single
 from isomorph.ir.ops.shape import Concat, Reshape, Slice, Split, Unsqueeze
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["RotaryEmbedding"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class RotaryEmbedding(Op):
     """Pairs (a, b) of elements of each head turned by an angle: (a cos - b sin, a sin + b cos).
 

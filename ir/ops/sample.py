@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from isomorph.errors import ShapeError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.elementwise import Add, Cast, Div, Mul, Sub, scalar
 from isomorph.ir.ops.linear import MatMul
 from isomorph.ir.ops.numerics import Array, in_single
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["AffineGrid", "GridSample"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class GridSample(Op):
     """x read at the places of `grid`, whose last axis has normalized coordinates, the last spatial axis first.
 
@@ -116,7 +115,7 @@ def _reflected(cell: Array, low: float, high: float) -> Array:
     return np.where(flips % 2 == 0, rest + low, span - rest + low)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class AffineGrid(Op):
     """The grid of `GridSample` that an affine map makes: y[n, p] = theta[n] @ (p, 1), p the normalized coordinates.
 

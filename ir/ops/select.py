@@ -5,14 +5,13 @@ That size is the attribute `size`: a symbol of its own, or a number where the so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType, normalize_axis
+from isomorph.ir.op import Op, TensorType, normalize_axis, operation
 from isomorph.ir.ops.numerics import Array
 from isomorph.ir.shapes import Dim, Sym, elements
 
@@ -30,7 +29,7 @@ class Decides:
         return frozenset((size.name,)) if isinstance(size, Sym) and size.name is not None else frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class NonZero(Decides, Op):
     """The coordinates of the elements that are not 0 (or are True), in C order: y (x.rank, size), int64.
 
@@ -49,7 +48,7 @@ class NonZero(Decides, Op):
         return np.stack(np.nonzero(x)).astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Compress(Decides, Op):
     """The slices of x along `axis` (None: the elements in C order) where `condition` is True.
 
@@ -75,7 +74,7 @@ class Compress(Decides, Op):
         return np.compress(condition, x, self.axis)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Unique(Decides, Op):
     """The different elements of x, or its different slices along `axis`: values, first, inverse and counts.
 

@@ -5,7 +5,7 @@ Sizes, axes and bounds are attributes; a size may be symbolic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from isomorph.errors import ShapeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import Layout, LayoutRule, Perm, compose, inverse
-from isomorph.ir.op import Op, TensorType, broadcast, normalize_axes, normalize_axis
+from isomorph.ir.op import Op, TensorType, broadcast, normalize_axes, normalize_axis, operation
 from isomorph.ir.ops.elementwise import Add, Cast, Mul, scalar
 from isomorph.ir.ops.numerics import Array, padded
 from isomorph.ir.ops.reduce import CumSum
@@ -43,7 +43,7 @@ def _static(shape: Shape) -> tuple[int, ...]:
     return tuple(int(dim) for dim in shape)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Reshape(Op):
     """y has the elements of x in C order under `shape`: every size explicit, no 0 and no -1 placeholders.
 
@@ -63,7 +63,7 @@ class Reshape(Op):
         return x.reshape(_static(self.shape))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Flatten(Op):
     """y (prod of x.shape[:axis], prod of x.shape[axis:]), in C order. See: ONNX Flatten-24; keras.layers.Flatten."""
 
@@ -82,7 +82,7 @@ class Flatten(Op):
         return b.emit(Reshape(kind.shape), x)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Transpose(Op):
     """y[i] = x[j] with y.shape[k] = x.shape[perm[k]], as numpy.transpose. See: ONNX Transpose-24."""
 
@@ -101,7 +101,7 @@ class Transpose(Op):
         return Transpose(compose(compose(inverse(perm), self.perm), perm))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Squeeze(Op):
     """y is x without the axes `axes`, all of size 1. Differs from ONNX Squeeze-24: axes explicit and nonnegative."""
 
@@ -117,7 +117,7 @@ class Squeeze(Op):
         return np.squeeze(x, self.axes)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Unsqueeze(Op):
     """y is x with axes of size 1 inserted so that they are at `axes` of y. See: ONNX Unsqueeze-24."""
 
@@ -133,7 +133,7 @@ class Unsqueeze(Op):
         return np.expand_dims(x, self.axes)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Slice(Op):
     """y = x[starts:ends:steps] along `axes`, with NumPy's clamping and negative indices counted from the end.
 
@@ -204,7 +204,7 @@ def _at_most(bound: Dim, limit: Dim) -> Dim:
 _UNBOUNDED = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Split(Op):
     """The pieces of x of the given `sizes` along `axis`, in order. See: ONNX Split-18."""
 
@@ -228,7 +228,7 @@ class Split(Op):
         return tuple(np.split(x, np.cumsum(_static(self.sizes))[:-1], self.axis))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Concat(Op):
     """The operands one after another along `axis`; their other sizes are equal. See: ONNX Concat-13."""
 
@@ -261,7 +261,7 @@ class Concat(Op):
         return np.concatenate(operands, self.axis)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Pad(Op):
     """x with `pads` (begin, end) cells added on every axis; negative numbers cut cells off.
 
@@ -323,7 +323,7 @@ class Pad(Op):
         return b.emit(Slice((axis,), (None,), (None,), (-1,)), mirrored)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Expand(Op):
     """x broadcast to `shape` (in both directions, as numpy with another operand of that shape). See: ONNX Expand-13."""
 
@@ -337,7 +337,7 @@ class Expand(Op):
         return np.broadcast_to(x, np.broadcast_shapes(x.shape, _static(self.shape)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Tile(Op):
     """x repeated `repeats` times along each axis, as numpy.tile. See: ONNX Tile-13."""
 
@@ -357,7 +357,7 @@ class Tile(Op):
         return np.tile(x, _static(self.repeats))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class DepthToSpace(Op):
     """Channels to blocks of pixels.
 
@@ -401,7 +401,7 @@ class DepthToSpace(Op):
         return b.emit(Reshape(kind.shape), b.emit(Transpose(perm), b.emit(Reshape(shape), x)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class SpaceToDepth(Op):
     """Blocks of pixels to channels, the inverse of `DepthToSpace` in mode "DCR". See: ONNX SpaceToDepth-13."""
 
@@ -439,7 +439,7 @@ class SpaceToDepth(Op):
         return b.emit(Reshape(kind.shape), b.emit(Transpose(perm), b.emit(Reshape(shape), x)))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Dims(Op):
     """Symbolic sizes as data: y = the value of each expression in `dims`, int64, shape (len(dims),), or () if `scalar`.
 
@@ -459,7 +459,7 @@ class Dims(Op):
         return np.array(_static(self.dims), np.int64).reshape(() if self.scalar else -1)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class BindDim(Op):
     """y = [x]: names a number that the graph computes. From here on the named dimension `dim` has the value of x.
 
@@ -481,7 +481,7 @@ class BindDim(Op):
         return np.reshape(x, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ConstantOfShape(Op):
     """A tensor of `shape` and `dtype` in which every element is `value`. Differs from ONNX-24: all attributes."""
 
@@ -502,7 +502,7 @@ class ConstantOfShape(Op):
         return b.emit(Expand(self.shape), b.constant(np.asarray(self.value).astype(self.dtype.numpy), "value"))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Range(Op):
     """y = start, start + step, ... (`length` elements) in `dtype`. Differs from ONNX Range-11: all attributes."""
 

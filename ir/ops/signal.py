@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from isomorph.errors import GraphError
-from isomorph.ir.op import Op, TensorType, normalize_axis
+from isomorph.ir.op import Op, TensorType, normalize_axis, operation
 from isomorph.ir.ops.conv import Conv
 from isomorph.ir.ops.elementwise import Mul
 from isomorph.ir.ops.linear import MatMul
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["DFT", "STFT"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class DFT(Op):
     """The discrete Fourier transform along `axis`.
 
@@ -134,7 +133,7 @@ def _paired(x: Array) -> Array:
     return np.asarray(x[..., 0] + 1j * x[..., 1])
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class STFT(Op):
     """The discrete Fourier transforms of the frames of a signal: of windows that start every `frame_step` samples.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.elementwise import Add, Cast, Less, Mod, Sub, Where, scalar
 from isomorph.ir.ops.index import GatherElements, ScatterElements
 from isomorph.ir.ops.numerics import Array
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ReverseSequence", "TensorScatter"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class ReverseSequence(Op):
     """x with the first lengths[i] steps of sequence i in reverse order, the others where they are.
 
@@ -62,7 +61,7 @@ class ReverseSequence(Op):
         return b.emit(GatherElements(time), x, b.emit(Expand(x.shape), places))
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class TensorScatter(Op):
     """A cache with the steps of `update` written from step start[n] on along `axis`, those beyond its end at its
     begin in the mode "circular".

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from isomorph.ir.dtypes import DType
-from isomorph.ir.op import Op, TensorType
+from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.conv import Ints, window_output
 from isomorph.ir.ops.numerics import Array, in_single
 from isomorph.ir.ops.select import Decides
@@ -18,7 +17,7 @@ from isomorph.ir.shapes import Dim, Sym
 __all__ = ["DeformConv", "MaxRoiPool", "NonMaxSuppression", "RoiAlign"]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class NonMaxSuppression(Decides, Op):
     """Boxes in the order of their scores, without those that overlap a better one of their class by more than a bound.
 
@@ -77,7 +76,7 @@ class NonMaxSuppression(Decides, Op):
         yield from taken
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class RoiAlign(Op):
     """Each region of interest as a small image: the mean (or maximum) of points read from x by interpolation.
 
@@ -160,7 +159,7 @@ class RoiAlign(Op):
         return result
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class MaxRoiPool(Op):
     """The maximum of x over the cells into which each region of interest is cut; 0 of an empty cell.
 
@@ -209,7 +208,7 @@ class MaxRoiPool(Op):
         return [(min(max(begin, 0), size), min(max(end, 0), size)) for begin, end in bounds]
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class DeformConv(Op):
     """A convolution of images whose taps are moved by `offset` and weighed by `mask`, read by linear interpolation.
 

@@ -204,6 +204,49 @@ def test_guards_of_another_kind_stay(wrong: str, operand: str) -> None:
     assert kinds(raise_attention(model)) == kinds(model), operand
 
 
+def nan_guarded(wrong: str) -> Model:
+    """Where(IsNaN(softmax(s)), 0, softmax(s)) @ v under a mask of -inf, as torch.onnx writes it."""
+
+    def make(b: Builder) -> Value:
+        q, k, v = operands(b)
+        keys = b.emit(ops.Mul(), b.emit(ops.Transpose((0, 1, 3, 2)), k), number(b, 0.5))
+        scores = b.emit(ops.MatMul(), b.emit(ops.Mul(), q, number(b, 0.5)), keys)
+        hidden = b.emit(ops.Where(), b.input("m", DType.BOOL, (N, 1, L, S)), number(b, 0), number(b, -np.inf))
+        scores = b.emit(ops.Add(), scores, hidden)
+        weights = b.emit(ops.Softmax(axis=3), scores)
+        looked_at = scores if wrong == "scores" else weights
+        none = b.emit((ops.IsInf() if wrong == "infinite" else ops.IsNaN()), looked_at)
+        number_there = number(b, 1.0 if wrong == "one" else 0.0)
+        kept = b.emit(ops.Where(), none, number_there, weights)
+        if wrong == "read":
+            b.output("weights", weights)
+        return b.emit(ops.MatMul(), kept, v)
+
+    return built(make)
+
+
+def test_attention_guarded_against_nan_and_scaled_on_both_sides() -> None:
+    model = nan_guarded("")
+    raised = canonicalize(raise_attention(model))
+    (node,) = (node for node in raised.graph.nodes if isinstance(node.op, ops.ScaledDotProductAttention))
+    assert node.op == ops.ScaledDotProductAttention(scale=0.25)
+    assert not kinds(raised).keys() & {"MatMul", "Softmax", "IsNaN"}
+    with np.errstate(invalid="ignore"):
+        agree(model, raised)
+
+
+@pytest.mark.parametrize("wrong", ["scores", "infinite", "one", "read"])
+def test_guards_against_nan_that_are_none(wrong: str) -> None:
+    model = nan_guarded(wrong)
+    assert kinds(raise_attention(model)) == kinds(model)
+
+
+def test_a_target_without_attention_keeps_a_guard_as_it_is() -> None:
+    model = nan_guarded("")
+    refuse = lambda node: "no" if isinstance(node.op, ops.ScaledDotProductAttention) else None  # noqa: E731
+    assert kinds(raise_attention(model, refuse)) == kinds(model)
+
+
 def test_bounds_follow_the_arithmetic_of_the_type() -> None:
     b = Builder("test")
     with b.at(Scope(), Origin("test", "op", "x")):
