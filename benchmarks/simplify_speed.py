@@ -3,10 +3,11 @@
     python benchmarks/simplify_speed.py --folder RAW --results FILE.jsonl [--models NAME,...] [--rounds N]
                                         [--no-judge] [--output FILE.md]
 
-Each model is exported once (simplify_models.py). Then each tool simplifies the same file, as a whole process and as a
-library, each on one CPU and in turn; times are the least processor seconds of the rounds. onnxruntime runs the raw file
-and all results in turn on one thread. isomorph's judge compares its results with the raw file. Models that are among
-the results already are not measured again; the page is made of all results.
+Each model is exported once (simplify_models.py). Then each tool simplifies the same file in a process of its own, all
+on one CPU and in turn; times are the least processor seconds of the rounds: of the whole process (isomorph's is its
+command, the others' import and one call), and of the call. onnxruntime runs the raw file and all results in turn on one
+thread. isomorph's judge compares its result with the raw file. Models that are among the results already are not
+measured again; the page is made of all results.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from processes import Measurement, measure, python
+from processes import measure, python
 
 TOOLS = ("isomorph", "isomorph24", "onnxsim", "onnxslim", "onnxscript")
 PEERS = TOOLS[2:]
@@ -30,22 +30,8 @@ NAMES = (
     "wav2vec2", "lstm", "gru",
 )  # fmt: skip
 HERE = Path(__file__).parent
-ONNXSCRIPT = """
-import sys, onnxscript.optimizer
-from onnxscript import ir
-model = ir.load(sys.argv[1])
-onnxscript.optimizer.optimize(model)
-ir.save(model, sys.argv[2])
-"""
-ISOMORPH = ("-m", "isomorph", "convert")
-SIMPLIFY = ("--simplify", "--fold-batch-norm", "--force", "--json")
-COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
-    "isomorph": lambda raw, out: python(*ISOMORPH, raw, out, *SIMPLIFY),
-    "isomorph24": lambda raw, out: python(*ISOMORPH, raw, out, *SIMPLIFY, "--opset", "24"),
-    "onnxsim": lambda raw, out: python("-m", "onnxsim", raw, out),
-    "onnxslim": lambda raw, out: python("-m", "onnxslim", raw, out),
-    "onnxscript": lambda raw, out: python("-c", ONNXSCRIPT, raw, out),
-}
+COMMAND = ("-m", "isomorph", "convert")
+OPTIONS = ("--simplify", "--fold-batch-norm", "--force", "--json")
 
 
 def main() -> int:
@@ -56,7 +42,7 @@ def main() -> int:
     for name in options.models:
         if any(row["model"] == name for row in rows):
             continue
-        rows.append(_row(name, options.folder, options.rounds, options.judge))
+        rows.append(_row(name, options))
         print(_summary(rows[-1]), file=sys.stderr, flush=True)
         with options.results.open("a") as file:
             print(json.dumps(rows[-1]), file=file)
@@ -69,56 +55,49 @@ def main() -> int:
     return 0
 
 
-def _row(name: str, folder: Path, rounds: int, judge: bool) -> dict[str, Any]:
-    raw = folder / f"{name}.onnx"
+def _row(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    folder, raw = options.folder, options.folder / f"{name}.onnx"
     if not raw.exists():
         measure(python(HERE / "simplify_models.py", name, folder), folder=HERE, cpu=None).check()
     targets = {tool: folder / f"{name}.{tool}.onnx" for tool in TOOLS}
-    row: dict[str, Any] = {"model": name, "raw": {"nodes": _nodes(raw), "mb": raw.stat().st_size / 1e6}}
-    processes: dict[str, list[Measurement]] = {tool: [] for tool in TOOLS}
-    for _ in range(rounds):
+    row: dict[str, Any] = {"model": name, "raw": {"mb": raw.stat().st_size / 1e6}}
+    for _ in range(options.rounds):
         for tool, target in targets.items():
-            processes[tool].append(measure(COMMANDS[tool](raw, target), folder=folder))
-    for tool, target in targets.items():
-        row[tool] = _tool(tool, raw, target, processes[tool], rounds)
+            row[tool] = _least(row.get(tool), _simplified(tool, raw, target, options.cpu))
     made = [target for tool, target in targets.items() if "failure" not in row[tool]]
     command = python(HERE / "simplify_tools.py", "latency", folder / f"{name}.npz", raw, *made)
-    runs = _result(measure(command, folder=folder))
+    runs = json.loads(measure(command, folder=folder, cpu=options.cpu).check().output.rpartition("RESULT ")[2])
     row["raw"] |= runs[raw.name]
     for tool, target in targets.items():
         row[tool] |= runs.get(target.name, {})
-        if judge and tool.startswith("isomorph") and target in made:
-            row[tool]["verdict"] = _verdict(raw, target, folder)
+    if options.judge:
+        row["isomorph"]["verdict"] = _verdict(raw, targets["isomorph"], options)
     return row
 
 
-def _tool(tool: str, raw: Path, target: Path, processes: list[Measurement], rounds: int) -> dict[str, Any]:
-    """What a tool made of a file, and how long it took."""
-    worst = next((each for each in processes if each.code != 0), None)
-    if worst is not None or not target.exists():
-        return {"failure": (worst.errors if worst is not None else "it wrote nothing").strip()[-300:]}
-    calls = measure(
-        python(HERE / "simplify_tools.py", "time", tool, raw, target, str(rounds + 2)), folder=target.parent
-    )
-    return {
-        "nodes": _nodes(target),
-        "process": min(each.processor for each in processes),
-        "peak_mb": max(each.megabytes for each in processes),
-        "call": min(_result(calls)),
-    }
+def _simplified(tool: str, raw: Path, target: Path, cpu: int) -> dict[str, Any]:
+    """How long a tool took, as a library; isomorph's whole process is its command."""
+    library = measure(python(HERE / "simplify_tools.py", "time", tool, raw, target), folder=target.parent, cpu=cpu)
+    if library.code != 0 or not target.exists():
+        return {"failure": library.errors.strip()[-300:] or "it wrote nothing"}
+    whole = library
+    if tool in TOOLS[:2]:
+        opset = ("--opset", "24") if tool == "isomorph24" else ()
+        whole = measure(python(*COMMAND, raw, target, *OPTIONS, *opset), folder=target.parent, cpu=cpu).check()
+    call = float(library.output.rpartition("RESULT ")[2])
+    return {"process": whole.processor, "peak_mb": whole.megabytes, "call": call}
 
 
-def _result(measured: Measurement) -> Any:
-    """What a script printed behind RESULT."""
-    return json.loads(measured.check().output.rpartition("RESULT ")[2])
+def _least(known: dict[str, Any] | None, found: dict[str, Any]) -> dict[str, Any]:
+    """The least of two rounds."""
+    if known is None or "failure" in known or "failure" in found:
+        return found
+    return {key: min(known[key], found[key]) for key in found}
 
 
-def _nodes(path: Path) -> int:
-    return int(_result(measure(python(HERE / "simplify_tools.py", "nodes", path), folder=path.parent, cpu=None)))
-
-
-def _verdict(raw: Path, target: Path, folder: Path) -> str:
-    judged = measure(python("-m", "isomorph", "validate", raw, target, "--json"), folder=folder, cpu=None)
+def _verdict(raw: Path, target: Path, options: argparse.Namespace) -> str:
+    command = python("-m", "isomorph", "validate", raw, target, "--json")
+    judged = measure(command, folder=options.folder, cpu=options.cpu)
     try:
         return str(json.loads(judged.output)["verdict"])
     except (ValueError, KeyError):
@@ -171,9 +150,7 @@ def _spread(values: list[float]) -> str:
 
 
 def _page(rows: list[dict[str, Any]]) -> str:
-    verdicts = [
-        row[tool].get("verdict", "not judged") for row in rows for tool in TOOLS[:2] if "failure" not in row[tool]
-    ]
+    verdicts = [row["isomorph"].get("verdict", "not judged") for row in rows]
     equal = sum(verdict == "EQUIVALENT" for verdict in verdicts)
     versions = ", ".join(f"{name} {version(name)}" for name in (*PEERS, "onnxruntime", "torch"))
     lines = [
@@ -233,6 +210,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--cpu", type=int, default=0, help="the processor that everything runs on")
     parser.add_argument("--models", type=lambda text: tuple(text.split(",")), default=NAMES)
     parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--output", type=Path)

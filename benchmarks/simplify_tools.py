@@ -1,7 +1,6 @@
 """What `simplify_speed.py` measures: one simplifier as a library, or the latency of what they wrote.
 
-python simplify_tools.py time TOOL SOURCE TARGET ROUNDS     processor seconds of each call, after the import
-python simplify_tools.py nodes FILE                         number of nodes
+python simplify_tools.py time TOOL SOURCE TARGET            processor seconds of a call, after the import
 python simplify_tools.py latency INPUTS.npz FILE...         milliseconds of a run by onnxruntime, and largest error
 """
 
@@ -14,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TOOLS", "latencies", "nodes"]
+__all__ = ["TOOLS", "latencies", "nodes", "seconds"]
 
-SECONDS = 1.5
+SECONDS = 1.0
 """How long the runs of a model's files take in all, at least."""
 FEWEST, MOST = 5, 400
 
@@ -71,14 +70,12 @@ TOOLS: dict[str, Callable[[], Callable[[str, str], None]]] = {
 }
 
 
-def _times(tool: str, source: str, target: str, rounds: int) -> list[float]:
+def seconds(tool: str, source: str, target: str) -> float:
+    """Processor seconds of a call after the import."""
     run = TOOLS[tool]()
-    times = []
-    for _ in range(rounds):
-        began = time.process_time()
-        run(source, target)
-        times.append(time.process_time() - began)
-    return times
+    began = time.process_time()
+    run(source, target)
+    return time.process_time() - began
 
 
 def nodes(file: Path) -> int:
@@ -95,7 +92,7 @@ def nodes(file: Path) -> int:
 
 
 def latencies(inputs: Path, files: list[Path]) -> dict[str, Any]:
-    """{file: {"ms": least milliseconds of a run on one thread, "error": largest difference from the first file}}."""
+    """{file: {"nodes", "ms", "error"}}: the least time of a run on one thread, the largest difference from the first."""
     import numpy as np
     import onnxruntime
 
@@ -112,13 +109,13 @@ def latencies(inputs: Path, files: list[Path]) -> dict[str, Any]:
             feeds = {each.name: array for each, array in zip(session.get_inputs(), arrays, strict=True)}
             outputs = [np.asarray(each, np.float64) for each in session.run(None, feeds)]
         except Exception as error:
-            found[file.name] = {"failure": f"{type(error).__name__}: {error}"[:300]}
+            found[file.name] = {"nodes": nodes(file), "failure": f"{type(error).__name__}: {error}"[:300]}
             continue
         sessions[file.name] = (session, feeds)
         first = found.setdefault("", outputs)
         scale = max(float(np.abs(each).max(initial=0)) for each in first) or 1.0
         error = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(outputs, first, strict=True))
-        found[file.name] = {"ms": float("inf"), "error": error / scale}
+        found[file.name] = {"nodes": nodes(file), "ms": float("inf"), "error": error / scale}
     found.pop("", None)
     began, count = time.perf_counter(), 0
     while sessions and count < MOST and (count < FEWEST or time.perf_counter() - began < SECONDS):
@@ -132,8 +129,6 @@ def latencies(inputs: Path, files: list[Path]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "time":
-        print("RESULT", json.dumps(_times(*sys.argv[2:5], int(sys.argv[5]))))
-    elif sys.argv[1] == "nodes":
-        print("RESULT", nodes(Path(sys.argv[2])))
+        print("RESULT", seconds(*sys.argv[2:5]))
     else:
         print("RESULT", json.dumps(latencies(Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])))
