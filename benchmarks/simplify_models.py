@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_trial
-from models.entry import Example, batched
+from models.entry import Example, batched, calibrate
 
 __all__ = ["MODELS", "export"]
 
@@ -47,12 +47,12 @@ class Speaker(torch.nn.Module):
         return self.head(self.gru(self.front(x).transpose(1, 2))[1][-1]).log_softmax(-1)
 
 
-def _swept(name: str, *, symbolic: bool = True) -> Callable[[], Example]:
-    """An entry of the collections that the sweep has, with symbolic sizes unless torch.export cannot."""
+def _swept(name: str) -> Callable[[], Example]:
+    """An entry of the collections that the sweep has, with symbolic sizes."""
 
     def make() -> Example:
         entries = import_module(f"models.{name.partition('/')[0]}").ENTRIES
-        return next(entry for entry in entries if entry.name == name).make(symbolic)  # type: ignore[no-any-return]
+        return next(entry for entry in entries if entry.name == name).make(True)  # type: ignore[no-any-return]
 
     return make
 
@@ -60,6 +60,15 @@ def _swept(name: str, *, symbolic: bool = True) -> Callable[[], Example]:
 def _tagger() -> Example:
     tokens = torch.randint(0, 99, (2, 10))
     return Example(Tagger().eval(), (tokens,), {}, ({0: torch.export.Dim("N", min=1, max=64)},))
+
+
+def _t5_encoder() -> Example:
+    """The encoder alone, of a symbolic batch of 12 tokens."""
+    zoo = import_module("models.transformers")
+    module = import_module("transformers").T5EncoderModel(zoo.small("t5", {})).eval()
+    tokens = torch.randint(3, zoo.VOCABULARY, (2, zoo.LENGTH))
+    calibrate(module, input_ids=tokens)
+    return Example(module, (), {"input_ids": tokens}, {"input_ids": {0: torch.export.Dim("N", min=1, max=16)}})
 
 
 MODELS: dict[str, Callable[[], Example]] = {
@@ -77,7 +86,7 @@ MODELS: dict[str, Callable[[], Example]] = {
     "gpt2": _swept("transformers/gpt2"),
     "llama": _swept("transformers/llama"),
     "qwen3": _swept("transformers/qwen3"),
-    "t5": _swept("transformers/t5", symbolic=False),
+    "t5_encoder": _t5_encoder,
     "clip": _swept("transformers/clip"),
     "mamba": _swept("transformers/mamba"),
     "wav2vec2": _swept("transformers/wav2vec2"),

@@ -92,7 +92,7 @@ def nodes(file: Path) -> int:
 
 
 def latencies(inputs: Path, files: list[Path]) -> dict[str, Any]:
-    """{file: {"nodes", "ms", "error"}}: the least time of a run on one thread, the largest difference from the first."""
+    """{file: {"nodes", "ms", "error"}}: least time of a run on one thread, largest difference from the first."""
     import numpy as np
     import onnxruntime
 

@@ -279,8 +279,9 @@ class RMSNormalization(Op):
         return y if scale is None else y * scale  # type: ignore[no-any-return]
 
     def decompose(self, b: Builder, x: Value, scale: Value | None = None) -> Value:  # type: ignore[override]
-        square = b.emit(ReduceMean(self._axes(x.rank)), b.emit(Mul(), x, x))
-        y = b.emit(Div(), x, b.emit(Sqrt(), b.emit(Add(), square, scalar(b, self.epsilon, x))))
+        squares = b.emit(Pow(), x, scalar(b, 2.0, x))  # a Pow is what runtimes recognize the formula by
+        mean = b.emit(ReduceMean(self._axes(x.rank)), squares)
+        y = b.emit(Div(), x, b.emit(Sqrt(), b.emit(Add(), mean, scalar(b, self.epsilon, x))))
         return _emit_affine(b, y, scale, None)
 
 
