@@ -33,9 +33,11 @@ from isomorph.converters.torch.aten import (
     embedding,
     error,
     experts,
+    factorization,
     fold,
     fourier,
     gamma,
+    gradient,
     index,
     join,
     linear,
@@ -96,9 +98,9 @@ __all__ = ["FAMILIES", "Importer", "import_program"]
 FAMILIES = (
     activation, attention, bessel, bits, classification, complex_composed, complex_create, complex_elementwise,
     complex_linear, complex_partwise, complex_shape, control, conv, create, cumulative, diagonal, distance, dropout,
-    elementwise, elimination, embedding, error, experts, fold, fourier, gamma, index, join, linear, loss, norm,
-    orthogonal, pad, pool, product, quant, random, rearrange, recurrent, reduce, resize, sample, scatter, search, shape,
-    signal, sort, special, split, statistics, transcendental, transformer, unpool, vision,
+    elementwise, elimination, embedding, error, experts, factorization, fold, fourier, gamma, gradient, index, join,
+    linear, loss, norm, orthogonal, pad, pool, product, quant, random, rearrange, recurrent, reduce, resize, sample,
+    scatter, search, shape, signal, sort, special, split, statistics, transcendental, transformer, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 
@@ -658,7 +660,7 @@ _COMPLEX_OUTPUT = "models return no complex numbers; return torch.view_as_real o
 
 def _computed(argument: Any) -> bool:
     """Whether an argument is or holds a computed number."""
-    return isinstance(argument, Computed) or (isinstance(argument, tuple) and any(map(_computed, argument)))
+    return isinstance(argument, Computed | Sym) or (isinstance(argument, tuple) and any(map(_computed, argument)))
 
 
 def _python_number(b: Lowering, value: Value) -> Value:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import inspect
 import math
+from functools import wraps
 from typing import Any
 
+from isomorph.converters.torch.aten import complex_functions, complex_products  # noqa: F401 (they register rules)
 from isomorph.converters.torch.aten.complex import PARTS, AnyNumber, AnyOperand, Complex
 from isomorph.converters.torch.aten.complex_elementwise import add, div, log, mul, multiplied
 from isomorph.converters.torch.aten.complex_linear import matmul, mean
@@ -14,7 +16,7 @@ from isomorph.converters.torch.aten.complex_partwise import variances
 from isomorph.converters.torch.aten.index import expanded
 from isomorph.converters.torch.aten.search import selected
 from isomorph.converters.torch.lowering import Lowering
-from isomorph.converters.torch.rules import complex_rules
+from isomorph.converters.torch.rules import complex_rules, rules
 from isomorph.ir import DType, Op, Value, ops
 from isomorph.ir.op import broadcast
 from isomorph.ir.shapes import elements
@@ -45,6 +47,26 @@ def _truth(b: Lowering, x: Complex | Value) -> Value:
 def logical_not(b: Lowering, self: Complex) -> Value:
     """logical_not(Tensor self): whether both parts are 0"""
     return b.emit(ops.Not(), _truth(b, self))
+
+
+def _register_of_truth(target: str) -> None:
+    """Operations that see of a number only whether it is 0."""
+    rule = rules.importer(target)
+    if rule is None:
+        return
+
+    @complex_rules.imports(target)
+    @wraps(rule)
+    def of_truth(b: Lowering, self: Complex, **arguments: Any) -> Any:
+        assert rule is not None
+        return rule(b, _truth(b, self), **arguments)
+
+
+for _name in (
+    "all.default", "all.dim", "all.dims", "any.default", "any.dim", "any.dims", "nonzero.default", "argwhere.default",
+    "nonzero_numpy.default", "nonzero_static.default", "count_nonzero.default", "count_nonzero.dim_IntList",
+):  # fmt: skip
+    _register_of_truth(f"aten.{_name}")
 
 
 def _register_logic(name: str, op: Op) -> None:
@@ -117,6 +139,18 @@ def _register_spread(name: str, overload: str) -> None:
     spread.__signature__ = inspect.signature(variance)  # type: ignore[attr-defined]
 
 
+def _register_deviation(overload: str) -> None:
+    variance = variances[overload]
+
+    @complex_rules.imports(f"aten.std.{overload}")
+    def deviation(b: Lowering, self: Complex, **arguments: Any) -> Value:
+        return b.emit(ops.Sqrt(), variance(b, self, **arguments))
+
+    deviation.__doc__ = f"std.{overload}(Tensor self, …): the square root of var"
+    deviation.__signature__ = inspect.signature(variance)  # type: ignore[attr-defined]
+
+
 for _overload in variances:
+    _register_deviation(_overload)
     for _name in ("var", "std"):
         _register_spread(_name, _overload)

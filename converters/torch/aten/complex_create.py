@@ -3,8 +3,10 @@
 # ruff: noqa: PLR0917 (the parameters are those of ATen's schemas, passed by name)
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from isomorph.converters.torch.aten import create
 from isomorph.converters.torch.aten.complex import Complex, as_complex, real_dtype
 from isomorph.converters.torch.aten.complex_shape import expanded
 from isomorph.converters.torch.lowering import Lowering
@@ -130,3 +132,53 @@ def to_other(
 ) -> Complex | Value:
     """to.other(Tensor self, Tensor other, …), type_as(Tensor self, Tensor other)"""
     return _copied(b, self, other.dtype)
+
+
+@complex_rules.imports("aten.eye.default", "aten.eye.m")
+def eye(
+    b: Lowering,
+    n: Dim,
+    m: Dim | None = None,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+) -> Complex:
+    """eye.m(SymInt n, SymInt m, *, dtype, …): 1 where the row is the column"""
+    part = real_dtype(b)
+    return as_complex(b, create.eye(b, n, m, part), part)
+
+
+def _normal(b: Lowering, size: Sequence[Dim]) -> Complex:
+    """Both parts normal, with half of the variance each."""
+    part = real_dtype(b)
+    real, imaginary = (b.emit(ops.RandomNormal(tuple(size), part, 0.0, math.sqrt(0.5))) for _ in range(2))
+    return Complex(None, (real, imaginary))
+
+
+@complex_rules.imports("aten.randn.default", "aten.randn.generator")
+def randn(
+    b: Lowering,
+    size: Sequence[Dim],
+    generator: object = None,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+) -> Complex:
+    """randn(SymInt[] size, *, dtype, …)"""
+    return _normal(b, size)
+
+
+@complex_rules.imports("aten.randn_like.default")
+def randn_like(
+    b: Lowering,
+    self: Complex | Value,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+    memory_format: object = None,
+) -> Complex:
+    """randn_like(Tensor self, *, dtype, …)"""
+    return _normal(b, self.shape)

@@ -21,7 +21,7 @@ from isomorph.ir import DType, Sym, Value, ops
 from isomorph.ir.op import Op
 from isomorph.ir.shapes import elements
 
-__all__ = ["absolute", "add", "conjugated", "multiplied"]
+__all__ = ["absolute", "add", "conjugated", "is_negative", "multiplied"]
 
 
 def multiplied(b: Lowering, x: AnyOperand, y: AnyOperand, part: DType) -> Complex:
@@ -154,20 +154,6 @@ def square(b: Lowering, self: Complex) -> Complex:
     return multiplied(b, self, self, PARTS[self.dtype])
 
 
-@complex_rules.imports("aten.pow.Tensor_Scalar", "aten.pow_.Scalar")
-def power(b: Lowering, self: AnyOperand, exponent: AnyNumber) -> Complex:
-    """pow.Tensor_Scalar(Tensor self, Scalar exponent), of the exponents that are products"""
-    part = real_dtype(b, self)
-    z = as_complex(b, self, part)
-    if exponent == -1:
-        return reciprocal(b, z)
-    b.require(exponent in (1, 2, 3), f"complex numbers to the power of {exponent}")
-    result = z
-    for _ in range(int(exponent.real) - 1):  # type: ignore[union-attr]
-        result = multiplied(b, result, z, part)
-    return result
-
-
 def conjugated(b: Lowering, z: Complex) -> Complex:
     """a - bi"""
     if z.value is not None:
@@ -246,11 +232,11 @@ def angle(b: Lowering, self: Complex) -> Value:
     pi = b.number(math.pi, x.dtype)
     slope = b.emit(ops.Atan(), b.emit(ops.Div(), y, x))
     flat = b.emit(ops.Where(), b.emit(ops.Equal(), y, b.number(0, y.dtype)), y, slope)
-    turn = b.emit(ops.Where(), _is_negative(b, y), b.number(-math.pi, x.dtype), pi)
-    return b.emit(ops.Where(), _is_negative(b, x), b.emit(ops.Add(), flat, turn), flat)
+    turn = b.emit(ops.Where(), is_negative(b, y), b.number(-math.pi, x.dtype), pi)
+    return b.emit(ops.Where(), is_negative(b, x), b.emit(ops.Add(), flat, turn), flat)
 
 
-def _is_negative(b: Lowering, x: Value) -> Value:
+def is_negative(b: Lowering, x: Value) -> Value:
     """Whether the sign is set, of -0 as well."""
     zero = b.number(0, x.dtype)
     return b.emit(ops.Or(), b.emit(ops.Less(), x, zero), b.emit(ops.Less(), b.emit(ops.Reciprocal(), x), zero))

@@ -11,8 +11,11 @@ from typing import Any
 from isomorph.converters.torch.aten import (  # noqa: F401 (their rules are registered first)
     conv,
     create,
+    cumulative,
     diagonal,
     elementwise,
+    fold,
+    gradient,
     join,
     rearrange,
     reduce,
@@ -40,12 +43,18 @@ _PARTWISE = (
     "diff.default", "scatter.src", "scatter_add.default", "index_copy.default", "index_add.default",
     "index_put.default", "index_put_.default", "index_fill.int_Scalar", "select_scatter.default",
     "slice_scatter.default", "fill.Scalar", "fill_.Scalar", "fill.Tensor", "fill_.Tensor", "zero_.default",
-    "copy.default", "copy_.default",
+    "copy.default", "copy_.default", "atleast_1d.Sequence", "atleast_2d.Sequence", "atleast_3d.Sequence",
+    "_chunk_cat.default", "cartesian_prod.default", "combinations.default", "linalg_diagonal.default",
+    "tensor_split.tensor_indices_or_sections", "repeat_interleave.self_Tensor", "put.default", "put_.default",
+    "masked_scatter.default", "masked_scatter_.default", "index_fill.int_Tensor", "detach_.default",
+    "trapezoid.dx", "trapz.dx", "cumulative_trapezoid.dx", "gradient.scalarint", "gradient.scalararray",
+    "gradient.array", "gradient.scalarrayint", "gradient.scalarrayarray", "gradient.tensorarrayint",
+    "gradient.tensorarray",
 )  # fmt: skip
 """Moves and sums: what happens to the real parts happens to the imaginary ones."""
 
 
-_DATA = frozenset({"self", "tensors", "value", "values", "src", "source", "fill_value", "prepend", "append"})
+_DATA = frozenset({"self", "tensors", "value", "values", "src", "source", "fill_value", "prepend", "append", "y", "A"})
 """Arguments that hold elements: a real one has imaginary parts of 0. Others are indices, masks, axes and the like."""
 
 
@@ -91,7 +100,8 @@ _BILINEAR = {
     "conv_transpose1d.default": ("input", "weight"), "conv_transpose2d.input": ("input", "weight"),
     "conv_transpose3d.input": ("input", "weight"), "tensordot.default": ("self", "other"),
     "inner.default": ("self", "other"), "kron.default": ("self", "other"), "outer.default": ("self", "vec2"),
-    "cross.default": ("self", "other"), "linalg_cross.default": ("self", "other"),
+    "cross.default": ("self", "other"), "linalg_cross.default": ("self", "other"), "trapezoid.x": ("y", "x"),
+    "trapz.x": ("y", "x"), "cumulative_trapezoid.x": ("y", "x"),
 }  # fmt: skip
 """The two operands in which an operation is linear."""
 

@@ -178,15 +178,15 @@ def _symbolic_steps(b: Lowering, start: Number, step: Sym, kind: DType) -> Value
 def _spaced(b: Lowering, start: Number, end: Number, steps: Dim, kind: DType) -> np.ndarray:
     """`steps` numbers from start to end, counted from the nearer end, as torch does; of integers in float64."""
     count = b.static(steps, "the number of steps")
-    b.require(kind in (DType.FLOAT32, DType.FLOAT64) or kind.is_integer, f"steps of {kind}")
+    b.require(kind.is_float or kind.is_integer, f"steps of {kind}")
     b.require(count <= _MOST_STEPS, f"{count} steps")
     b.require(not isinstance(start, Sym) and not isinstance(end, Sym), "a symbolic bound")
     exact = np.float64 if kind.is_integer else kind.numpy.type
     low, high = (exact(int(bound)) if kind.is_integer else exact(bound) for bound in (start, end))  # type: ignore[arg-type]
     step = (high - low) / exact(max(count - 1, 1))
-    places = np.arange(count, dtype=exact)
-    upper = high - step * (exact(count - 1) - places)
-    return np.where(places < count // 2, low + step * places, upper if count > 1 else low)
+    places = np.arange(count)
+    lower, upper = (low + step * places.astype(exact)), high - step * (count - 1 - places).astype(exact)
+    return np.where(places < count // 2, lower, upper if count > 1 else np.full_like(upper, low))
 
 
 @rules.imports("aten.linspace.default")
@@ -237,17 +237,40 @@ def linspace_of_tensors(
 ) -> Value:
     """linspace.Tensor_Tensor(Tensor start, Tensor end, int steps, *, dtype, …): bounds of shape ()"""
     kind = dtype or DType.FLOAT32
+    return b.cast(_computed_steps(b, start, end, steps, kind), kind)
+
+
+def _computed_steps(b: Lowering, start: Operand, end: Operand, steps: Dim, kind: DType) -> Value:
+    """As `_spaced`, of bounds that are computed."""
     count = b.static(steps, "the number of steps")
     wide = DType.FLOAT64 if kind.is_integer else kind
-    b.require(wide.is_float and wide.itemsize >= 4, f"steps of {kind}")
+    b.require(wide.is_float, f"steps of {kind}")
     low, high = (b.cast(b.operand(bound, kind), wide) for bound in (start, end))
     step = b.emit(ops.Div(), b.emit(ops.Sub(), high, low), b.number(max(count - 1, 1), wide))
-    places = np.arange(count, dtype=wide.numpy)
-    lower = b.emit(ops.Add(), low, b.emit(ops.Mul(), step, b.constant(places, "places")))
-    behind = b.constant(wide.numpy.type(count - 1) - places, "places")
+    places = np.arange(count)
+    ahead = b.constant(places.astype(wide.numpy), "places")
+    lower = b.emit(ops.Add(), low, b.emit(ops.Mul(), step, ahead))
+    behind = b.constant((count - 1 - places).astype(wide.numpy), "places")
     upper = b.emit(ops.Sub(), high, b.emit(ops.Mul(), step, behind)) if count > 1 else lower
-    near = b.constant(places < count // 2, "nearer")
-    return b.cast(b.emit(ops.Where(), near, lower, upper), kind)
+    return b.emit(ops.Where(), b.constant(places < count // 2, "nearer"), lower, upper)
+
+
+@rules.imports("aten.logspace.Tensor_Tensor", "aten.logspace.Tensor_Scalar", "aten.logspace.Scalar_Tensor")
+def logspace_of_tensors(
+    b: Lowering,
+    start: Operand,
+    end: Operand,
+    steps: Dim,
+    base: float = 10.0,
+    dtype: DType | None = None,
+    layout: object = None,
+    device: object = None,
+    pin_memory: object = None,
+) -> Value:
+    """logspace.Tensor_Tensor(Tensor start, Tensor end, int steps, float base=10.0, *, dtype, …): powers of the base"""
+    kind = dtype or DType.FLOAT32
+    exponents = _computed_steps(b, start, end, steps, kind)
+    return b.cast(b.emit(ops.Pow(), b.number(base, exponents.dtype), exponents), kind)
 
 
 @rules.imports("aten.empty_strided.default", "aten.empty_permuted.default")

@@ -229,3 +229,20 @@ def exponential(b: Lowering, self: Value, lambd: float = 1.0, generator: object 
 def log_normal(b: Lowering, self: Value, mean: float = 1.0, std: float = 2.0, generator: object = None) -> Value:
     """log_normal_(Tensor(a!) self, float mean=1, float std=2): exp of normal numbers"""
     return b.emit(ops.Exp(), _normal(b, self.shape, self.dtype, mean, std))
+
+
+@rules.imports(*both("cauchy", "default"))
+def cauchy(b: Lowering, self: Value, median: float = 0.0, sigma: float = 1.0, generator: object = None) -> Value:
+    """cauchy_(Tensor(a!) self, float median=0, float sigma=1): median + sigma tan(pi (u - 1/2))"""
+    angle = _uniform(b, self.shape, self.dtype, -np.pi / 2, np.pi / 2)
+    spread = b.emit(ops.Mul(), b.emit(ops.Tan(), angle), b.number(float(sigma), self.dtype))
+    return b.emit(ops.Add(), spread, b.number(float(median), self.dtype))
+
+
+@rules.imports(*both("geometric", "default"))
+def geometric(b: Lowering, self: Value, p: float, generator: object = None) -> Value:
+    """geometric_(Tensor(a!) self, float p): ceil(log(u) / log(1 - p)), trials up to the first success"""
+    b.require(0 < p < 1, f"a probability of {p}")
+    drawn = b.emit(ops.Log(), _uniform(b, self.shape, DType.FLOAT32, _TINY))
+    trials = b.emit(ops.Ceil(), b.emit(ops.Div(), drawn, b.number(float(np.log1p(-p)), DType.FLOAT32)))
+    return b.cast(trials, self.dtype)
