@@ -174,6 +174,7 @@ def validate(
     devices: Sequence[str] = (),
     timeout: float = 600.0,
     memory: int | None = None,
+    reduce: str | Path | None = None,
     inputs: Mapping[str, InputShape] | None = None,
     arch: str | None = None,
     prefix: str | None = None,
@@ -190,6 +191,7 @@ def validate(
     devices  "cuda" for both sides, "target=cuda:1" for one
     timeout  seconds that a runner may take for one request
     memory   megabytes that each runner may allocate
+    reduce   on DIFFERENT, where to write the failing op of an ONNX target as a model, with its operands beside it
     inputs   shapes of inputs that the source itself does not describe (TorchScript), as for `convert`
     arch     for a checkpoint as the source: your own code that makes the module, as for `load`
     Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
@@ -205,6 +207,7 @@ def validate(
         devices=devices,
         timeout=timeout,
         memory=memory,
+        reduce=Path(reduce) if reduce is not None else None,
     )
     sides = locate(source, format=source_format).joined(arch, prefix), locate(target, format=target_format)
     chosen = judging.choose(*sides)

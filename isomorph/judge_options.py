@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -56,11 +57,18 @@ _OPTIONS = (
         metavar="MB",
         help="What each runner may allocate (default: 80 % of the machine's memory).",
     ),
+    click.option(
+        "--reduce",
+        metavar="FILE.onnx",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="On DIFFERENT, write the failing op of an ONNX TARGET as a model, with its operands beside it.",
+    ),
 )
 
 
 def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; their values arrive as `data`, `images`, `maps`, `runners`, `devices`, `timeout`, `memory`."""
+    """Add the options; their values arrive as `data`, `images`, `maps`, `runners`, `devices`, `timeout`, `memory`,
+    `reduce`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -77,6 +85,7 @@ class Judging:
     devices: Sequence[str] = ()
     timeout: float = 600.0
     memory: int | None = None
+    reduce: Path | None = None
 
     def opened(self) -> Data:
         """The user's inputs."""
@@ -98,4 +107,5 @@ class Judging:
         from isomorph.validators import validate
 
         memory = None if self.memory is None else self.memory * 1_000_000
-        return validate(*subjects, maps=self.maps, runners=runners, timeout=self.timeout, memory=memory, **more)
+        limits = {"timeout": self.timeout, "memory": memory}
+        return validate(*subjects, maps=self.maps, runners=runners, reduce=self.reduce, **limits, **more)

@@ -116,6 +116,7 @@ def _calibrated(cases: Sequence[Case], rng: np.random.Generator) -> Case:
     first = cases[0]
     inputs: dict[str, np.ndarray] = {}
     for name, array in first.inputs.items():
+        values: np.ndarray
         seen = np.concatenate([case.inputs[name].reshape(-1) for case in cases])
         if DType.of(array.dtype).is_float:
             wide = seen.astype(np.float64)

@@ -1,17 +1,22 @@
-"""Which op is to blame: the first value of the target, in topological order, that is beyond its budget.
+"""Which ops are to blame: those of the target whose result is beyond its budget when they are given the source's
+operands (forced.py), in topological order.
 
 Its error must reach the nodes that read it: a node that our rules fused may hold another stage of the computation than
-its name says; its readers then agree, and it is passed over.
+its name says; its readers then agree, and it is passed over. Where the target's runner cannot run an op by itself, the
+first value beyond its budget is named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from isomorph.errors import IsomorphError
 from isomorph.ir import Node, Value
+from isomorph.validators.forced import LIMIT, Piece, Teacher
 from isomorph.validators.inputs import Case
+from isomorph.validators.layers import Layer, along_the_graph
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.runner import Runner, Subject
 from isomorph.validators.taps import NoTaps, Taps, compare_taps
@@ -43,6 +48,10 @@ class Localization:
     path, cls            module that it belongs to; file, line, code: where the user wrote it
     ratio                its error over its budget
     checked              number of values that were compared
+    others               the further culprits, in topological order, each as described here
+    propagated           number of values that are wrong only because what they are made of is
+    piece                the culprit by itself, with its operands; not part of the report
+    layers               the error of every value that was compared; the report has them apart
     """
 
     op: str = ""
@@ -60,11 +69,18 @@ class Localization:
     index: tuple[int, ...] = ()
     checked: int = 0
     note: str = ""
+    others: tuple[Localization, ...] = ()
+    propagated: int = 0
+    piece: Piece | None = None
+    layers: tuple[Layer, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            name: list(value) if isinstance(value := getattr(self, name), tuple) else value for name in self.__slots__
+        plain = {
+            name: list(value) if isinstance(value := getattr(self, name), tuple) else value
+            for name in self.__slots__
+            if name not in ("others", "piece", "layers")
         }
+        return {**plain, "others": [other.as_dict() for other in self.others]}
 
 
 def localize(target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing) -> Localization:
@@ -73,23 +89,42 @@ def localize(target: Subject, left: Runner, right: Runner, case: Case, pairing: 
         taps = compare_taps(target, left, right, case, pairing)
     except NoTaps as reason:
         return Localization(note=f"not localized: {reason.what}")
-    guilty = _first_guilty(taps)
-    if guilty is None:
+    suspects = _suspects(taps)
+    if not suspects:
         note = "not localized: every intermediate value that could be compared is within its budget"
-        return Localization(checked=len(taps.results), note=note)
-    return _describe(guilty, taps)
+        return Localization(checked=len(taps.results), note=note, layers=along_the_graph(taps))
+    feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
+    try:
+        pieces = Teacher(taps, left, right, case, feeds).judge(suspects)
+    except (IsomorphError, NotImplementedError) as error:
+        pieces, reason = {}, f"the ops could not be judged by themselves ({error})".splitlines()[0]
+    else:
+        reason = "" if pieces else "the target's runner cannot run ops by themselves: the first wrong value is named"
+    layers = along_the_graph(taps, pieces)
+    guilty = [node for node in suspects[:LIMIT] if node in pieces and pieces[node].guilty]
+    if not guilty:
+        first = _describe(suspects[0], taps, None)
+        return replace(first, note=reason or _PROPAGATED, layers=layers)
+    culprits = [_describe(node, taps, pieces[node]) for node in guilty]
+    propagated = sum(not piece.guilty for piece in pieces.values())
+    return replace(culprits[0], others=tuple(culprits[1:]), propagated=propagated, layers=layers)
 
 
-def _first_guilty(taps: Taps) -> Node | None:
+_PROPAGATED = "the first wrong value; each op that could be judged by itself is right when it is given right operands"
+
+
+def _suspects(taps: Taps) -> list[Node]:
+    """The ops whose result is beyond its budget, in topological order."""
     users = taps.model.graph.users()
+    found = []
     for node in taps.names:
         result = taps.result(node)
         if result is None or result.comparison.worst < UNEQUAL:
             continue
         readers = _compared_readers(node, users, taps)
         if not readers or any(reader.comparison.worst > EQUAL for reader in readers):
-            return node
-    return None
+            found.append(node)
+    return found
 
 
 def _compared_readers(node: Node, users: Mapping[Value, list[Node]], taps: Taps) -> list[CaseResult]:
@@ -110,7 +145,7 @@ def _compared_readers(node: Node, users: Mapping[Value, list[Node]], taps: Taps)
     return found
 
 
-def _describe(node: Node, taps: Taps) -> Localization:
+def _describe(node: Node, taps: Taps, piece: Piece | None) -> Localization:
     name = taps.names[node]
     comparison = taps.results[name].comparison
     op = type(node.op).__name__
@@ -125,10 +160,11 @@ def _describe(node: Node, taps: Taps) -> Localization:
         line=node.origin.line,
         code=node.origin.code,
         where=node.describe(),
-        ratio=comparison.worst,
+        ratio=comparison.worst if piece is None else piece.ratio,
         got=comparison.got,
         expected=comparison.expected,
         index=comparison.index,
         checked=len(taps.results),
         note=f"looks like an approximation of {op}" if small else "",
+        piece=piece,
     )

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from isomorph.errors import IsomorphError, RunnerError
 from isomorph.ir import DType
 from isomorph.validators.protocol import Channel, Message, ProtocolError, tensors
@@ -41,6 +43,7 @@ __all__ = ["TIMEOUT", "Worker"]
 
 TIMEOUT = 600.0
 """Seconds that one request may take."""
+_PIECE = "piece"
 _GUEST = Path(__file__).parent / "guest"
 
 
@@ -131,6 +134,24 @@ class Worker:
         if wrong is not None:
             raise self._failure(ProtocolError(wrong, kind="garbage"))
         return result
+
+    def run_piece(self, feeds: Arrays, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        """Values of the target, computed from others of its values (forced.py). Raises NotImplementedError if its
+        runner cannot."""
+        if self._broken is not None:
+            raise self._broken
+        if self.choice.elsewhere:
+            raise NotImplementedError("a runner elsewhere is not asked for pieces")
+        try:
+            self._channel.send(
+                Message("piece", {"wanted": list(wanted)}, tensors(feeds, "input")), timeout=self._timeout
+            )
+        except ProtocolError as error:
+            raise self._failure(error) from error
+        values = self._answer("result", _PIECE).by_role("output")
+        if list(values) != list(wanted):
+            raise self._failure(ProtocolError(f"answered with {list(values)}", kind="garbage"))
+        return values
 
     def _answer(self, kind: str, precision: str) -> Message:
         if self._broken is not None:

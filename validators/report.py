@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import platform
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from isomorph.ir import DType
+from isomorph.validators.histogram import EDGES
+from isomorph.validators.inputs import Case
+from isomorph.validators.layers import Layer
 from isomorph.validators.localize import Localization
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.runner import Signature, Subject
@@ -15,11 +25,54 @@ from isomorph.validators.verdict import EQUAL, UNEQUAL, OutputVerdict, Verdict
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Report"]
+__all__ = ["Report", "Tried"]
 
 FORMAT = 1
 _COLOURS = {Verdict.EQUIVALENT: "bold green", Verdict.DIFFERENT: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _RESEMBLES = ((2.0**-24, "float32"), (2.0**-11, "float16 or TF32"), (2.0**-8, "bfloat16"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The inputs of one case: its family, sizes and batch, and for each input what it was.
+
+    inputs  name, dtype, shape, SHA-256 of the bytes (C order, little-endian), least and greatest value that is a number
+    """
+
+    case: str
+    family: str
+    sizes: Mapping[str, int]
+    batch: int
+    inputs: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def of(cls, case: Case) -> Tried:
+        inputs = tuple(describe_array(name, array) for name, array in case.inputs.items())
+        return cls(case.describe(), case.family, dict(sorted(case.dims.items())), case.batch, inputs)
+
+    def as_dict(self) -> dict[str, Any]:
+        sizes, inputs = dict(self.sizes), [dict(entry) for entry in self.inputs]
+        return {"case": self.case, "family": self.family, "sizes": sizes, "batch": self.batch, "inputs": inputs}
+
+
+def describe_array(name: str, array: np.ndarray) -> dict[str, Any]:
+    """What a report says of an array: name, dtype, shape, SHA-256, least and greatest finite value (null if none)."""
+    plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    dtype = DType.of(array.dtype)
+    low = high = None
+    if array.dtype == bool or not dtype.is_complex:
+        wide = plain.astype(np.float64)
+        finite = wide[np.isfinite(wide)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (None, None)
+    digest = hashlib.sha256(plain.tobytes()).hexdigest()
+    return {
+        "name": name,
+        "dtype": dtype.value,
+        "shape": list(array.shape),
+        "sha256": digest,
+        "min": low,
+        "max": high,
+    }
 
 
 @dataclass(slots=True)
@@ -30,6 +83,9 @@ class Report:
     notes     what was assumed or noticed: pairings by position, permuted axes, refused cases
     cases     the inputs that were tried, "family dim=size …"
     maps      on DIFFERENT, the pairs (`--map`) under which the two would agree
+    tried     the same cases in detail
+    layers    errors along the graph, where intermediate values were compared
+    replay    the command that gives this report again; "" where there is none (runners of the caller's own)
     """
 
     subjects: tuple[Subject | None, Subject | None]
@@ -44,6 +100,9 @@ class Report:
     culprit: Localization | None = None
     maps: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    tried: list[Tried] = field(default_factory=list)
+    layers: tuple[Layer, ...] = ()
+    replay: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -73,6 +132,11 @@ class Report:
             "maps": list(self.maps),
             "culprit": _safe(self.culprit.as_dict()) if self.culprit else None,
             "seconds": round(self.seconds, 3),
+            "families": _safe([tried.as_dict() for tried in self.tried]),
+            "layers": _safe([layer.as_dict() for layer in self.layers]),
+            "histogram_edges": list(EDGES),
+            "judge": _judge_environment(),
+            "replay": self.replay or None,
         }
 
     def render(self, console: Console) -> None:
@@ -114,6 +178,12 @@ class Report:
                 "bold",
             )
             print_(f"  at       {found.where}")
+            for other in found.others[:5]:
+                print_(f"  and      {other.op} `{other.target}`: {other.ratio:.3g} times  {other.where}")
+            if len(found.others) > 5:
+                print_(f"  and      {len(found.others) - 5} more")
+            if found.propagated:
+                print_(f"  note     {found.propagated} further values are wrong only because their operands are")
             if found.note:
                 print_(f"  note     {found.note}")
         elif self.culprit is not None:
@@ -164,6 +234,7 @@ def _output_dict(output: OutputVerdict) -> dict[str, Any]:
                 "informative": result.informative,
                 "undecided": result.comparison.undecided,
                 "mask": result.comparison.mask,
+                "errors": result.spread.as_dict() if result.spread is not None else None,
             }
             for result in output.results
         ],
@@ -178,6 +249,16 @@ def _output_dict(output: OutputVerdict) -> dict[str, Any]:
             "group": c.group,
         }
     return dict(_safe(evidence))
+
+
+def _judge_environment() -> dict[str, str]:
+    """What judged: versions and the machine."""
+    return {
+        "isomorph": version("isomorph"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _safe(value: Any) -> Any:

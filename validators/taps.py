@@ -10,9 +10,10 @@ they are asked for more where an output alone says too little (witness.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from isomorph.validators.pairing import Pairing
 from isomorph.validators.runner import FLOAT64, LINEAR, Arrays, Capture, ModelFile, Runner, Subject
 from isomorph.validators.verdict import CaseResult, signal
 
-__all__ = ["NoTaps", "Taps", "compare_taps"]
+__all__ = ["ORDERS", "NoTaps", "Taps", "compare_taps"]
 
 CHUNK = 32
 """Values asked for in one run: bounds the memory of a deep network's intermediates."""
@@ -45,12 +46,14 @@ class Taps:
     names    node -> name of its value in the target
     origins  name of the value in the target -> name in the source
     results  name of the value in the target -> its comparison, with the signal it is measured against
+    orders   name of the value in the target -> which of ORDERS makes it the source's
     """
 
     model: Model
     names: Mapping[Node, str]
     origins: Mapping[str, str]
     results: Mapping[str, CaseResult]
+    orders: Mapping[str, int]
 
     def result(self, node: Node | None) -> CaseResult | None:
         name = self.names.get(node) if node is not None else None
@@ -69,16 +72,19 @@ def compare_taps(target: Subject, left: Runner, right: Runner, case: Case, pairi
     named = list(_named(model, _first_outputs(target)))
     feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
     results: dict[str, CaseResult] = {}
+    orders: dict[str, int] = {}
     noisy = NoisySource(left)
     try:
         for start in range(0, len(named), CHUNK):
             chunk = _Chunk(named[start : start + CHUNK], left, right, case, feeds)
             results.update(chunk.compare(noisy))
+            orders.update(chunk.orders)
     except (RunnerError, NotImplementedError) as error:
         raise NoTaps(f"intermediate values cannot be had ({error})".splitlines()[0]) from error
     if not results:
         raise NoTaps("no value of the target is recorded as a value of the source")
-    return Taps(model, {node: name for node, name, _ in named}, {name: origin for _, name, origin in named}, results)
+    names, origins = {node: name for node, name, _ in named}, {name: origin for _, name, origin in named}
+    return Taps(model, names, origins, results, orders)
 
 
 def _named(model: Model, outputs: Mapping[str, str]) -> Iterator[tuple[Node, str, str]]:
@@ -123,6 +129,7 @@ class _Chunk:
     ) -> None:
         here, there = [name for _, name, _ in named], [origin for _, _, origin in named]
         self._case = case
+        self.orders: dict[str, int] = {}
         self._reference = left.run(case.inputs, taps=there, precision=FLOAT64).taps
         self._plain = left.run(case.inputs, taps=there).taps if self._reference else {}
         self._target = right.run(feeds, taps=here).taps if self._reference else {}
@@ -151,16 +158,22 @@ class _Chunk:
             return None
         unit = unit_roundoff(plain.dtype)
         noisy = [each for each in noisy if each.shape == reference.shape]
-        orders = [view for view in _orders(target) if view.shape == reference.shape]
-        compared = [compare_float(reference, [plain], view, unit, noisy) for view in orders]
+        compared = {
+            index: compare_float(reference, [plain], view, unit, noisy)
+            for index, (to_source, _) in enumerate(ORDERS)
+            if (index == 0 or target.ndim >= 3) and (view := to_source(target)).shape == reference.shape
+        }
         if not compared:
             return None
+        self.orders[name] = min(compared, key=lambda index: compared[index].worst)
         (strength,) = signal([reference], [self._case.batch])
-        return CaseResult(self._case.describe(), min(compared, key=lambda each: each.worst), strength, unit)
+        return CaseResult(self._case.describe(), compared[self.orders[name]], strength, unit)
 
 
-def _orders(array: np.ndarray) -> Iterator[np.ndarray]:
-    yield array
-    if array.ndim >= 3:
-        yield np.moveaxis(array, -1, 1)
-        yield np.moveaxis(array, 1, -1)
+Move: TypeAlias = Callable[[np.ndarray], np.ndarray]
+ORDERS: tuple[tuple[Move, Move], ...] = (
+    (lambda array: array, lambda array: array),
+    (lambda array: np.moveaxis(array, -1, 1), lambda array: np.moveaxis(array, 1, -1)),
+    (lambda array: np.moveaxis(array, 1, -1), lambda array: np.moveaxis(array, -1, 1)),
+)
+"""Axis orders of an intermediate value: (from the target's to the source's, back)."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
 from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
+from isomorph.validators.histogram import spread
 from isomorph.validators.inputs import Case, Data, data_cases, plan
+from isomorph.validators.layers import along_the_graph
 from isomorph.validators.localize import Localization, localize
 from isomorph.validators.monte_carlo import NoisySource, reconsider
 from isomorph.validators.pairing import Map, Pairing, pair, parse_map
 from isomorph.validators.process import TIMEOUT, Worker
-from isomorph.validators.report import Report
-from isomorph.validators.runner import FLOAT64, Runner, RunnerChoice, Signature, Subject
+from isomorph.validators.reduce import check_reducible, write_reduced
+from isomorph.validators.report import Report, Tried
+from isomorph.validators.runner import FLOAT64, ModelFile, Runner, RunnerChoice, Signature, Subject
 from isomorph.validators.suggest import suggest_maps
 from isomorph.validators.taps import NoTaps, compare_taps
 from isomorph.validators.ties import contested
@@ -50,6 +54,7 @@ def validate(
     runners: tuple[RunnerChoice, RunnerChoice] = (RunnerChoice(), RunnerChoice()),
     timeout: float = TIMEOUT,
     memory: int | None = None,
+    reduce: Path | None = None,
 ) -> Report:
     """Judge whether `target` computes what `source` computes. This runs both models, each in a process of its own.
 
@@ -59,11 +64,14 @@ def validate(
     runners   of the source and of the target: which, in which interpreter, on which device
     timeout   seconds that one request to a runner may take
     memory    bytes that each runner may allocate; by default 80 % of the machine's memory
+    reduce    where to write the culprit's piece of an ONNX target (reduce.py)
 
     Raises RunnerError if a side cannot be run at all, UsageError if data or pairing do not fit.
     """
     begun = time.perf_counter()
     wanted = [parse_map(text) for text in maps]
+    if reduce is not None:
+        check_reducible(target, reduce)
     say = progress or (lambda step: None)
     say("starting the runtimes")
     with (
@@ -72,8 +80,17 @@ def validate(
     ):
         trial = _Trial(source, target, left, right, say)
         report = trial.run(data, seed, wanted)
+    if reduce is not None:
+        report.notes.append(_reduced(reduce, target, report))
     report.seconds = time.perf_counter() - begun
     return report
+
+
+def _reduced(path: Path, target: Subject, report: Report) -> str:
+    piece = report.culprit.piece if report.culprit is not None else None
+    if piece is None or not piece.guilty or not isinstance(target, ModelFile):
+        return "--reduce: nothing was written, for no op is wrong by itself"
+    return f"reduced to {write_reduced(path, target, piece)}"
 
 
 def judge(
@@ -147,6 +164,7 @@ class _Trial:
             report.maps = self._suggest(report)
             if not report.maps:
                 report.culprit = self._find_culprit(report, runs)
+                report.layers = report.culprit.layers if report.culprit else report.layers
         return report
 
     def _suggest(self, report: Report) -> list[str]:
@@ -172,6 +190,7 @@ class _Trial:
             )
         shapes = sorted({problem for run in runs for problem in run.shapes})
         report.cases = [run.case.describe() for run in runs]
+        report.tried = [Tried.of(run.case) for run in runs]
         report.verdict = Verdict.DIFFERENT if shapes else overall(report.outputs, self.blockers)
         reasons = [f"output `{output.source}`: {reason}" for output in report.outputs for reason in output.reasons]
         report.reasons = shapes + self.blockers + reasons
@@ -281,7 +300,8 @@ class _Trial:
         else:
             unit *= 1.0 if run.reference is not None else UNANCHORED
             comparison = compare_float(reference, samples, target, unit, noisy, tied=tied)
-        return CaseResult(run.case.describe(), comparison, strength, unit)
+        spread_ = None if whole else spread(reference, plain, target, comparison.tolerance)
+        return CaseResult(run.case.describe(), comparison, strength, unit, spread_)
 
     def _ties(self, run: _Run, name: str) -> list[np.ndarray]:
         """More runs of S on inputs moved as far as a good target may be off: where they flip, rounding decides."""
@@ -301,6 +321,7 @@ class _Trial:
         except NoTaps as reason:
             self.notes.append(f"no intermediate value can bear witness: {reason.what}")
             return
+        report.layers = along_the_graph(taps)
         for index in mute:
             output = report.outputs[index]
             testimony = call_witnesses(taps, index)

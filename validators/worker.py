@@ -56,6 +56,8 @@ def serve(channel: Channel, open_model: Callable[..., Runner], settings: dict[st
                 answer = _describe(runner, settings)
             elif runner is None:
                 answer = Message("error", {"what": "no model is open", "because": None, "exception": "ValueError"})
+            elif request.kind == "piece":
+                answer = _run_piece(runner, request)
             else:
                 answer = _run(runner, request)
         except Exception as error:  # every failure of a framework becomes an answer; the judge reports it
@@ -72,6 +74,13 @@ def _describe(runner: Runner, settings: dict[str, Any]) -> Message:
 def _run(runner: Runner, request: Message) -> Message:
     result = runner.run(request.by_role("input"), taps=request.body["taps"], precision=request.body["precision"])
     return Message("result", {}, tensors(result.outputs, "output") + tensors(result.taps, "tap"))
+
+
+def _run_piece(runner: Runner, request: Message) -> Message:
+    if not hasattr(runner, "run_piece"):
+        raise NotImplementedError("this runner cannot run a piece of a model")
+    values = runner.run_piece(request.by_role("input"), request.body["wanted"])
+    return Message("result", {}, tensors(values, "output"))
 
 
 def _describe_error(error: Exception) -> Message:

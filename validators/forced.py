@@ -1,0 +1,125 @@
+"""Teacher-forced judgment: each op of the target is given the *source's* operands, and its result held to its budget.
+
+An error that is still there was made by this op (*generated*); one that is gone was made before it (*propagated*). So
+every culprit is found, not the first, and a fault behind a fault is seen. The operands are the float64 values of the
+source, rounded to the type that they have there; an op's piece of the target reaches back to the nearest values that
+both sides have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+
+from isomorph.errors import RunnerError
+from isomorph.ir import Node
+from isomorph.validators.compare import compare_float, unit_roundoff
+from isomorph.validators.inputs import Case
+from isomorph.validators.runner import FLOAT64, Arrays, Runner
+from isomorph.validators.taps import ORDERS, Taps
+from isomorph.validators.verdict import UNEQUAL
+
+__all__ = ["LIMIT", "Piece", "PieceRunner", "Teacher"]
+
+CHUNK = 16
+LIMIT = 96
+"""Ops that are judged by themselves; a fault at the front of a deep network makes everything behind it wrong."""
+
+
+class PieceRunner(Protocol):
+    """A runner that can run a piece of its model."""
+
+    def run_piece(self, feeds: Arrays, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        """The values `wanted`, computed from these values and the model's weights. Raises NotImplementedError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An op by itself: values of the target from which it follows, what the source says it gives, and its error.
+
+    ratio  its error over the budget; beyond UNEQUAL the op is a culprit
+    """
+
+    name: str
+    feeds: Mapping[str, np.ndarray]
+    expected: np.ndarray
+    ratio: float
+
+    @property
+    def guilty(self) -> bool:
+        return self.ratio >= UNEQUAL
+
+
+class Teacher:
+    """Judges ops of the target by themselves on one case; `inputs` are the target's own."""
+
+    def __init__(self, taps: Taps, left: Runner, right: Runner, case: Case, inputs: Arrays) -> None:
+        self._taps = taps
+        self._left = left
+        self._right = right
+        self._case = case
+        self._inputs = inputs
+
+    def judge(self, suspects: Sequence[Node]) -> dict[Node, Piece]:
+        """The suspects that could be judged, LIMIT at most. Empty if the target's runner cannot run pieces."""
+        found: dict[Node, Piece] = {}
+        chosen = suspects[:LIMIT] if hasattr(self._right, "run_piece") else ()
+        for start in range(0, len(chosen), CHUNK):
+            chunk = chosen[start : start + CHUNK]
+            borders = {node: _border(node, self._taps) for node in chunk}
+            names = {self._taps.names[node] for node in chunk} | {name for each in borders.values() for name in each}
+            origins = sorted({self._taps.origins[name] for name in names})
+            reference = self._left.run(self._case.inputs, taps=origins, precision=FLOAT64).taps
+            plain = self._left.run(self._case.inputs, taps=origins).taps
+            for node in chunk:
+                piece = self._tried(self._taps.names[node], borders[node], reference, plain)
+                if piece is not None:
+                    found[node] = piece
+            if not found:
+                break
+        return found
+
+    def _tried(self, name: str, border: Sequence[str], reference: Arrays, plain: Arrays) -> Piece | None:
+        try:
+            return self._judge(name, border, reference, plain)
+        except NotImplementedError:
+            return None
+        except RunnerError as error:
+            if error.fatal:
+                raise
+            return None
+
+    def _judge(self, name: str, border: Sequence[str], reference: Arrays, plain: Arrays) -> Piece | None:
+        taps, feeds = self._taps, dict(self._inputs)
+        for each in border:
+            origin = taps.origins[each]
+            _, to_target = ORDERS[taps.orders[each]]
+            feeds[each] = np.ascontiguousarray(to_target(reference[origin]).astype(plain[origin].dtype))
+        value = cast(PieceRunner, self._right).run_piece(feeds, [name])[name]
+        origin = taps.origins[name]
+        to_source, to_target = ORDERS[taps.orders[name]]
+        if value.ndim != reference[origin].ndim or to_source(value).shape != reference[origin].shape:
+            return None
+        unit = unit_roundoff(plain[origin].dtype)
+        compared = compare_float(reference[origin], [plain[origin]], to_source(value), unit)
+        ratio = float("inf") if compared.mask is not None else compared.worst
+        return Piece(name, feeds, np.ascontiguousarray(to_target(reference[origin])), ratio)
+
+
+def _border(node: Node, taps: Taps) -> list[str]:
+    """Names of the nearest values before this op that both sides have and agree upon in kind."""
+    border: dict[str, None] = {}
+    pending, seen = [value.producer for value in node.operands()], {node}
+    while pending:
+        maker = pending.pop()
+        if maker is None or maker in seen:
+            continue
+        seen.add(maker)
+        if taps.result(maker) is not None:
+            border[taps.names[maker]] = None
+        else:
+            pending.extend(value.producer for value in maker.operands())
+    return list(border)
