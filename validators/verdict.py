@@ -32,6 +32,7 @@ from enum import StrEnum
 import numpy as np
 
 from isomorph.validators.compare import NOISE_ULPS, TIES, Comparison, chaos, is_narrow
+from isomorph.validators.histogram import Spread
 
 __all__ = ["EQUAL", "UNEQUAL", "CaseResult", "OutputVerdict", "Verdict", "decide", "overall", "signal"]
 
@@ -57,12 +58,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One output in one case: the comparison, and the signal (see `signal`) that it is measured against."""
+    """One output in one case: the comparison, the signal (see `signal`) that it is measured against, and for reports how
+    the errors of a float output are spread."""
 
     case: str
     comparison: Comparison
     signal: float
     unit: float
+    spread: Spread | None = None
 
     @property
     def chaotic(self) -> bool:
