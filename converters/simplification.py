@@ -22,6 +22,7 @@ from isomorph.ir.passes.raising.norm import raise_norms
 from isomorph.ir.passes.raising.rotary import raise_rotary
 from isomorph.ir.passes.rows import merge_rows
 from isomorph.ir.passes.share import share
+from isomorph.ir.passes.states import drop_zero_states
 
 __all__ = ["STEPS", "Change", "changed", "simplify"]
 
@@ -35,7 +36,7 @@ def _anywhere(run: Callable[[Model], Model]) -> Pass:
 
 _SHARE, _SINK, _JOIN, _SHORTEN = map(_anywhere, (share, sink_moves, join_slices, shorten_moves))
 STEPS: Sequence[tuple[str, Sequence[Pass]]] = (
-    ("operations that change nothing", (_anywhere(drop_identities), _anywhere(drop_counting))),
+    ("operations that change nothing", tuple(map(_anywhere, (drop_identities, drop_counting, drop_zero_states)))),
     ("computations that are made twice", (_SHARE,)),
     ("normalization that is spelled out", (_anywhere(raise_norms),)),
     ("activations that are spelled out", (raise_gelu,)),
