@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_trial
-from models.entry import Example, batched, calibrate
+from models.entry import Example, batched
 
 __all__ = ["MODELS", "export"]
 
@@ -62,15 +62,6 @@ def _tagger() -> Example:
     return Example(Tagger().eval(), (tokens,), {}, ({0: torch.export.Dim("N", min=1, max=64)},))
 
 
-def _t5_encoder() -> Example:
-    """The encoder alone, of a symbolic batch of 12 tokens."""
-    zoo = import_module("models.transformers")
-    module = import_module("transformers").T5EncoderModel(zoo.small("t5", {})).eval()
-    tokens = torch.randint(3, zoo.VOCABULARY, (2, zoo.LENGTH))
-    calibrate(module, input_ids=tokens)
-    return Example(module, (), {"input_ids": tokens}, {"input_ids": {0: torch.export.Dim("N", min=1, max=16)}})
-
-
 MODELS: dict[str, Callable[[], Example]] = {
     "resnet18": _swept("torchvision/resnet18"),
     "efficientnet_b0": _swept("torchvision/efficientnet_b0"),
@@ -86,7 +77,7 @@ MODELS: dict[str, Callable[[], Example]] = {
     "gpt2": _swept("transformers/gpt2"),
     "llama": _swept("transformers/llama"),
     "qwen3": _swept("transformers/qwen3"),
-    "t5_encoder": _t5_encoder,
+    "segformer": _swept("transformers/segformer"),
     "clip": _swept("transformers/clip"),
     "mamba": _swept("transformers/mamba"),
     "wav2vec2": _swept("transformers/wav2vec2"),

@@ -26,7 +26,7 @@ TOOLS = ("isomorph", "isomorph24", "onnxsim", "onnxslim", "onnxscript")
 PEERS = TOOLS[2:]
 NAMES = (
     "resnet18", "efficientnet_b0", "mobilenet_v3_small", "shufflenet_v2_x1_0", "densenet121", "googlenet",
-    "convnext_tiny", "swin_t", "vit", "lraspp_mobilenet", "bert", "gpt2", "llama", "qwen3", "t5_encoder", "clip",
+    "convnext_tiny", "swin_t", "vit", "lraspp_mobilenet", "bert", "gpt2", "llama", "qwen3", "segformer", "clip",
     "mamba", "wav2vec2", "lstm", "gru",
 )  # fmt: skip
 HERE = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""Float64 kernels for ops that `onnx.reference` computes element by element in Python.
+"""Float64 kernels for ops that `onnx.reference` computes element by element in Python, or not at all.
 
 A window op is a loop over kernel offsets (a few dozen) whose body is a strided view and one BLAS call or one ufunc:
 
@@ -184,6 +184,17 @@ class GlobalMaxPool(_Window):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class GatherElements(OpRun):
+    """ONNX GatherElements: `onnx.reference` fails where indices are fewer than 64 and positions more."""
+
+    op_domain = ""
+
+    def _run(self, data: np.ndarray, indices: np.ndarray, axis: int | None = None) -> tuple[np.ndarray]:
+        along = (axis or 0) % data.ndim
+        part = data[tuple(slice(None) if each == along else slice(size) for each, size in enumerate(indices.shape))]
+        return (np.take_along_axis(part, indices, along),)
+
+
 def _last(index: Sequence[Any]) -> Any:
     """An index of the last axes."""
     return (..., *index)
@@ -195,4 +206,12 @@ def _steps(offset: Sequence[int], sizes: Sequence[int], strides: Sequence[int], 
     return _last([slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, sizes, strides, strict=True)])
 
 
-KERNELS: list[type[OpRun]] = [Conv, ConvTranspose, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool]
+KERNELS: list[type[OpRun]] = [
+    Conv,
+    ConvTranspose,
+    MaxPool,
+    AveragePool,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    GatherElements,
+]
