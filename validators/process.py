@@ -68,6 +68,7 @@ class Worker:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.subject = subject
+        self.role = role
         self.choice = choice or RunnerChoice()
         self.name = self.choice.name or runner_name(subject)
         self._timeout = timeout

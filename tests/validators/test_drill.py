@@ -3,6 +3,7 @@ exit code 3 or 4, and never a verdict EQUIVALENT."""
 
 from __future__ import annotations
 
+import json
 import stat
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from isomorph.cli import main
 from isomorph.errors import IsomorphError, RunnerError
 from isomorph.validators import ModelFile, RunnerChoice, Signature, TensorSpec, Verdict, Worker, judge
 from isomorph.validators.runner import NATIVE, Result
@@ -215,3 +217,20 @@ def test_an_interpreter_without_the_framework(tmp_path: Path) -> None:
         assert error.value.exit_code in (3, 4)
         assert "No module named 'numpy'" in str(error.value)
         assert "install numpy" in str(error.value)
+
+
+@pytest.mark.parametrize("running", ["os.kill(os.getpid(), 9)", "time.sleep(60)", "os.write(1, b'loss 0.3 ' * 9)"])
+def test_the_command_line(running: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One error of at most six lines, exit code 3, no traceback; with --json the same as data."""
+    program(tmp_path, running=running).close()
+    runner, model = f"program={tmp_path / 'runner'}", str(tmp_path / "model.bin")
+    options = ["--runner", f"source={runner}", "--runner", f"target={runner}", "--timeout", "2", "--memory", "400"]
+    assert main(["validate", model, model, *options]) == 3
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert "EQUIVALENT" not in said.out
+    assert said.err.startswith("error: the program process")
+    assert len(said.err.strip().splitlines()) <= 6
+    assert main(["validate", model, model, *options, "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["error"], told["exit_code"]) == ("RunnerError", 3)
