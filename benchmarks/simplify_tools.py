@@ -21,6 +21,8 @@ FEWEST, MOST = 5, 400
 
 
 def _isomorph(opset: int | None) -> Callable[[str, str], None]:
+    import isomorph.converters.onnx.reader
+    import isomorph.converters.onnx.writer  # noqa: F401  (as a call does at first)
     from isomorph.converters.convert import convert
 
     def run(source: str, target: str) -> None:

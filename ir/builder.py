@@ -212,6 +212,9 @@ class Rewriter(Builder):
         self.source = source
         self.mapping: dict[Value, Value] = {}
         self.reserve(value.name for value in source.values())
+        self._carried = 0
+        self._waiting = 0
+        self.unchanged = False
 
     def is_taken(self, name: str) -> bool:
         """Names of the source graph are left for the copies of their bearers."""
@@ -221,6 +224,42 @@ class Rewriter(Builder):
         for value in self.source.inputs:
             self.graph.inputs.append(value)
             self._adopt(value)
+
+    def begin(self, position: int, pass_name: str) -> None:
+        """From here on, what is emitted stands for the node at this position of the source graph.
+
+        While the graph is `unchanged`, the nodes before it wait: they come over when something is emitted.
+        """
+        node = self.source.nodes[position]
+        self._scope, self._origin, self._pass = node.scope, node.origin, pass_name
+        if self.unchanged:
+            self._waiting = position
+
+    def carry(self) -> None:
+        """Bring over the nodes that wait, as they are."""
+        for node in self.source.nodes[self._carried : self._waiting]:
+            self._take(node)
+        self._carried = self._waiting
+
+    def _take(self, node: Node) -> None:
+        for value in node.inputs:
+            if value is not None and value.parameter is not None:
+                self.new(value)
+        self.graph.nodes.append(node)
+        for value in node.outputs:
+            self._adopt(value)
+
+    def emit_many(
+        self,
+        op: Op,
+        *operands: Value | None,
+        names: Sequence[str] | None = None,
+        regions: Sequence[Region] = (),
+        node_name: str | None = None,
+    ) -> tuple[Value, ...]:
+        """As of every builder, behind the nodes that wait."""
+        self.carry()
+        return super().emit_many(op, *operands, names=names, regions=regions, node_name=node_name)
 
     def _adopt(self, value: Value) -> None:
         """Let a value of the source graph be a value of this one."""
@@ -233,6 +272,8 @@ class Rewriter(Builder):
         if known is not None:
             return known
         if value.parameter is None:
+            if self.unchanged:
+                return value
             raise GraphError(f"%{value.name} is read before it is produced")
         if value.parameter in self._parameter_values or value.name in self._names:
             self.mapping[value] = self.keep(self.parameter(value.parameter), value.name)
@@ -256,12 +297,11 @@ class Rewriter(Builder):
 
         A node that stays as it is becomes a node of this graph as well.
         """
+        self.carry()
         given = self.new_inputs(node) if inputs is None else tuple(inputs)
         kept = tuple(regions or ()) if regions is not None else node.regions
         if (op is None or op is node.op) and kept == node.regions and self._stays(node, given):
-            self.graph.nodes.append(node)
-            for value in node.outputs:
-                self._adopt(value)
+            self._take(node)
             return node.outputs
         with self.at(node.scope, node.origin):
             outputs = self.emit_many(op or node.op, *given, regions=kept, node_name=node.name)
@@ -305,17 +345,20 @@ def rewrite(model: Model, pass_name: str, change: Change, *, regions: bool = Fal
 def _rewrite_graph(graph: GraphT, pass_name: str, change: Change, deep: bool) -> GraphT:
     rewriter = Rewriter(graph)
     rewriter.copy_inputs()
-    same = True
-    for node in graph.nodes:
-        regions = [_rewrite_graph(each, pass_name, change, deep) if deep else each for each in node.regions]
-        rewriter._scope, rewriter._origin, rewriter._pass = node.scope, node.origin, pass_name
+    rewriter.unchanged = True
+    for position, node in enumerate(graph.nodes):
+        regions = [_rewrite_graph(each, pass_name, change, deep) for each in node.regions] if deep else node.regions
+        rewriter.begin(position, pass_name)
         values = change(rewriter, node)
-        if values is not None:
+        if values is None and rewriter.unchanged and all(map(is_, regions, node.regions)):
+            continue
+        rewriter.carry()
+        rewriter.unchanged = False
+        if values is None:
+            rewriter.copy(node, regions=regions)
+        else:
             rewriter.replace(node, values)
-            same = False
-        elif rewriter.copy(node, regions=regions) is not node.outputs:
-            same = False
-    if same and len(rewriter.graph.nodes) == len(graph.nodes):
+    if rewriter.unchanged:
         return graph
     rewriter.copy_outputs()
     return rewriter.graph  # type: ignore[return-value]

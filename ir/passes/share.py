@@ -33,11 +33,11 @@ def share(model: Model) -> Model:
         inputs = [value and b.new(equal.get(value, value)) for value in node.inputs]
         key = _key(node, inputs)
         if key is not None and key in made:
-            return made[key]
-        outputs = b.copy(node, inputs=inputs)
+            return [b.new(value) for value in made[key]]
         if key is not None:
-            made[key] = outputs
-        return outputs
+            made[key] = node.outputs
+        moved = any(value is not None and equal.get(value, value) is not value for value in node.inputs)
+        return b.copy(node, inputs=inputs) if moved else None
 
     return prune(rewrite(model, "share", change))
 
