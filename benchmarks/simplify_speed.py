@@ -96,12 +96,21 @@ def _least(known: dict[str, Any] | None, found: dict[str, Any]) -> dict[str, Any
 
 
 def _verdict(raw: Path, target: Path, options: argparse.Namespace) -> str:
+    """The verdict; of a model that does not run at all sizes that its file allows, at those of the example."""
     command = python("-m", "isomorph", "validate", raw, target, "--json")
-    judged = measure(command, folder=options.folder, cpu=options.cpu)
-    try:
-        return str(json.loads(judged.output)["verdict"])
-    except (ValueError, KeyError):
-        return f"exit code {judged.code}: {judged.errors.strip()[-200:]}"
+    for more in ([], _sizes(raw, options)):
+        judged = measure([*command, *more], folder=options.folder, cpu=options.cpu)
+        try:
+            return str(json.loads(judged.output)["verdict"])
+        except (ValueError, KeyError):
+            failure = f"exit code {judged.code}: {judged.output.strip()[-300:]}"
+    return failure
+
+
+def _sizes(raw: Path, options: argparse.Namespace) -> list[str]:
+    """`--input` for each input of the model, with the sizes of the example."""
+    command = python(HERE / "simplify_tools.py", "inputs", raw.with_suffix(".npz"), raw)
+    return list(json.loads(measure(command, folder=options.folder).check().output.rpartition("RESULT ")[2]))
 
 
 def _summary(row: dict[str, Any]) -> str:

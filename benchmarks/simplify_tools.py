@@ -1,6 +1,7 @@
 """What `simplify_speed.py` measures: one simplifier as a library, or the latency of what they wrote.
 
 python simplify_tools.py time TOOL SOURCE TARGET            processor seconds of a call, after the import
+python simplify_tools.py inputs INPUTS.npz FILE             the options of `validate` for these sizes
 python simplify_tools.py latency INPUTS.npz FILE...         milliseconds of a run by onnxruntime, and largest error
 """
 
@@ -13,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TOOLS", "latencies", "nodes", "seconds"]
+__all__ = ["TOOLS", "inputs", "latencies", "nodes", "seconds"]
 
 SECONDS = 1.0
 """How long the runs of a model's files take in all, at least."""
-FEWEST, MOST = 5, 400
+FEWEST, MOST = 9, 400
 
 
 def _isomorph(opset: int | None) -> Callable[[str, str], None]:
@@ -93,6 +94,17 @@ def nodes(file: Path) -> int:
     return total
 
 
+def inputs(file: Path, model: Path) -> list[str]:
+    """["--input", "NAME=SHAPE", …] of the example inputs."""
+    import numpy as np
+    import onnx
+
+    names = [each.name for each in onnx.load(model, load_external_data=False).graph.input]
+    with np.load(file) as stored:
+        shapes = [",".join(map(str, stored[key].shape)) for key in stored.files]
+    return [part for name, shape in zip(names, shapes, strict=True) for part in ("--input", f"{name}={shape}")]
+
+
 def latencies(inputs: Path, files: list[Path]) -> dict[str, Any]:
     """{file: {"nodes", "ms", "error"}}: least time of a run on one thread, largest difference from the first."""
     import numpy as np
@@ -132,5 +144,7 @@ def latencies(inputs: Path, files: list[Path]) -> dict[str, Any]:
 if __name__ == "__main__":
     if sys.argv[1] == "time":
         print("RESULT", seconds(*sys.argv[2:5]))
+    elif sys.argv[1] == "inputs":
+        print("RESULT", json.dumps(inputs(Path(sys.argv[2]), Path(sys.argv[3]))))
     else:
         print("RESULT", json.dumps(latencies(Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])))

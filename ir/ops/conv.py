@@ -150,21 +150,21 @@ class Conv(Op):
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> tuple[TensorType, ...]:  # type: ignore[override]
         spatial_rank = w.rank - 2
-        self.require(w.rank >= 3, f"a kernel of rank 3 or more is needed, not {w}")
-        self.require(x.rank == w.rank, f"data {x} and kernel {w} differ in rank")
+        self.require(w.rank >= 3, "a kernel of rank 3 or more is needed")
+        if x.rank != w.rank:
+            raise ShapeError(f"{self.name}: data {x} and kernel {w} differ in rank")
         check_window(self, spatial_rank, ("strides", self.strides), ("pads", self.pads), ("dilations", self.dilations))
         batch, channels, spatial = self.layout.split(x.shape)
         out_channels, group_channels, *kernel = w.shape
         taken = group_channels * self.group
-        self.require(
-            isinstance(channels, Sym) or isinstance(taken, Sym) or channels == taken,
-            f"{channels} input channels, the kernel {w} with group={self.group} takes {taken}",
-        )
+        if not (isinstance(channels, Sym) or isinstance(taken, Sym) or channels == taken):
+            reason = f"{channels} input channels, the kernel {w} with group={self.group} takes {taken}"
+            raise ShapeError(f"{self.name}: {reason}")
         _require_channels(self, self.group, out_channels, out_channels, b)
         dtype = self.require_same_dtype(x, w, b)
         sizes = window_output(spatial, tuple(kernel), self.strides, self.pads, self.dilations)
-        for size in sizes:
-            self.require(isinstance(size, Sym) or size >= 0, f"the kernel {w} does not fit into the data {x}")
+        if any(not isinstance(size, Sym) and size < 0 for size in sizes):
+            raise ShapeError(f"{self.name}: the kernel {w} does not fit into the data {x}")
         return (TensorType(dtype, self.layout.join(batch, out_channels, sizes)),)
 
     def evaluate(self, x: Array, w: Array, b: Array | None = None) -> Array:  # type: ignore[override]

@@ -60,11 +60,12 @@ class MatMul(Op):
     inputs: ClassVar[tuple[str, ...]] = ("a", "b")
 
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        self.require(a.rank >= 1 and b.rank >= 1, f"scalars {a}, {b}")
+        self.require(a.rank >= 1 and b.rank >= 1, "scalars have no rows")
         dtype = self.require_same_dtype(a, b)
         left = a.shape if a.rank > 1 else (1, *a.shape)
         right = b.shape if b.rank > 1 else (*b.shape, 1)
-        self.require(_same(left[-1], right[-2]), f"{a} by {b}: inner sizes {left[-1]} and {right[-2]} differ")
+        if not _same(left[-1], right[-2]):
+            raise ShapeError(f"MatMul: {a} by {b}: inner sizes {left[-1]} and {right[-2]} differ")
         rows: Shape = left[-2:-1] if a.rank > 1 else ()
         columns: Shape = right[-1:] if b.rank > 1 else ()
         return (TensorType(dtype, (*broadcast(left[:-2], right[:-2]), *rows, *columns)),)

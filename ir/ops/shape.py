@@ -55,8 +55,8 @@ class Reshape(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
         _require_sizes(self, "shape", self.shape)
         before, after = elements(x.shape), elements(self.shape)
-        fits = not provably_different(before, after)
-        self.require(fits, f"{x} has {before} elements, {format_shape(self.shape)} has {after}")
+        if before != after and provably_different(before, after):
+            raise ShapeError(f"Reshape: {x} has {before} elements, {format_shape(self.shape)} has {after}")
         return (TensorType(x.dtype, self.shape),)
 
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
