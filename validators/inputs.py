@@ -154,7 +154,7 @@ def load_data(path_or_arrays: Mapping[str, np.ndarray], signature: Signature, na
             raise UsageError(f"`{spec.name}` of the data is {array.dtype}, the model takes {spec.dtype}")
         for want, have in zip(spec.shape, array.shape, strict=True):
             if isinstance(want, str) and dims.setdefault(want, have) != have:
-                raise UsageError(f"the data has two sizes for `{want}`: {dims[want]} and {have} of `{spec.name}`")
+                dims[f"{spec.name}.{want}"] = have  # two open sizes that the model's file does not tell apart
         arrays[spec.name] = array.astype(wanted.numpy)
     return Case(name, dims, arrays, _common_batch(arrays))
 

@@ -129,12 +129,18 @@ def test_data_that_does_not_fit() -> None:
     for data, said in [
         ({"x": x}, "lacks the input `y`"),
         ({"x": x, "y": x}, "has shape"),
-        ({"x": x, "y": np.zeros((3, 2), np.float32)}, "two sizes for `N`"),
         ({"x": x, "y": x[:, :2], "z": x}, "no input of the source"),
         ({"x": x.astype(int), "y": x[:, :2]}, "is int64"),
     ]:
         with pytest.raises(UsageError, match=said):
             data_cases(data, signature, 0)
+
+
+def test_open_sizes_that_differ_are_told_apart() -> None:
+    """A file that names neither gives both one name: the data know better."""
+    signature = Signature((TensorSpec("x", "float32", ("d0",)), TensorSpec("y", "float32", ("d0",))), ())
+    case = data_cases({"x": np.zeros(3, np.float32), "y": np.zeros(4, np.float32)}, signature, 0)[0][0]
+    assert case.describe() == "data d0=3 y.d0=4"
 
 
 def test_every_symbolic_size_takes_distinct_values() -> None:
