@@ -38,7 +38,7 @@ _SHARE, _SINK, _JOIN, _SHORTEN = map(_anywhere, (share, sink_moves, join_slices,
 STEPS: Sequence[tuple[str, Sequence[Pass]]] = (
     ("operations that change nothing", tuple(map(_anywhere, (drop_identities, drop_counting, drop_zero_states)))),
     ("computations that are made twice", (_SHARE,)),
-    ("normalization that is spelled out", (_anywhere(raise_norms),)),
+    ("normalization that is spelled out", (raise_norms,)),
     ("activations that are spelled out", (raise_gelu,)),
     ("rotary embedding that is spelled out", (raise_rotary,)),
     ("attention that is spelled out", (raise_attention,)),
