@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Judging", "judge_options"]
 
+TIMEOUT = 600.0
 _OPTIONS = (
     click.option(
         "--data",
@@ -47,7 +48,7 @@ _OPTIONS = (
     click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
-        default=600.0,
+        default=TIMEOUT,
         metavar="SECONDS",
         help="How long a runner may take for one request (default 600).",
     ),
@@ -83,9 +84,21 @@ class Judging:
     maps: Sequence[str] = ()
     runners: Sequence[str] = ()
     devices: Sequence[str] = ()
-    timeout: float = 600.0
+    timeout: float = TIMEOUT
     memory: int | None = None
     reduce: Path | None = None
+
+    def spelled(self) -> dict[str, Any]:
+        """The options that decide the verdict, as `spell_command` takes them; defaults are None."""
+        return {
+            "data": self.data,
+            "images": self.images,
+            "map": list(self.maps),
+            "runner": list(self.runners),
+            "device": list(self.devices),
+            "timeout": None if self.timeout == TIMEOUT else f"{self.timeout:g}",
+            "memory": self.memory,
+        }
 
     def opened(self) -> Data:
         """The user's inputs."""

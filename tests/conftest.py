@@ -36,6 +36,7 @@ EXTRAS = {
     "keras": "keras",
     "jax": "keras",
     "tensorflow": "tensorflow",
+    "jsonschema": "test",
     "sklearn": "test",
     "skimage": "test",
 }

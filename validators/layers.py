@@ -23,8 +23,8 @@ class Layer:
     ratio                    its error over its budget, as the model runs
     error, source_error      relative RMS error of the target's value and of the source's, against the float64 run
     generated                its error over its budget when it is given the source's operands; None if nobody asked
-    state                    "right"; "culprit": this op makes an error; "carried": it is wrong because its operands are;
-                             "wrong": nobody could ask which
+    state                    "right"; "culprit": this op makes an error; "carried": its operands make it
+                             wrong; "wrong": nobody could ask which
     """
 
     op: str

@@ -170,13 +170,9 @@ def recorded(subject: Subject | None) -> Mapping[str, Any] | None:
 def _record_of(subject: ModelFile) -> str | None:
     path = Path(subject.path)
     if subject.format == "onnx":
-        import onnx
+        from isomorph.validators.onnx_metadata import read_metadata
 
-        try:
-            proto = onnx.load(str(path), load_external_data=False)
-        except Exception as error:  # protobuf's own exception types differ between its implementations
-            raise ValueError(f"not an ONNX file: {error}") from error
-        return next((entry.value for entry in proto.metadata_props if entry.key == "isomorph.pairing"), None)
+        return read_metadata(path).get("isomorph.pairing")
     if subject.format == "keras":
         with Archive(path) as archive:
             if "isomorph.json" not in archive.names():

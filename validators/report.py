@@ -86,6 +86,7 @@ class Report:
     tried     the same cases in detail
     layers    errors along the graph, where intermediate values were compared
     replay    the command that gives this report again; "" where there is none (runners of the caller's own)
+    counterexample  on DIFFERENT, the case that speaks most against the target
     """
 
     subjects: tuple[Subject | None, Subject | None]
@@ -103,6 +104,7 @@ class Report:
     tried: list[Tried] = field(default_factory=list)
     layers: tuple[Layer, ...] = ()
     replay: str = ""
+    counterexample: Case | None = None
 
     @property
     def exit_code(self) -> int:

@@ -17,7 +17,7 @@ from isomorph.validators.compare import compare_exact, compare_float, unit_round
 from isomorph.validators.inputs import Case
 from isomorph.validators.pairing import Map, Pair, Pairing, fits
 from isomorph.validators.runner import FLOAT64, Runner, Signature, TensorSpec
-from isomorph.validators.verdict import EQUAL, CaseResult, signal
+from isomorph.validators.verdict import CaseResult, signal
 
 __all__ = ["suggest_maps"]
 
@@ -86,12 +86,17 @@ def _agreeing(
         )
         for s in sources
     }
+    strengths = {s.name: _strengths(s.name, answers) for s in sources}
     shown: set[str] = set()
-    for answer in answers:
+    for index, answer in enumerate(answers):
         values = right.run({p.target: p.to_target(answer.case.inputs[p.source]) for p in inputs}).outputs
         for name, possible in options.items():
-            kept = [(t, perm) for t, perm in possible if _agrees(Pair(name, t, perm), answer, values[t], shown)]
-            options[name] = kept
+            strength = strengths[name][index]
+            results = [(each, _compare(Pair(name, *each), answer, values[each[0]], strength)) for each in possible]
+            agreeing = [(each, result) for each, result in results if result is not None and not result.doubtful]
+            options[name] = [each for each, _ in agreeing]
+            if any(result.informative for _, result in agreeing):
+                shown.add(name)
         if not all(options.values()):
             return None
     return _distinct(options) if shown >= set(options) else None
@@ -113,16 +118,13 @@ def _distinct(options: Mapping[str, Sequence[_Option]]) -> tuple[Pair, ...] | No
     return chosen(0, frozenset())
 
 
-def _agrees(p: Pair, answers: _Answers, value: np.ndarray, shown: set[str]) -> bool:
-    result = _compare(p, answers, value)
-    if result is None or result.severity > (False, EQUAL):
-        return False
-    if result.informative:
-        shown.add(p.source)
-    return True
+def _strengths(name: str, answers: Sequence[_Answers]) -> list[float]:
+    whole = all(answer.plain[name].dtype.kind in "biu" for answer in answers)
+    references = [answer.reference[name] for answer in answers]
+    return signal(references, [answer.case.batch for answer in answers], exact=whole)
 
 
-def _compare(p: Pair, answers: _Answers, value: np.ndarray) -> CaseResult | None:
+def _compare(p: Pair, answers: _Answers, value: np.ndarray, strength: float) -> CaseResult | None:
     plain, reference = answers.plain[p.source], answers.reference[p.source]
     if p.perm is not None and value.ndim != len(p.perm):
         return None
@@ -130,7 +132,6 @@ def _compare(p: Pair, answers: _Answers, value: np.ndarray) -> CaseResult | None
     if value.shape != plain.shape or value.dtype != plain.dtype:
         return None
     whole = plain.dtype.kind in "biu"
-    (strength,) = signal([reference], [answers.case.batch], exact=whole)
     unit = 0.0 if whole else unit_roundoff(plain.dtype)
     compared = compare_exact(reference, [plain], value) if whole else compare_float(reference, [plain], value, unit)
     return CaseResult(answers.case.describe(), compared, strength, unit)

@@ -134,11 +134,13 @@ class _Trial:
         self.notes: list[str] = []
         self.no_double: str | None = None
         self.drawn: set[str] = set()
+        self.data: Data | None = None
         self.noisy = NoisySource(left)
 
     def run(self, data: Data | None, seed: int, maps: Sequence[Map]) -> Report:
         mine, theirs = self.left.signature(), self.right.signature()
         pairing = pair(mine, theirs, maps, self.subjects[1])
+        self.data = data
         self.notes += (
             [f"source: {note}" for note in mine.notes]
             + [f"target: {note}" for note in theirs.notes]
@@ -161,6 +163,7 @@ class _Trial:
         self._call_witnesses(report, runs)
         self._conclude(report, runs)
         if report.verdict is Verdict.DIFFERENT:
+            report.counterexample = _counterexample(report, runs)
             report.maps = self._suggest(report)
             if not report.maps:
                 report.culprit = self._find_culprit(report, runs)
@@ -178,7 +181,8 @@ class _Trial:
             narrowed = _narrow(*report.signatures, pairing)
             key = tuple(sorted(narrowed.dims.items()))
             if key not in planned:
-                planned[key] = plan(narrowed, report.seed)[:2]
+                given = [] if self.data is None else data_cases(self.data, narrowed, report.seed)[0]
+                planned[key] = [*given, *plan(narrowed, report.seed)][:2]
             return planned[key]
 
         return [str(each) for each in suggest_maps(self.left, self.right, report.signatures, report.pairing, cases)]
@@ -199,6 +203,7 @@ class _Trial:
     def _run_cases(self, cases: Sequence[Case], pairing: Pairing, seed: int) -> list[_Run]:
         runs: list[_Run] = []
         failure: RunnerError | None = None
+        refused: list[str] = []
         for index, case in enumerate(cases):
             self.say(f"running case {index + 1} of {len(cases)}: {case.describe()}")
             try:
@@ -207,7 +212,7 @@ class _Trial:
                 if error.fatal:
                     raise
                 failure = failure or error
-                self.notes.append(f"the source refuses the case {case.describe()}: {error.because or error.what}")
+                refused.append(f"{case.describe()} ({_short(error.because or error.what)})")
                 continue
             run = self._run_target(case, plain, pairing)
             if not runs:
@@ -219,6 +224,9 @@ class _Trial:
             runs.append(run)
         if not runs and failure is not None:
             raise failure
+        if refused:
+            more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+            self.notes.append(f"the source refuses {len(refused)} of {len(cases)} cases: {refused[0]}{more}")
         return runs
 
     def _run_target(self, case: Case, plain: dict[str, np.ndarray], pairing: Pairing) -> _Run:
@@ -342,6 +350,16 @@ class _Trial:
         return localize(target, self.left, self.right, run.case, report.pairing)
 
 
+def _counterexample(report: Report, runs: Sequence[_Run]) -> Case | None:
+    """The case that speaks most against the target: a wrong shape, else the worst of the guiltiest output."""
+    misshapen = next((run.case for run in runs if run.shapes), None)
+    worst = [output.worst for output in report.outputs if output.verdict is Verdict.DIFFERENT and output.worst]
+    if misshapen is not None or not worst:
+        return misshapen
+    name = max(worst, key=lambda result: result.severity).case
+    return next(run.case for run in runs if run.case.describe() == name)
+
+
 def _finest_unit(arrays: Iterable[np.ndarray]) -> float:
     """The unit roundoff of the finest float type among arrays; of float32 where there is none."""
     floats = [array.dtype for array in arrays if DType.of(array.dtype).is_float]
@@ -363,6 +381,10 @@ def _narrow(mine: Signature, theirs: Signature, pairing: Pairing) -> Signature:
             highest = min((bound for bound in (high, mine_high) if bound is not None), default=None)
             dims[size] = (max(low, mine_low), highest)
     return replace(mine, dims=dims)
+
+
+def _short(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else f"{text[:length]} …"
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> bool:

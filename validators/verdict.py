@@ -58,8 +58,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One output in one case: the comparison, the signal (see `signal`) that it is measured against, and for reports how
-    the errors of a float output are spread."""
+    """One output in one case: the comparison, the signal (see `signal`) that it is measured against, and for reports
+    how the errors of a float output are spread."""
 
     case: str
     comparison: Comparison

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from isomorph.judge_options import Judging, judge_options
+from isomorph.report_options import Saving, report_options, spell_command
 
 __all__ = ["command"]
 
@@ -25,6 +26,7 @@ def _report_path(_context: click.Context, _option: click.Parameter, value: str |
 @click.argument("source")
 @click.argument("target")
 @judge_options
+@report_options
 @click.option(
     "--input",
     "inputs",
@@ -56,6 +58,8 @@ def command(  # noqa: PLR0917 (click passes by name)
     prefix: str | None,
     seed: int,
     json_path: str | None,
+    reports: tuple[Path, ...],
+    counterexample: Path | None,
     **options: Any,
 ) -> int:
     """Judge whether TARGET computes what SOURCE computes. Both models are run.
@@ -67,7 +71,8 @@ def command(  # noqa: PLR0917 (click passes by name)
     from isomorph.inputs import parse_inputs
     from isomorph.sources import locate
 
-    judging = Judging(**options)
+    judging, saving = Judging(**options), Saving(reports, counterexample)
+    saving.check()
     data = judging.opened()
     to_stdout = json_path == "-"
     with screen.progress(quiet=to_stdout) as progress:
@@ -80,7 +85,9 @@ def command(  # noqa: PLR0917 (click passes by name)
         runners = judging.choose(subjects[0], subjects[1])
         sides = subjects[0].subject(shapes, runners[0]), subjects[1].subject(shapes, runners[1])
         report = judging.validate(sides, runners, data=data, seed=seed, progress=progress)
-    content = {"command": "validate", **report.as_dict(), "exit_code": report.exit_code}
+    given = {**judging.spelled(), "input": inputs, "arch": arch, "prefix": prefix, "seed": seed or None}
+    report.replay = spell_command(source, target, given)
+    content = saving.save(report, lambda path: spell_command(source, target, {**given, "data": path, "images": None}))
     if to_stdout:
         screen.print_json(content)
         return int(report.exit_code)

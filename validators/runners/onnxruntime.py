@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, TensorProto
 
 from isomorph.converters.onnx.codec import STATE
 from isomorph.errors import DTypeError, RunnerError
@@ -42,7 +42,7 @@ class OnnxRunner:
         self._path = path
         self._device = device
         self._provider = _provider(device)
-        self._proto: ModelProto = onnx.load(str(path), load_external_data=False)
+        self._proto = _without_weights(path)
         self._options = _options(role)
         self._session = self._open(str(path))
         self._double: DoubleModel | None = None
@@ -146,6 +146,19 @@ def _no_device(device: str, because: str) -> RunnerError:
 def _choice() -> str:
     available = onnxruntime.get_available_providers()
     return f"--device {' or '.join(kind for kind, name in _PROVIDERS.items() if name in available)}"
+
+
+def _without_weights(path: Path) -> ModelProto:
+    """The model with the types and shapes of its weights, not their elements: onnxruntime has them."""
+    whole = onnx.load(str(path), load_external_data=False)
+    for tensor in whole.graph.initializer:
+        if not tensor.name:
+            continue
+        slim = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        tensor.CopyFrom(slim)
+    proto = ModelProto()
+    proto.CopyFrom(whole)  # the memory of what was cleared goes with the first message
+    return proto
 
 
 def _states(proto: ModelProto) -> set[str]:

@@ -138,7 +138,7 @@ def _doubled(module: torch.nn.Module) -> torch.nn.Module:
         for name, value in [*part._buffers.items(), *vars(part).items()]:
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 setattr(part, name, value.detach())  # a state that gradients were followed through
-    double = copy.deepcopy(module)
+    double = copy.deepcopy(module, _sharing(module))
     known: dict[Any, tuple[torch.Tensor, torch.Tensor]] = {}  # the narrow ones, too: no memory is used again meanwhile
     for part in double.modules():
         tensors = (*part.parameters(recurse=False), *part.buffers(recurse=False), *vars(part).values())
@@ -148,6 +148,18 @@ def _doubled(module: torch.nn.Module) -> torch.nn.Module:
                 narrow = held.data
                 held.data = known.setdefault(place, (narrow, widened(narrow)))[1]  # a cache of two names stays one
     return double
+
+
+def _sharing(module: torch.nn.Module) -> dict[int, Any]:
+    """A memo for copy.deepcopy under which the copy's tensors have the memory of the module's: they are replaced."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for held in (*part._parameters.values(), *part._buffers.values()):
+            if type(held) is torch.nn.Parameter and held.dtype in WIDE:
+                memo[id(held)] = torch.nn.Parameter(held.detach(), requires_grad=False)
+            elif type(held) is torch.Tensor and held.dtype in WIDE:
+                memo[id(held)] = held.detach()
+    return memo
 
 
 class _States:

@@ -1,0 +1,84 @@
+"""Options of `isomorph validate` that say what is written beside the verdict."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from isomorph.validators import Report
+
+__all__ = ["Saving", "report_options", "spell_command"]
+
+_FILE = click.Path(path_type=Path)
+_OPTIONS = (
+    click.option(
+        "--report",
+        "reports",
+        metavar="FILE",
+        type=_FILE,
+        multiple=True,
+        help="Write the report: .html (one page), .xml (JUnit), .sarif (SARIF 2.1.0), .json. Repeatable.",
+    ),
+    click.option(
+        "--save-counterexample",
+        "counterexample",
+        metavar="FILE.npz",
+        type=_FILE,
+        help="On DIFFERENT, write the inputs that show it, and print the command that replays them.",
+    ),
+)
+
+
+def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; their values arrive as `reports` and `counterexample`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What is written, and where."""
+
+    reports: Sequence[Path] = ()
+    counterexample: Path | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for what cannot be written, before anything is run."""
+        from isomorph.validators.counterexample import check_counterexample_path
+        from isomorph.validators.reports import check_report_path
+
+        for path in self.reports:
+            check_report_path(path)
+        if self.counterexample is not None:
+            check_counterexample_path(self.counterexample)
+
+    def save(self, report: Report, replay: Callable[[Path], str]) -> dict[str, Any]:
+        """Write it all; returns the report as `--json` prints it. `replay` spells the command for a file of inputs."""
+        from isomorph.validators.counterexample import write_counterexample
+        from isomorph.validators.reports import write_reports
+
+        if self.counterexample is not None:
+            if write_counterexample(self.counterexample, report):
+                shown = f"the inputs that show the difference are in {self.counterexample}"
+                report.notes.append(f"{shown}: {replay(self.counterexample)}")
+            else:
+                report.notes.append("--save-counterexample: nothing was written, for no inputs show a difference")
+        content = {"command": "validate", **report.as_dict()}
+        write_reports(content, self.reports)
+        return content
+
+
+def spell_command(source: str, target: str, options: Mapping[str, Any]) -> str:
+    """`isomorph validate SOURCE TARGET …` for a shell; options that are None or empty are left out."""
+    words = ["isomorph", "validate", source, target]
+    for name, value in options.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        words += [word for each in values if each is not None for word in (f"--{name}", str(each))]
+    return shlex.join(words)
