@@ -14,6 +14,7 @@ from isomorph.ir import Model
 from isomorph.ir.passes.counting import drop_counting
 from isomorph.ir.passes.identities import drop_identities
 from isomorph.ir.passes.movement import join_slices, shorten_moves, sink_moves
+from isomorph.ir.passes.padding import merge_padding
 from isomorph.ir.passes.raising import Refuse, take_all
 from isomorph.ir.passes.raising.attention import raise_attention
 from isomorph.ir.passes.raising.gelu import raise_gelu
@@ -38,6 +39,7 @@ _SHARE, _SINK, _JOIN, _SHORTEN = map(_anywhere, (share, sink_moves, join_slices,
 STEPS: Sequence[tuple[str, Sequence[Pass]]] = (
     ("operations that change nothing", tuple(map(_anywhere, (drop_identities, drop_counting, drop_zero_states)))),
     ("computations that are made twice", (_SHARE,)),
+    ("zeros around the data of convolutions", (_anywhere(merge_padding),)),
     ("normalization that is spelled out", (raise_norms,)),
     ("activations that are spelled out", (raise_gelu,)),
     ("rotary embedding that is spelled out", (raise_rotary,)),
