@@ -72,6 +72,21 @@ def test_other_rows_still_count() -> None:
         assert compare_float(reference["boxes"], samples, boxes, UNIT, tied=tied).worst > 1e3
 
 
+def test_a_shift_is_a_tie_where_the_source_shifts() -> None:
+    reference, _ = detections()
+    labels = reference["labels"]
+
+    def shifted(place: int) -> np.ndarray:
+        return np.concatenate([labels[:place], [9], labels[place:-1]])
+
+    found = compare_exact(labels, [labels, shifted(200)], shifted(100))
+    assert found.worst == 0
+    assert found.tolerance > TIES  # the case says nothing
+    assert compare_exact(labels, [labels], shifted(100)).worst == np.inf
+    assert compare_exact(labels, [labels, shifted(COUNT - 2)], shifted(100)).worst == np.inf
+    assert compare_exact(labels, [labels, shifted(200)], (labels + 1) % 9).worst == np.inf
+
+
 def test_too_many_ties_prove_nothing() -> None:
     reference, noisy = detections(noise=1e-2)
     boxes = reference["boxes"][::-1].astype(np.float32)
