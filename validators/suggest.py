@@ -1,8 +1,8 @@
 """Where two models differ as they are paired: would they agree if they were paired otherwise?
 
 Tried are other inputs of the same type in another order, other axis orders of an input, and for the outputs the same.
-A pairing is suggested if every output is then within EQUAL of its budget in two cases, one of which would show a
-difference. It is never used: the report says which `--map` to try.
+A pairing is suggested if every output is then within EQUAL of its budget in two cases, and one of them would show a
+difference there. It is never used: the report says which `--map` to try.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _agreeing(
                 shown.add(name)
         if not all(options.values()):
             return None
-    return _distinct(options) if shown >= set(options) else None
+    return _distinct(options) if shown else None
 
 
 def _distinct(options: Mapping[str, Sequence[_Option]]) -> tuple[Pair, ...] | None:

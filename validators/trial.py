@@ -11,6 +11,7 @@ import numpy as np
 
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
+from isomorph.validators.certificate import write_certificate
 from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
 from isomorph.validators.histogram import spread
 from isomorph.validators.inputs import Case, Data, data_cases, plan
@@ -20,7 +21,8 @@ from isomorph.validators.monte_carlo import NoisySource, reconsider
 from isomorph.validators.pairing import Map, Pairing, pair, parse_map
 from isomorph.validators.process import TIMEOUT, Worker
 from isomorph.validators.reduce import check_reducible, write_reduced
-from isomorph.validators.report import Report, Tried
+from isomorph.validators.record import Recorder
+from isomorph.validators.report import Report, Tried, describe_array
 from isomorph.validators.runner import FLOAT64, ModelFile, Runner, RunnerChoice, Signature, Subject
 from isomorph.validators.suggest import suggest_maps
 from isomorph.validators.taps import NoTaps, compare_taps
@@ -55,6 +57,7 @@ def validate(
     timeout: float = TIMEOUT,
     memory: int | None = None,
     reduce: Path | None = None,
+    certificate: Path | None = None,
 ) -> Report:
     """Judge whether `target` computes what `source` computes. This runs both models, each in a process of its own.
 
@@ -65,6 +68,7 @@ def validate(
     timeout   seconds that one request to a runner may take
     memory    bytes that each runner may allocate; by default 80 % of the machine's memory
     reduce    where to write the culprit's piece of an ONNX target (reduce.py)
+    certificate  where to write a certificate (certificate.py); the source then runs more often
 
     Raises RunnerError if a side cannot be run at all, UsageError if data or pairing do not fit.
     """
@@ -78,8 +82,11 @@ def validate(
         Worker(source, role="reference", choice=runners[0], timeout=timeout, memory=memory) as left,
         Worker(target, role="target", choice=runners[1], timeout=timeout, memory=memory) as right,
     ):
-        trial = _Trial(source, target, left, right, say)
+        asked = Recorder(left) if certificate is not None else left
+        trial = _Trial(source, target, asked, right, say)
         report = trial.run(data, seed, wanted)
+    if certificate is not None and isinstance(asked, Recorder):
+        write_certificate(certificate, report, asked, maps=maps, choice=runners[1])
     if reduce is not None:
         report.notes.append(_reduced(reduce, target, report))
     report.seconds = time.perf_counter() - begun
@@ -101,13 +108,16 @@ def judge(
     seed: int = 0,
     maps: Sequence[str] = (),
     written: Subject | None = None,
+    explain: bool = True,
 ) -> Report:
     """Judge two runners of the caller's own, in this process.
 
     `written` is the file that `target` runs: with it the pairing that the writer recorded is used, intermediate values
-    are called as witnesses, and a culprit is looked for, as `validate` does.
+    are called as witnesses, and a culprit is looked for, as `validate` does. Without `explain` the trial ends with the
+    verdict: no other pairing is tried and no culprit is looked for.
     """
-    return _Trial(None, written, source, target, lambda step: None).run(data, seed, [parse_map(text) for text in maps])
+    trial = _Trial(None, written, source, target, lambda step: None, explain=explain)
+    return trial.run(data, seed, [parse_map(text) for text in maps])
 
 
 @dataclass(slots=True)
@@ -124,8 +134,16 @@ class _Run:
 
 class _Trial:
     def __init__(
-        self, source: Subject | None, target: Subject | None, left: Runner, right: Runner, say: Progress
+        self,
+        source: Subject | None,
+        target: Subject | None,
+        left: Runner,
+        right: Runner,
+        say: Progress,
+        *,
+        explain: bool = True,
     ) -> None:
+        self.explain = explain
         self.subjects = (source, target)
         self.left = left
         self.right = right
@@ -158,17 +176,34 @@ class _Trial:
             more, notes = data_cases(data, narrowed, seed)
             cases += more
             self.notes += notes
+            if isinstance(self.left, Recorder):
+                self.left.data = [case.inputs for case in more[:-1]]  # the last one imitates them
         runs = self._run_cases(cases, pairing, seed)
         report.outputs = [self._judge_output(index, runs, mine, pairing) for index in range(len(pairing.outputs))]
+        if isinstance(self.left, Recorder):
+            self._complete(self.left, runs)
         self._call_witnesses(report, runs)
         self._conclude(report, runs)
         if report.verdict is Verdict.DIFFERENT:
             report.counterexample = _counterexample(report, runs)
+        if report.verdict is Verdict.DIFFERENT and self.explain:
             report.maps = self._suggest(report)
             if not report.maps:
                 report.culprit = self._find_culprit(report, runs)
                 report.layers = report.culprit.layers if report.culprit else report.layers
         return report
+
+    def _complete(self, recorder: Recorder, runs: Sequence[_Run]) -> None:
+        """Ask for the second opinions that this target did not need but another may, and end the record."""
+        self.say("completing the record of the source")
+        for run in runs:
+            floats = {unit_roundoff(x.dtype) for x in run.plain.values() if DType.of(x.dtype).is_float}
+            for unit in sorted({*floats, _finest_unit(run.plain.values())} if run.reference is not None else ()):
+                self.noisy.runs(run.case, unit)
+            for name in sorted(name for name, value in run.plain.items() if value.dtype.kind in "biu"):
+                self._ties(run, name)
+            recorder.target.append({name: describe_array(name, x)["sha256"] for name, x in sorted(run.target.items())})
+        recorder.stop()
 
     def _suggest(self, report: Report) -> list[str]:
         """The `--map`s under which the two would agree. A pairing that our writers recorded is not doubted."""
