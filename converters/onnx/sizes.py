@@ -54,7 +54,8 @@ def evaluate_sizes(node: OnnxNode) -> Sizes | None:
 _MOST_EFFORT = 1 << 20
 """Elements of sizes evaluated in one file; a model needs thousands, an attack millions."""
 _LARGEST_SIZE = 1 << 63
-_LARGEST_EXPRESSION = 256
+_LARGEST_EXPRESSION = 1024
+"""Atoms: a detector joins what it keeps of 90 classes, `min(kept1, 300) + …`."""
 _DEEPEST_EXPRESSION = 32
 
 
