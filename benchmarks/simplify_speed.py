@@ -1,7 +1,7 @@
 """Simplification against onnxsim, onnxslim and onnxscript's optimizer, on raw exports of torch.onnx.
 
     python benchmarks/simplify_speed.py --folder RAW --results FILE.jsonl [--models NAME,...] [--rounds N]
-                                        [--no-judge] [--output FILE.md]
+                                        [--no-judge] [--again] [--output FILE.md]
 
 Each model is exported once (simplify_models.py). Then each tool simplifies the same file in a process of its own, all
 on one CPU and in turn; times are the least processor seconds of the rounds: of the whole process (isomorph's is its
@@ -39,6 +39,11 @@ def main() -> int:
     options.folder = options.folder.resolve()
     options.folder.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
+    if options.again:
+        for row in rows:
+            _run(row, options)
+            print(_summary(row), file=sys.stderr, flush=True)
+        options.results.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in options.models:
         if any(row["model"] == name for row in rows):
             continue
@@ -64,15 +69,22 @@ def _row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     for _ in range(options.rounds):
         for tool, target in targets.items():
             row[tool] = _least(row.get(tool), _simplified(tool, raw, target, options.cpu))
-    made = [target for tool, target in targets.items() if "failure" not in row[tool]]
-    command = python(HERE / "simplify_tools.py", "latency", folder / f"{name}.npz", raw, *made)
-    runs = json.loads(measure(command, folder=folder, cpu=options.cpu).check().output.rpartition("RESULT ")[2])
-    row["raw"] |= runs[raw.name]
-    for tool, target in targets.items():
-        row[tool] |= runs.get(target.name, {})
+    _run(row, options)
     if options.judge:
         row["isomorph"]["verdict"] = _verdict(raw, targets["isomorph"], options)
     return row
+
+
+def _run(row: dict[str, Any], options: argparse.Namespace) -> None:
+    """Let onnxruntime run the raw file and what the tools made of it: nodes, latencies, errors."""
+    folder, name = options.folder, row["model"]
+    files = {tool: folder / f"{name}.{tool}.onnx" for tool in TOOLS if "failure" not in row[tool]}
+    raw = folder / f"{name}.onnx"
+    command = python(HERE / "simplify_tools.py", "latency", folder / f"{name}.npz", raw, *files.values())
+    runs = json.loads(measure(command, folder=folder, cpu=options.cpu).check().output.rpartition("RESULT ")[2])
+    row["raw"] |= runs[raw.name]
+    for tool, file in files.items():
+        row[tool] |= runs[file.name]
 
 
 def _simplified(tool: str, raw: Path, target: Path, cpu: int) -> dict[str, Any]:
@@ -205,7 +217,7 @@ def _page(rows: list[dict[str, Any]]) -> str:
     ]
     for title, key, form, raw in (
         ("Nodes (all but Constant)", "nodes", "d", True),
-        ("Latency in onnxruntime, ms", "ms", ".3f", True),
+        ("Latency in onnxruntime, ms of processor time on one thread", "ms", ".3f", True),
         ("Whole process, seconds of processor time", "process", ".2f", False),
         ("Call after the import, milliseconds of processor time", "call", ".0f", False),
         ("Peak memory of the process, MB", "peak_mb", ".0f", False),
@@ -222,6 +234,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cpu", type=int, default=0, help="the processor that everything runs on")
     parser.add_argument("--models", type=lambda text: tuple(text.split(",")), default=NAMES)
     parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--again", action="store_true", help="run the files of models among the results again")
     parser.add_argument("--output", type=Path)
     return parser.parse_args()
 

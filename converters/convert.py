@@ -24,6 +24,7 @@ from isomorph.ir.passes.fold import fold
 from isomorph.ir.passes.layout import assign_layout
 from isomorph.ir.passes.legalize import legalize, without_dropout
 from isomorph.ir.passes.movement import pick_elements
+from isomorph.ir.passes.stored import store_reshaped
 from isomorph.ir.verify import verify
 
 __all__ = [
@@ -179,7 +180,12 @@ def prepare(model: Model, target: Target, wishes: Wishes | None = None, changes:
 def _simplified(model: Model, target: Target, changes: list[Change]) -> Model:
     known = fold(without_dropout(model, target.refuse), roles=_FOLDED.get(target.name, ("constant",)))
     changes += changed("Dropout, and what follows from weights alone", model, known)
-    return simplify(known, changes, target.refuse)
+    simple = simplify(known, changes, target.refuse)
+    if model.source[0] != target.name or target.name not in _FOLDED:
+        return simple
+    stored = store_reshaped(simple)
+    changes += changed("reshapes of weights", simple, stored)
+    return stored
 
 
 _FOLDED = {"onnx": ("constant", "buffer", "weight")}

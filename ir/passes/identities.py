@@ -6,6 +6,7 @@
     x[:], Expand(x) to its own shape, Tile(x) once, Pad(x) by nothing   ->  x
     Concat(x), Concat(x, nothing)                             ->  x
     Where(c, x, x)                                            ->  x
+    Gather of the one element of an axis                      ->  Squeeze(x), which chains of moves can take away
 
 Every rule is exact, bit by bit: floating-point x + 0 stays, which turns -0 into 0.
 """
@@ -18,9 +19,10 @@ import numpy as np
 
 from isomorph.ir.builder import Rewriter, rewrite
 from isomorph.ir.graph import Model, Node, Value
-from isomorph.ir.op import Op
+from isomorph.ir.op import Op, normalize_axis
 from isomorph.ir.ops.elementwise import Add, And, Div, Mul, Or, Pow, Sub, Where
-from isomorph.ir.ops.shape import Concat, Expand, Pad, Slice, Tile
+from isomorph.ir.ops.index import Gather
+from isomorph.ir.ops.shape import Concat, Expand, Pad, Slice, Squeeze, Tile
 from isomorph.ir.passes.canonicalize import prune
 
 __all__ = ["drop_identities"]
@@ -34,6 +36,8 @@ def drop_identities(model: Model) -> Model:
         same = rule(node) if rule is not None else None
         if same is not None and same.type == node.output.type:
             return (b.new(same),)
+        if isinstance(node.op, Gather):
+            return _only_element(b, node)
         return _without_empty(b, node) if isinstance(node.op, Concat) else None
 
     return prune(rewrite(model, "identities", change, regions=True))
@@ -98,6 +102,15 @@ def _single(node: Node) -> Value | None:
 def _either(node: Node) -> Value | None:
     _, x, y = node.inputs
     return x if x is y else None
+
+
+def _only_element(b: Rewriter, node: Node) -> Sequence[Value] | None:
+    """A Gather of the one element that an axis has, without that axis."""
+    x, index = node.inputs
+    assert isinstance(node.op, Gather) and x is not None and index is not None
+    if index.rank != 0 or x.shape[node.op.axis] != 1 or not (_is_all(index, 0) or _is_all(index, -1)):
+        return None
+    return (b.emit(Squeeze((normalize_axis(node.op.axis, x.rank),)), b.new(x)),)
 
 
 def _without_empty(b: Rewriter, node: Node) -> Sequence[Value] | None:

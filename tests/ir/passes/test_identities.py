@@ -141,3 +141,18 @@ NOT_COUNTING: dict[str, Make] = {
 def test_what_does_not_read_all_in_order(name: str) -> None:
     model = built(NOT_COUNTING[name])
     assert kinds(drop_counting(model)) == kinds(model)
+
+
+@pytest.mark.parametrize(
+    ("size", "index", "left"), [(1, 0, "Squeeze"), (1, -1, "Squeeze"), (2, 0, "Gather"), (N, 0, "Gather")]
+)
+def test_the_only_element_of_an_axis(size: int | Sym, index: int, left: str) -> None:
+    model = built(lambda b: b.emit(ops.Gather(1), b.input("x", DType.FLOAT32, (3, size, 4)), number(b, index, INT)))
+    dropped = drop_identities(model)
+    assert kinds(dropped) == [left]
+    agree(model, dropped, rtol=0, atol=0)
+
+
+def test_an_element_at_a_computed_position_stays() -> None:
+    model = built(lambda b: b.emit(ops.Gather(1), b.input("x", DType.FLOAT32, (3, 1, 4)), b.input("i", INT, ())))
+    assert kinds(drop_identities(model)) == ["Gather"]
