@@ -27,10 +27,10 @@ sides. Rows come from several commits; the file of results names the commit of e
 
 *Convert* is the time to walk the exported program, convert and write; *torch.onnx* the same by
 `torch.onnx.export(program, dynamo=True)` and `save`, from the same program, in another child of the same process.
-Memory is what is resident on top of the exported program. Latency is that of the fastest run by onnxruntime on one thread, the two files
-taking turns. The machine is shared: ratios travel, seconds do not. Time, memory and latency compare the two sides of
-one run; nodes are those of the newest run of each. torch.onnx folds batch normalization into convolutions; isomorph
-does on request, and both are shown.
+Memory is what is resident on top of the exported program. Latency is that of onnxruntime on one thread, the two files
+taking turns, their fastest runs (in rows of earlier commits the medians). The machine is shared: ratios travel, seconds
+do not. Time, memory and latency compare the two sides of one run; nodes are those of the newest run of each. torch.onnx
+folds batch normalization into convolutions; isomorph does on request, and both are shown.
 
 """
 
