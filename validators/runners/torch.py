@@ -42,7 +42,7 @@ from isomorph.ir.conditions import Condition
 from isomorph.ir.shapes import as_dim, parse_dim
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
-from isomorph.validators.runners.torch_device import Device
+from isomorph.validators.runners.torch_device import Device, environment
 from isomorph.validators.runners.torch_double import WIDE, in_double, widened
 from isomorph.validators.runners.torch_quantized import register_operators
 from isomorph.validators.runners.torch_versions import loadable
@@ -471,19 +471,6 @@ class CallableRunner:
         names = [spec.name for spec in runner.signature().inputs]
         feeds = {**inputs, **{name: as_numpy(leaf) for name, leaf in zip(names, leaves, strict=False)}}
         return runner.run(feeds, taps=taps, precision=precision)
-
-
-def environment() -> dict[str, Any]:
-    """Versions and settings for the report."""
-    return {
-        "runtime": f"torch {torch.__version__}",
-        "device": str(Device.current),
-        "threads": torch.get_num_threads(),
-        "tf32": False,
-        "cudnn_benchmark": False,
-        "deterministic_algorithms": True,
-        "denormals": "kept",
-    }
 
 
 def _leaf_names(module: torch.nn.Module, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from isomorph.errors import RunnerError
 
-__all__ = ["Device"]
+__all__ = ["Device", "environment"]
 
 
 class Device:
@@ -38,3 +40,16 @@ class Device:
         """Raise NotImplementedError where the device has no float64."""
         if cls.current.type == "mps":
             raise NotImplementedError("Metal has no float64; run the source on the CPU")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and settings for the report."""
+    return {
+        "runtime": f"torch {torch.__version__}",
+        "device": str(Device.current),
+        "threads": torch.get_num_threads(),
+        "tf32": False,
+        "cudnn_benchmark": False,
+        "deterministic_algorithms": True,
+        "denormals": "kept",
+    }

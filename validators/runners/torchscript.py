@@ -26,6 +26,7 @@ from isomorph.ir import DType, Sym, TensorType
 from isomorph.ir.shapes import parse_dim, substitute
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
+from isomorph.validators.runners.torch_device import environment
 from isomorph.validators.runners.torch_double import in_double
 
 __all__ = ["ScriptRunner"]
@@ -74,7 +75,7 @@ class ScriptRunner:
         dims = {name: (span.min, span.max) for name, span in self._call.dims.items()}
         count = sum(tensor.numel() for tensor in (*self._module.parameters(), *self._module.buffers()))
         notes = ("the module is in training mode",) if getattr(self._module, "training", False) else ()
-        return Signature(inputs, tuple(outputs), dims, count, _environment(), notes)
+        return Signature(inputs, tuple(outputs), dims, count, environment(), notes)
 
     def _probe(self, size: int) -> dict[str, np.ndarray]:
         """The outputs for zeros, with this size for each named dimension."""
@@ -148,7 +149,3 @@ def _tables(module: Any) -> Iterator[int]:
     for part in module.modules():
         if getattr(part, "original_name", "") in ("Embedding", "EmbeddingBag"):
             yield int(part.weight.shape[0])
-
-
-def _environment() -> dict[str, Any]:
-    return {"runtime": f"torch {torch.__version__}", "device": "cpu", "threads": torch.get_num_threads()}
