@@ -32,11 +32,17 @@ _OPTIONS = (
         type=_FILE,
         help="On DIFFERENT, write the inputs that show it, and print the command that replays them.",
     ),
+    click.option(
+        "--certificate",
+        metavar="FILE.json",
+        type=_FILE,
+        help="Write a certificate, which `isomorph verify` replays with the target's runtime alone.",
+    ),
 )
 
 
 def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; their values arrive as `reports` and `counterexample`."""
+    """Add the options; their values arrive as `reports`, `counterexample` and `certificate`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -48,9 +54,11 @@ class Saving:
 
     reports: Sequence[Path] = ()
     counterexample: Path | None = None
+    certificate: Path | None = None
 
     def check(self) -> None:
         """Raise UsageError for what cannot be written, before anything is run."""
+        from isomorph.validators.certificate import check_certificate_path
         from isomorph.validators.counterexample import check_counterexample_path
         from isomorph.validators.reports import check_report_path
 
@@ -58,6 +66,8 @@ class Saving:
             check_report_path(path)
         if self.counterexample is not None:
             check_counterexample_path(self.counterexample)
+        if self.certificate is not None:
+            check_certificate_path(self.certificate)
 
     def save(self, report: Report, replay: Callable[[Path], str]) -> dict[str, Any]:
         """Write it all; returns the report as `--json` prints it. `replay` spells the command for a file of inputs."""

@@ -20,8 +20,8 @@ from isomorph.validators.localize import Localization, localize
 from isomorph.validators.monte_carlo import NoisySource, reconsider
 from isomorph.validators.pairing import Map, Pairing, pair, parse_map
 from isomorph.validators.process import TIMEOUT, Worker
-from isomorph.validators.reduce import check_reducible, write_reduced
 from isomorph.validators.record import Recorder
+from isomorph.validators.reduce import check_reducible, write_reduced
 from isomorph.validators.report import Report, Tried, describe_array
 from isomorph.validators.runner import FLOAT64, ModelFile, Runner, RunnerChoice, Signature, Subject
 from isomorph.validators.suggest import suggest_maps

@@ -60,6 +60,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     json_path: str | None,
     reports: tuple[Path, ...],
     counterexample: Path | None,
+    certificate: Path | None,
     **options: Any,
 ) -> int:
     """Judge whether TARGET computes what SOURCE computes. Both models are run.
@@ -71,7 +72,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     from isomorph.inputs import parse_inputs
     from isomorph.sources import locate
 
-    judging, saving = Judging(**options), Saving(reports, counterexample)
+    judging, saving = Judging(**options), Saving(reports, counterexample, certificate)
     saving.check()
     data = judging.opened()
     to_stdout = json_path == "-"
@@ -84,7 +85,7 @@ def command(  # noqa: PLR0917 (click passes by name)
         shapes = parse_inputs(inputs)
         runners = judging.choose(subjects[0], subjects[1])
         sides = subjects[0].subject(shapes, runners[0]), subjects[1].subject(shapes, runners[1])
-        report = judging.validate(sides, runners, data=data, seed=seed, progress=progress)
+        report = judging.validate(sides, runners, data=data, seed=seed, progress=progress, certificate=certificate)
     given = {**judging.spelled(), "input": inputs, "arch": arch, "prefix": prefix, "seed": seed or None}
     report.replay = spell_command(source, target, given)
     content = saving.save(report, lambda path: spell_command(source, target, {**given, "data": path, "images": None}))
