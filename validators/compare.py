@@ -57,7 +57,10 @@ import numpy as np
 
 from isomorph.ir import DType
 
-__all__ = ["NOISE_ULPS", "TIES", "Comparison", "chaos", "compare_exact", "compare_float", "is_narrow", "unit_roundoff"]
+__all__ = [
+    "NOISE_ULPS", "TIES", "Comparison", "chaos", "compare_exact", "compare_float", "is_narrow", "undecidable",
+    "unit_roundoff",
+]  # fmt: skip
 
 FLOOR_ULPS = 4.0
 TENSOR_SHARE = 2.0**-10
@@ -237,6 +240,11 @@ def compare_exact(
     ties = float(undecided.mean()) if undecided.size else 0.0
     found = Comparison(ratios, 0.0, share, ties, place, got, expected)
     return replace(found, undecided=int(undecided.sum()), empty=not reference.size)
+
+
+def undecidable() -> Comparison:
+    """Of an output whose sizes rounding decides: no element has a counterpart."""
+    return Comparison({}, 1.0, 0.0, 1.0, (), math.nan, math.nan, finite=False)
 
 
 def _inflation(draws: np.ndarray) -> np.ndarray:

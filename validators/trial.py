@@ -12,7 +12,7 @@ import numpy as np
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
 from isomorph.validators.certificate import write_certificate
-from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
+from isomorph.validators.compare import compare_exact, compare_float, undecidable, unit_roundoff
 from isomorph.validators.histogram import spread
 from isomorph.validators.inputs import Case, Data, data_cases, plan
 from isomorph.validators.layers import along_the_graph
@@ -130,6 +130,7 @@ class _Run:
     target: dict[str, np.ndarray]
     reference: dict[str, np.ndarray] | None
     shapes: list[str] = field(default_factory=list)
+    sizes: dict[str, str] = field(default_factory=dict)
 
 
 class _Trial:
@@ -256,6 +257,7 @@ class _Trial:
             moves = PERTURBED_RUNS[min(len(runs), len(PERTURBED_RUNS) - 1)]
             run.moved = [dict(self.left.run(case.perturbed(rng, 1.0)).outputs) for _ in range(moves)]
             run.reference = self._reference(case)
+            self._settle_sizes(run)
             runs.append(run)
         if not runs and failure is not None:
             raise failure
@@ -278,10 +280,31 @@ class _Trial:
             if value.shape != wanted.shape or value.dtype != wanted.dtype:
                 have = f"{value.dtype} {list(value.shape)}"
                 due = f"{wanted.dtype} {list(wanted.shape)}"
-                run.shapes.append(f"output `{p.target}` is {have}, the source's is {due} ({case.describe()})")
+                problem = f"output `{p.target}` is {have}, the source's is {due} ({case.describe()})"
+                if value.ndim == wanted.ndim and value.dtype == wanted.dtype:
+                    run.sizes[p.source] = problem
+                else:
+                    run.shapes.append(problem)
                 continue
             run.target[p.source] = value
         return run
+
+    def _settle_sizes(self, run: _Run) -> None:
+        """Sizes that data decide (how many boxes are kept) may be rounding's choice: then the case says nothing."""
+        for name, problem in run.sizes.items():
+            if self._wavers(run, name):
+                self.notes.append(f"{problem}; the source itself gives either: rounding decides it")
+            else:
+                run.shapes.append(problem)
+
+    def _wavers(self, run: _Run, name: str) -> bool:
+        """Whether the sizes of an output change under rounding."""
+        if run.reference is None:
+            return False
+        runs = [run.plain, run.reference, *run.moved]
+        if len({each[name].shape for each in runs}) == 1:
+            runs += [each.outputs for each in self.noisy.runs(run.case, _finest_unit(run.plain.values()))]
+        return len({each[name].shape for each in runs}) > 1
 
     def _run_again(self, run: _Run, pairing: Pairing) -> None:
         """A side that answers the same question twice in two ways (random ops, dropout in training mode) proves
@@ -332,6 +355,8 @@ class _Trial:
         samples = [plain, *(moved[name] for moved in run.moved)]
         whole = plain.dtype.kind in "biu"
         unit = 0.0 if whole else unit_roundoff(plain.dtype)
+        if {reference.shape, *(each.shape for each in samples)} != {target.shape}:
+            return CaseResult(run.case.describe(), undecidable(), strength, unit)
         noisy, tied = [], None
         if again and run.reference is not None:
             runs = self.noisy.runs(run.case, unit or _finest_unit(run.plain.values()))

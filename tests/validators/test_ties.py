@@ -1,9 +1,14 @@
 """Sorted outputs with near ties: rows that may change places are no difference, others are."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from isomorph.validators.compare import TIES, compare_exact, compare_float, unit_roundoff
+from isomorph.validators.runner import Result, Signature, TensorSpec
 from isomorph.validators.ties import contested
+from isomorph.validators.trial import judge
+from isomorph.validators.verdict import Verdict
 
 UNIT = unit_roundoff(np.dtype(np.float32))
 COUNT = 400
@@ -94,3 +99,30 @@ def test_too_many_ties_prove_nothing() -> None:
     found = compare_float(reference["boxes"], [reference["boxes"].astype(np.float32)], boxes, UNIT, tied=tied)
     assert found.accuracy >= 1.0
     assert compare_exact(reference["labels"], [], reference["labels"][::-1], tied=tied[:, 0]).tolerance > TIES  # type: ignore[index]
+
+
+class _Rows:
+    """A source that keeps `rows(precision)` of its input's rows, or a target that keeps `rows("")`."""
+
+    def __init__(self, rows: Callable[[str], int]) -> None:
+        self.rows = rows
+
+    def signature(self) -> Signature:
+        inputs, outputs = TensorSpec("x", "float32", (9, 4)), TensorSpec("y", "float32", ("kept", 4))
+        return Signature((inputs,), (outputs,), {"kept": (0, 9)})
+
+    def run(self, inputs: Mapping[str, np.ndarray], *, precision: str = "native", **_: object) -> Result:
+        x = inputs["x"].astype(np.float64 if precision != "native" else np.float32)
+        return Result({"y": x[: self.rows(precision)]}, {})
+
+
+def test_a_number_of_rows_that_rounding_decides_is_no_difference() -> None:
+    steady, wavering = (lambda precision: 5), (lambda precision: 6 if precision.startswith("monte") else 5)
+    assert judge(_Rows(steady), _Rows(steady)).verdict is Verdict.EQUIVALENT
+    assert judge(_Rows(steady), _Rows(lambda _: 6)).verdict is Verdict.DIFFERENT
+    report = judge(_Rows(wavering), _Rows(lambda _: 6))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert any("rounding decides" in note for note in report.notes)
+    assert (
+        judge(_Rows(lambda precision: 5 if precision == "native" else 6), _Rows(steady)).verdict is Verdict.INCONCLUSIVE
+    )
