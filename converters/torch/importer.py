@@ -18,8 +18,10 @@ from isomorph.converters.torch.aten import (
     complex_composed,
     complex_create,
     complex_elementwise,
+    complex_functions,
     complex_linear,
     complex_partwise,
+    complex_products,
     complex_shape,
     control,
     conv,
@@ -62,6 +64,7 @@ from isomorph.converters.torch.aten import (
     special,
     split,
     statistics,
+    steps,
     transcendental,
     transformer,
     unpool,
@@ -97,10 +100,11 @@ __all__ = ["FAMILIES", "Importer", "import_program"]
 
 FAMILIES = (
     activation, attention, bessel, bits, classification, complex_composed, complex_create, complex_elementwise,
-    complex_linear, complex_partwise, complex_shape, control, conv, create, cumulative, diagonal, distance, dropout,
-    elementwise, elimination, embedding, error, experts, factorization, fold, fourier, gamma, gradient, index, join,
-    linear, loss, norm, orthogonal, pad, pool, product, quant, random, rearrange, recurrent, reduce, resize, sample,
-    scatter, search, shape, signal, sort, special, split, statistics, transcendental, transformer, unpool, vision,
+    complex_functions, complex_linear, complex_partwise, complex_products, complex_shape, control, conv, create,
+    cumulative, diagonal, distance, dropout, elementwise, elimination, embedding, error, experts, factorization, fold,
+    fourier, gamma, gradient, index, join, linear, loss, norm, orthogonal, pad, pool, product, quant, random, rearrange,
+    recurrent, reduce, resize, sample, scatter, search, shape, signal, sort, special, split, statistics, steps,
+    transcendental, transformer, unpool, vision,
 )  # fmt: skip
 """The modules whose import registers the rules."""
 

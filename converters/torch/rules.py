@@ -92,7 +92,23 @@ REASONS = {
         _DECIDED,
     ),
     **dict.fromkeys(("aten._ctc_loss", "aten.ctc_loss"), "losses of alignments are not expressed"),
-    **dict.fromkeys(("aten.to_sparse", "aten.sparse_coo_tensor"), "sparse tensors are not expressed"),
+    **dict.fromkeys(
+        ("aten.to_sparse", "aten.sparse_coo_tensor", "aten.sparse_sampled_addmm", "aten._sparse_mm_reduce_impl"),
+        "sparse tensors are not expressed",
+    ),
+    **dict.fromkeys(
+        (
+            "aten._softmax_backward_data", "aten.max_pool2d_with_indices_backward", "aten.native_dropout_backward",
+            "aten._unsafe_masked_index_put_accumulate",
+        ),
+        "gradients are not converted",
+    ),
+    **dict.fromkeys(("aten.resize_", "aten.resize_as_"), "it changes the memory of its argument"),
+    **dict.fromkeys(
+        ("aten.fractional_max_pool2d", "aten.fractional_max_pool3d"), "windows at random places are not expressed"
+    ),
+    "aten.chalf": "complex numbers of half precision are not expressed",
+    "aten._batch_norm_with_update": "training is not converted",
 }  # fmt: skip
 """Why operations have no rule, by the name without overload, where there is more to say than that they have none."""
 

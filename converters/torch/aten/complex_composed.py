@@ -8,7 +8,6 @@ import math
 from functools import wraps
 from typing import Any
 
-from isomorph.converters.torch.aten import complex_functions, complex_products  # noqa: F401 (they register rules)
 from isomorph.converters.torch.aten.complex import PARTS, AnyNumber, AnyOperand, Complex
 from isomorph.converters.torch.aten.complex_elementwise import add, div, log, mul, multiplied
 from isomorph.converters.torch.aten.complex_linear import matmul, mean

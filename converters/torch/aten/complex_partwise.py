@@ -71,6 +71,10 @@ def _part(b: Lowering, value: Any, place: int) -> Any:
     return value
 
 
+def _is_complex(value: Any) -> bool:
+    return isinstance(value, Complex | complex) or (isinstance(value, tuple) and any(map(_is_complex, value)))
+
+
 def _register_partwise(target: str) -> None:
     rule = rules.importer(target)
     if rule is None or complex_rules.importer(target) is not None:
@@ -80,6 +84,8 @@ def _register_partwise(target: str) -> None:
     @wraps(rule)
     def partwise(b: Lowering, **arguments: Any) -> Any:
         assert rule is not None
+        for name, value in arguments.items():
+            b.require(name in _DATA or not _is_complex(value), f"complex numbers as `{name}`")
         both = [
             {name: _part(b, value, place) if name in _DATA else value for name, value in arguments.items()}
             for place in (0, 1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import math
 
+from isomorph.converters.torch.aten.norm import renorm
 from isomorph.converters.torch.lowering import Lowering
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import Dim, DType, Value, ops
 from isomorph.ir.op import Op
+from isomorph.ir.shapes import elements
 
 _SUM, _MEAN, _MAX = range(3)
 
@@ -112,3 +114,14 @@ def _grouped(b: Lowering, rows: Value, bag: Value, counted: Value | None, bags: 
     if mode == _MAX:
         return b.emit(ops.Where(), b.emit(ops.Equal(), size, zero), zero, made)
     return b.emit(ops.Div(), made, b.emit(ops.Max(), size, b.number(1, rows.dtype)))
+
+
+@rules.imports("aten.embedding_renorm_.default", "aten.embedding_renorm.default")
+def embedding_renorm(b: Lowering, self: Value, indices: Value, max_norm: float, norm_type: float) -> Value:
+    """embedding_renorm_(Tensor(a!) self (V, E), Tensor indices, float max_norm, float norm_type)
+
+    The rows at the indices, scaled to at most this p-norm; the others stay.
+    """
+    places = b.cast(b.reshape(indices, (elements(indices.shape), 1)), DType.INT64)
+    rows = renorm(b, b.emit(ops.GatherND(), self, places), norm_type, 0, max_norm)
+    return b.emit(ops.ScatterND("none"), self, places, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from isomorph.converters.torch.lowering import Lowering, axis_of
+from isomorph.converters.torch.promotion import Number
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import Dim, DType, Shape, Sym, Value, ops
 from isomorph.ir.layout import inverse
@@ -159,3 +160,16 @@ def tuples(b: Lowering, places: Sequence[Value]) -> Value:
 def moved_back(b: Lowering, x: Value, order: Sequence[int]) -> Value:
     """Undo a permutation of axes."""
     return x if tuple(order) == tuple(range(x.rank)) else b.emit(ops.Transpose(inverse(tuple(order))), x)
+
+
+@rules.imports("aten._unsafe_masked_index.default")
+def masked_index(b: Lowering, self: Value, mask: Value, indices: Sequence[Value | None], fill: Number) -> Value:
+    """_unsafe_masked_index(Tensor self, Tensor mask, Tensor?[] indices, Scalar fill): self[indices], else `fill`"""
+    inside = [
+        None
+        if place is None
+        else b.emit(ops.Min(), b.emit(ops.Max(), place, b.number(0, place.dtype)), b.number(size - 1, place.dtype))
+        for place, size in zip(indices, self.shape, strict=False)
+    ]
+    found = index(b, self, inside)
+    return b.emit(ops.Where(), mask, found, b.number(fill, found.dtype))
