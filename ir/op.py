@@ -90,11 +90,11 @@ class OpaqueType(TensorType):
         return f"{self.form}({', '.join(inside) or self.dtype})"
 
 
-OpClass = TypeVar("OpClass", bound="type[Op]")
+OpT = TypeVar("OpT", bound="Op")
 
 
 @dataclass_transform(frozen_default=True)
-def operation(cls: OpClass) -> OpClass:
+def operation(cls: type[OpT]) -> type[OpT]:
     """A frozen dataclass with slots. Comparison, hash and text are those of `Op`, which all ops share: to make them for
     each of 200 classes takes a third of the time to import this package.
     """

@@ -128,18 +128,18 @@ def _has_all(nodes: Sequence[Node], opset: int) -> bool:
     """Whether ONNX of this opset has the element types, and for them the operators that cannot be put together."""
     dtypes = {value.dtype for node in nodes for value in (*node.operands(), *node.outputs)}
     return all(_takes("Identity", opset, dtype, 0, False) for dtype in dtypes) and not any(
-        _refuse_types(node, opset) is not None or _is_younger(type(node.op), opset)
+        _refuse_types(node, opset) is not None
+        or _is_younger(_ONNX_NAMES.get(type(node.op), node.op.name), _SINCE.get(type(node.op), 0), opset)
         for node in nodes
         if not node.op.can_decompose()
     )
 
 
 @cache
-def _is_younger(kind: type[Op], opset: int) -> bool:
-    """Whether a newer opset introduced an operator of the op's name, or the form of it that the IR follows."""
-    name = _ONNX_NAMES.get(kind, kind.__name__)
-    if opset < _SINCE.get(kind, 0) or not onnx.defs.has(name):
-        return opset < _SINCE.get(kind, 0)
+def _is_younger(name: str, since: int, opset: int) -> bool:
+    """Whether a newer opset introduced an operator of the name, or the form of it that the IR follows (`since`)."""
+    if opset < since or not onnx.defs.has(name):
+        return opset < since
     try:
         onnx.defs.get_schema(name, opset)
     except onnx.defs.SchemaError:
