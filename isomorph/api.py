@@ -10,7 +10,7 @@ import numpy as np
 
 from isomorph.converters import convert as pipeline
 from isomorph.converters.convert import Conversion, LayoutChoice, Progress
-from isomorph.inputs import InputShape, read_dynamic, read_inputs
+from isomorph.inputs import InputShape, read_dynamic, read_inputs, spell_inputs
 from isomorph.ir import Model
 from isomorph.sources import locate, refuse_dynamic
 
@@ -175,6 +175,7 @@ def validate(
     timeout: float = 600.0,
     memory: int | None = None,
     reduce: str | Path | None = None,
+    certificate: str | Path | None = None,
     inputs: Mapping[str, InputShape] | None = None,
     arch: str | None = None,
     prefix: str | None = None,
@@ -192,11 +193,13 @@ def validate(
     timeout  seconds that a runner may take for one request
     memory   megabytes that each runner may allocate
     reduce   on DIFFERENT, where to write the failing op of an ONNX target as a model, with its operands beside it
+    certificate  where to write one, which `isomorph verify` replays with the target's runtime alone
     inputs   shapes of inputs that the source itself does not describe (TorchScript), as for `convert`
     arch     for a checkpoint as the source: your own code that makes the module, as for `load`
     Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
     """
     from isomorph.judge_options import Judging
+    from isomorph.report_options import spell_command
 
     named = data is None or isinstance(data, str | Path)
     judging = Judging(
@@ -217,5 +220,9 @@ def validate(
         chosen,
         data=judging.opened() if named else data,
         seed=seed,
+        certificate=Path(certificate) if certificate is not None else None,
     )
+    if named:  # arrays of the caller's have no spelling
+        told = {"input": spell_inputs(inputs), "arch": arch, "prefix": prefix, "seed": seed or None}
+        report.replay = spell_command(str(source), str(target), {**judging.spelled(), **told})
     return report

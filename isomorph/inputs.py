@@ -41,6 +41,7 @@ __all__ = [
     "read_data",
     "read_dynamic",
     "read_inputs",
+    "spell_inputs",
 ]
 
 Dynamic = Mapping[str, Mapping[int, tuple[Sym, DimRange | None]]]
@@ -112,6 +113,11 @@ def read_inputs(inputs: Mapping[str, InputShape] | None) -> Inputs | None:
     if inputs is None:
         return None
     return {name: _parse_type(_as_text(shape), f"the shape of input {name!r}") for name, shape in inputs.items()}
+
+
+def spell_inputs(inputs: Mapping[str, InputShape] | None) -> list[str]:
+    """The same as `--input` takes them."""
+    return [f"{name}={_as_text(shape)}" for name, shape in (inputs or {}).items()]
 
 
 def read_data(path: Path | None) -> dict[str, np.ndarray] | None:
