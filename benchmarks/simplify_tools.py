@@ -8,6 +8,7 @@ python simplify_tools.py latency INPUTS.npz FILE...         milliseconds of a ru
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -131,9 +132,9 @@ def latencies(inputs: Path, files: list[Path]) -> dict[str, Any]:
         error = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(outputs, first, strict=True))
         found[file.name] = {"nodes": nodes(file), "ms": float("inf"), "error": error / scale}
     found.pop("", None)
-    began, count = time.perf_counter(), 0
+    began, count, turns = time.perf_counter(), 0, random.Random(0)  # whose turn follows whose differs: caches remember
     while sessions and count < MOST and (count < FEWEST or time.perf_counter() - began < SECONDS):
-        for name, (session, feeds) in sessions.items():
+        for name, (session, feeds) in turns.sample(list(sessions.items()), len(sessions)):
             start = time.thread_time()  # the session has one thread, this one
             session.run(None, feeds)
             found[name]["ms"] = min(found[name]["ms"], (time.thread_time() - start) * 1e3)
