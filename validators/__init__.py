@@ -2,6 +2,7 @@
 
     from isomorph.validators import ModelFile, validate
     report = validate(ModelFile(Path("model.pt2"), "pt2"), ModelFile(Path("model.onnx"), "onnx"))
+    report = judge_functions(numpy.sinh, my_sinh, {"x": "N,8"})    # any two callables, in this process
 
 Importing this package imports no framework, and neither does `validate`: models run in worker processes.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isomorph.validators.functions import judge_functions
     from isomorph.validators.process import Worker
     from isomorph.validators.report import Report
     from isomorph.validators.runner import Capture, ModelFile, Runner, RunnerChoice, Signature, TensorSpec
@@ -28,11 +30,13 @@ __all__ = [
     "Verdict",
     "Worker",
     "judge",
+    "judge_functions",
     "validate",
 ]
 
 _HOMES = {
     "judge": "trial",
+    "judge_functions": "functions",
     "validate": "trial",
     "Report": "report",
     "Verdict": "verdict",
