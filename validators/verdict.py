@@ -115,14 +115,13 @@ class OutputVerdict:
     @property
     def mute(self) -> bool:
         """True if nothing speaks against equivalence but that the output is uninformative, or has too many ties; some
-        element was compared, and agrees."""
+        element was compared, and agrees; a case in which nothing could be compared says nothing."""
         if self.verdict is not Verdict.INCONCLUSIVE or not self.results:
             return False
-        clean = all(
-            r.comparison.worst <= EQUAL and r.comparison.mask is None and r.comparison.finite for r in self.results
-        )
+        compared = [r for r in self.results if r.comparison.ratios and r.comparison.finite]
+        clean = all(r.comparison.worst <= EQUAL and r.comparison.mask is None for r in self.results)
         tied = all("mismatches" in r.comparison.ratios and r.comparison.tolerance == 1 for r in self.results)
-        return clean and not tied and not all(r.comparison.empty for r in self.results)
+        return clean and not tied and not all(r.comparison.empty for r in compared)
 
 
 def decide(source: str, target: str, results: Sequence[CaseResult], *, exact: bool) -> OutputVerdict:

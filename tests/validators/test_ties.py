@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from isomorph.validators.compare import TIES, compare_exact, compare_float, unit_roundoff
+from isomorph.validators.compare import TIES, Comparison, compare_exact, compare_float, undecidable, unit_roundoff
 from isomorph.validators.runner import Result, Signature, TensorSpec
 from isomorph.validators.ties import contested
 from isomorph.validators.trial import judge
-from isomorph.validators.verdict import Verdict
+from isomorph.validators.verdict import CaseResult, Verdict, decide
 
 UNIT = unit_roundoff(np.dtype(np.float32))
 COUNT = 400
@@ -126,3 +126,10 @@ def test_a_number_of_rows_that_rounding_decides_is_no_difference() -> None:
     assert (
         judge(_Rows(lambda precision: 5 if precision == "native" else 6), _Rows(steady)).verdict is Verdict.INCONCLUSIVE
     )
+
+
+def test_witnesses_may_speak_where_some_cases_compare_nothing() -> None:
+    chaotic = CaseResult("normal", Comparison({"rms": 1.0}, 0.4, 0.4, 1.0, (0,), 0.0, 0.0), 1.0, UNIT)
+    nothing = CaseResult("unit", undecidable(), 1.0, UNIT)
+    assert decide("y", "y", [chaotic, nothing], exact=False).mute
+    assert not decide("y", "y", [nothing, nothing], exact=False).mute
