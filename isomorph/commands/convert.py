@@ -83,6 +83,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     """
     from isomorph import screen
     from isomorph.inputs import parse_dynamic, parse_inputs, read_data
+    from isomorph.report_options import spell_command
     from isomorph.sources import locate
 
     if data is not None and not judged:
@@ -104,6 +105,9 @@ def command(  # noqa: PLR0917 (click passes by name)
         done = _convert(located, target, shapes, axes, progress=progress, options=options)
         seconds = time.perf_counter() - began
         report = _judge(subject, target, done, arrays, progress) if subject else None
+        if report is not None:
+            given = {"data": data, "input": inputs, "arch": arch, "prefix": prefix}
+            report.replay = spell_command(source, str(target), given)
     code = report.exit_code if report is not None else 0
     if as_json:
         screen.print_json(
