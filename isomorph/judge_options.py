@@ -120,5 +120,6 @@ class Judging:
         from isomorph.validators import validate
 
         memory = None if self.memory is None else self.memory * 1_000_000
-        limits = {"timeout": self.timeout, "memory": memory}
-        return validate(*subjects, maps=self.maps, runners=runners, reduce=self.reduce, **limits, **more)
+        limits: dict[str, Any] = {"timeout": self.timeout, "memory": memory}
+        source, target = subjects
+        return validate(source, target, maps=self.maps, runners=runners, reduce=self.reduce, **limits, **more)

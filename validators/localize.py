@@ -97,14 +97,14 @@ def localize(target: Subject, left: Runner, right: Runner, case: Case, pairing: 
     try:
         pieces = Teacher(taps, left, right, case, feeds).judge(suspects)
     except (IsomorphError, NotImplementedError) as error:
-        pieces, reason = {}, f"the ops could not be judged by themselves ({error})".splitlines()[0]
+        pieces, why = {}, f"the ops could not be judged by themselves ({error})".splitlines()[0]
     else:
-        reason = "" if pieces else "the target's runner cannot run ops by themselves: the first wrong value is named"
+        why = "" if pieces else "the target's runner cannot run ops by themselves: the first wrong value is named"
     layers = along_the_graph(taps, pieces)
     guilty = [node for node in suspects[:LIMIT] if node in pieces and pieces[node].guilty]
     if not guilty:
         first = _describe(suspects[0], taps, None)
-        return replace(first, note=reason or _PROPAGATED, layers=layers)
+        return replace(first, note=why or _PROPAGATED, layers=layers)
     culprits = [_describe(node, taps, pieces[node]) for node in guilty]
     propagated = sum(not piece.guilty for piece in pieces.values())
     return replace(culprits[0], others=tuple(culprits[1:]), propagated=propagated, layers=layers)
