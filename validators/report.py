@@ -185,7 +185,8 @@ class Report:
             if len(found.others) > 5:
                 print_(f"  and      {len(found.others) - 5} more")
             if found.propagated:
-                print_(f"  note     {found.propagated} further values are wrong only because their operands are")
+                others = "1 further value is" if found.propagated == 1 else f"{found.propagated} further values are"
+                print_(f"  note     {others} wrong only because of wrong operands")
             if found.note:
                 print_(f"  note     {found.note}")
         elif self.culprit is not None:
