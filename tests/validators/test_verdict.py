@@ -206,7 +206,7 @@ def test_no_float64_run_is_never_equivalent(judged: Judge) -> None:
 def test_data_of_the_user(judged: Judge) -> None:
     rng = np.random.default_rng(0)
     report = judged(LINEAR, LINEAR, data={"x": rng.standard_normal((5, 6)).astype(np.float32)})
-    assert report.cases[-1].startswith("data")
+    assert report.cases[-2:] == ["data N=5", "calibrated N=5"]
     with pytest.raises(UsageError, match="shape"):
         judged(LINEAR, LINEAR, data={"x": rng.standard_normal((5, 7)).astype(np.float32)})
 
