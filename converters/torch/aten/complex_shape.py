@@ -260,7 +260,9 @@ def masked_fill(b: Lowering, self: Complex, mask: Value, value: Complex | Value 
 
 
 @complex_rules.imports("aten.broadcast_tensors.default")
-def broadcast_tensors(b: Lowering, tensors: Sequence[Complex | Value]) -> list[Complex]:
-    """broadcast_tensors(Tensor[] tensors): all in their common shape"""
+def broadcast_tensors(b: Lowering, tensors: Sequence[Complex | Value]) -> list[Complex | Value]:
+    """broadcast_tensors(Tensor[] tensors): all in their common shape; real ones stay real"""
     common = broadcast(*(each.shape for each in tensors))
-    return [expanded(b, each, common) for each in _joined(b, tensors)]
+    return [
+        expanded(b, each, common) if isinstance(each, Complex) else index.expanded(b, each, common) for each in tensors
+    ]

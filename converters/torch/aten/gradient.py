@@ -97,15 +97,16 @@ def _gradients(
     b: Lowering, x: Value, spacing: Sequence[Operand] | Operand | None, dim: Axes, edge_order: int
 ) -> list[Value]:
     axes = range(x.rank) if dim is None else [dim] if isinstance(dim, int) else dim
-    of_each = isinstance(spacing, Sequence)
+    steps = list(spacing) if isinstance(spacing, Sequence) else [1 if spacing is None else spacing] * len(axes)
     made = []
-    for number, each in enumerate(axes):
+    for each, step in zip(axes, steps, strict=True):
         axis = axis_of(each, x)
         size = x.shape[axis]
         b.require(not isinstance(size, int) or size > edge_order, f"the gradient of {size} elements")
-        step = spacing[number] if of_each else 1 if spacing is None else spacing  # type: ignore[index]
-        rule = _uneven if isinstance(step, Value) and step.rank else _even
-        made.append(rule(b, x, axis, step, edge_order))  # type: ignore[operator]
+        if isinstance(step, Value) and step.rank:
+            made.append(_uneven(b, x, axis, step, edge_order))
+        else:
+            made.append(_even(b, x, axis, step, edge_order))
     return made
 
 

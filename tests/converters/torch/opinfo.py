@@ -51,10 +51,11 @@ from isomorph.errors import IsomorphError, UnsupportedError  # noqa: E402
 from isomorph.ir import Model  # noqa: E402
 from isomorph.ir.evaluate import evaluate  # noqa: E402
 
-__all__ = ["DTYPES", "Limit", "Result", "entries", "limits", "page", "recorded", "run", "title"]
+__all__ = ["DTYPES", "Limit", "Result", "core_aten", "entries", "limits", "page", "recorded", "run", "title"]
 
 RESULTS = Path(__file__).with_name("opinfo_results.json")
 LIMITS = Path(__file__).with_name("opinfo_limits.toml")
+CORE = Path(__file__).with_name("core_aten.toml")
 PAGE = ROOT / "docs" / "torch-ops.md"
 
 DTYPES = (
@@ -299,6 +300,7 @@ def _attempt(op: Any, samples: Sequence[_Sample], result: Result, *, dynamic: bo
     feeds = {name: _array(tensor) for name, tensor in zip(names, _fed(exported, tensors), strict=True)}
     found, in_numpy = _computed(model, feeds, result)
     wanted = [tensor for sample in samples for tensor in sample.expected]
+    del found[len(wanted) :]  # (behind the results: the arguments that the op changes)
     differences = [
         text for sample, arrays in _grouped(found, samples) if (text := _difference(op, sample, arrays)) is not None
     ]
@@ -420,12 +422,16 @@ def _first(array: Any, want: Any, differs: Any) -> str:
 
 @dataclass(frozen=True)
 class Limit:
-    """A row of opinfo_limits.toml: gaps like `match` of ops like `op` (and of `dtypes`, if named) have this reason."""
+    """A row of opinfo_limits.toml: gaps like `match` of ops like `op` (and of `dtypes`, if named) have this reason.
+
+    witness  (entry, element type) that shows it with a sample beyond those that are recorded
+    """
 
     op: str
     match: str
     reason: str
     dtypes: tuple[str, ...] = ()
+    witness: tuple[str, str] | None = None
 
     def covers(self, op: str, dtype: str, gap: str) -> bool:
         known = not self.dtypes or dtype in self.dtypes
@@ -435,7 +441,31 @@ class Limit:
 def limits() -> list[Limit]:
     """The rows of opinfo_limits.toml."""
     rows = tomllib.loads(LIMITS.read_text())["limit"]
-    return [Limit(row["op"], row["match"], row["reason"], tuple(row.get("dtypes", ()))) for row in rows]
+    tuples = {"dtypes", "witness"}
+    return [Limit(**{name: tuple(value) if name in tuples else value for name, value in row.items()}) for row in rows]
+
+
+def core_aten() -> dict[str, Any]:
+    """core_aten.toml: the version of torch, the number of core overloads, and which of them have no rule, and why."""
+    return tomllib.loads(CORE.read_text())
+
+
+def _core_section() -> list[str]:
+    core = core_aten()
+    without: dict[str, list[str]] = {}
+    for name, reason in core["without_a_rule"].items():
+        without.setdefault(reason, []).append(name.removeprefix("aten."))
+    ruled = core["overloads"] - len(core["numbers"]) - len(core["without_a_rule"])
+    return [
+        "## The core ATen set",
+        "",
+        f"Of the {core['overloads']} overloads that torch {core['torch']} tags as core (those that write into an `out`"
+        f" argument aside), {ruled} have a rule and {len(core['numbers'])} give numbers that the importer computes. The"
+        f" other {len(core['without_a_rule'])} have none:",
+        "",
+        *(f"- {reason}: {', '.join(names)}" for reason, names in without.items()),
+        "",
+    ]
 
 
 _COUNTS = ("samples", "passed", "numpy", "skipped", "refused", "wrong", "crashed")
@@ -485,6 +515,9 @@ def page(results: dict[str, dict[str, dict[str, Any]]]) -> str:
         f" pass ({total['numpy']:,} in NumPy), {total['skipped']:,} are skipped, {total['refused']:,} refused and"
         f" {total['wrong'] + total['crashed']:,} open.",
         "",
+        *_core_section(),
+        "## Entries that are read",
+        "",
         "| op | element types | samples | passed | skipped | refused | open |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
@@ -492,10 +525,22 @@ def page(results: dict[str, dict[str, dict[str, Any]]]) -> str:
         counts = [sum(row["counts"][index] for row in rows.values()) for index in range(7)]
         kinds = ", ".join(dtype for dtype, row in rows.items() if row["counts"][1])
         lines.append(f"| {op} | {kinds} | {counts[0]} | {counts[1]} | {counts[3]} | {counts[4]} | {sum(counts[5:])} |")
-    unread = [op for op, rows in results.items() if op not in read and any(row["gaps"] for row in rows.values())]
+    unread = {op: rows for op, rows in results.items() if op not in read and any(row["gaps"] for row in rows.values())}
     beyond = [op for op in results if op not in read and op not in unread]
-    lines += ["", "## Not read", "", ", ".join(unread) + ".", "", "## Beyond `torch.export`, or random", ""]
+    lines += ["", "## Entries that are not read", "", *_reasons(unread), "", "## Beyond `torch.export`, or random", ""]
     return "\n".join([*lines, ", ".join(beyond) + "."]) + "\n"
+
+
+def _reasons(unread: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """A line for each reason, with the entries for which it is the first one."""
+    by_reason: dict[str, list[str]] = {}
+    for op, rows in unread.items():
+        gap = next(row["gaps"][0] for row in rows.values() if row["gaps"])
+        kind, _, text = gap.partition(": ")
+        reason = text.partition(": ")[2].removesuffix(" of complex numbers") if kind == "refused" else "it is open"
+        by_reason.setdefault(reason, []).append(op)
+    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    return [f"- {reason}: {', '.join(ops)}" for reason, ops in ordered]
 
 
 def main() -> None:
