@@ -178,8 +178,9 @@ def _page(rows: list[dict[str, Any]]) -> str:
         "# Simplification, measured",
         "",
         "Raw exports of torch.onnx (`dynamo=True, optimize=False`, opset 20, symbolic sizes; wav2vec2 static) "
-        "simplified by isomorph (`convert raw.onnx out.onnx --simplify --fold-batch-norm`), onnxsim, onnxslim and onnxscript's "
-        "optimizer as they are by default. One run on one thread: `benchmarks/simplify_speed.py` makes this page.",
+        "simplified by isomorph (`convert raw.onnx out.onnx --simplify --fold-batch-norm`), onnxsim, onnxslim and "
+        "onnxscript's optimizer as they are by default. One run on one thread: `benchmarks/simplify_speed.py` makes "
+        "this page.",
         "",
         f"{versions}.",
         "",
