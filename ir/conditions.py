@@ -160,7 +160,7 @@ def _power(node: ast.BinOp) -> int:
         return 1
     exponent = node.right
     literal = isinstance(exponent, ast.Constant) and type(exponent.value) is int and exponent.value >= 1
-    return exponent.value if literal else 0  # type: ignore[attr-defined, no-any-return]
+    return exponent.value if literal else 0  # type: ignore[attr-defined]
 
 
 def _value(node: ast.expr, sizes: Mapping[str, int]) -> Any:

@@ -94,8 +94,8 @@ class _Detection:
     ) -> Any:
         """RoIAlign of each box on the level of the pyramid that its size asks for."""
         torch = self.torch
-        align = sys.modules["torchvision.ops.poolers"].roi_align  # type: ignore[attr-defined]
-        rois = sys.modules["torchvision.ops.poolers"]._convert_to_roi_format(boxes)  # type: ignore[attr-defined]
+        align = sys.modules["torchvision.ops.poolers"].roi_align
+        rois = sys.modules["torchvision.ops.poolers"]._convert_to_roi_format(boxes)
         if len(x_filtered) == 1:
             return align(x_filtered[0], rois, output_size, scales[0], sampling_ratio)
         levels = mapper(boxes)
@@ -110,8 +110,8 @@ class _Detection:
         """Masks [N, 1, M, M], each resized (bilinear) to its box and pasted into an image of zeros: [N, 1, H, W]."""
         torch = self.torch
         heads = sys.modules["torchvision.models.detection.roi_heads"]
-        padded, scale = heads.expand_masks(masks, padding=padding)  # type: ignore[attr-defined]
-        edges = heads.expand_boxes(boxes, scale).to(dtype=torch.int64)  # type: ignore[attr-defined]
+        padded, scale = heads.expand_masks(masks, padding=padding)
+        edges = heads.expand_boxes(boxes, scale).to(dtype=torch.int64)
         height, width = img_shape
         down = self._bilinear(edges[:, 1], edges[:, 3], height, padded)
         across = self._bilinear(edges[:, 0], edges[:, 2], width, padded)
