@@ -152,9 +152,11 @@ class _Chunk:
         return {name: result for name, result in results.items() if result is not None}
 
     def _compare(self, name: str, origin: str, noisy: Sequence[np.ndarray]) -> CaseResult | None:
-        """None where the two are not the same kind of thing (integers, shapes that no axis order explains)."""
+        """None where the two are not the same kind of thing (integers, shapes that no axis order explains), or rounding
+        decides the size."""
         reference, plain, target = self._reference[origin], self._plain[origin], self._target[name]
-        if not (DType.of(plain.dtype).is_float and DType.of(target.dtype).is_float) or not reference.size:
+        floats = DType.of(plain.dtype).is_float and DType.of(target.dtype).is_float
+        if not floats or not reference.size or plain.shape != reference.shape:
             return None
         unit = unit_roundoff(plain.dtype)
         noisy = [each for each in noisy if each.shape == reference.shape]
