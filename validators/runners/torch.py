@@ -32,6 +32,7 @@ from torch.utils._pytree import tree_flatten, tree_flatten_with_path, treespec_d
 from isomorph.converters.torch.architecture import Architecture, join
 from isomorph.converters.torch.capture import capture_program
 from isomorph.converters.torch.custom import load_extensions
+from isomorph.converters.torch.detection import exportable
 from isomorph.converters.torch.guards import assumptions
 from isomorph.converters.torch.program import output_names
 from isomorph.converters.torch.reference import argument_names, example_inputs
@@ -467,7 +468,8 @@ class CallableRunner:
         self, leaves: list[torch.Tensor], inputs: Mapping[str, np.ndarray], taps: Sequence[str], precision: str
     ) -> Result:
         self._states.restore(self._module)
-        runner = ProgramRunner(torch.export.export(self._module, *self._arguments(leaves)))
+        with exportable(torch):
+            runner = ProgramRunner(torch.export.export(self._module, *self._arguments(leaves)))
         names = [spec.name for spec in runner.signature().inputs]
         feeds = {**inputs, **{name: as_numpy(leaf) for name, leaf in zip(names, leaves, strict=False)}}
         return runner.run(feeds, taps=taps, precision=precision)
