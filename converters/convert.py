@@ -14,8 +14,9 @@ from isomorph.converters.formats import Format, by_name, by_suffix, identify
 from isomorph.converters.rules import Target
 from isomorph.converters.simplification import Change, changed, simplify
 from isomorph.errors import MalformedError, UsageError
-from isomorph.ir import DType, Layout, Model, OpaqueType, Shape, TensorType
+from isomorph.ir import DType, Layout, Model, Op, OpaqueType, Shape, TensorType
 from isomorph.ir.conditions import Condition, conditions_of
+from isomorph.ir.ops.activation import Swish
 from isomorph.ir.ops.preserved import Preserved
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.batch_norm import fold_batch_norm
@@ -180,7 +181,10 @@ def prepare(model: Model, target: Target, wishes: Wishes | None = None, changes:
 def _simplified(model: Model, target: Target, changes: list[Change]) -> Model:
     known = fold(without_dropout(model, target.refuse), roles=_FOLDED.get(target.name, ("constant",)))
     changes += changed("Dropout, and what follows from weights alone", model, known)
-    simple = simplify(known, changes, target.refuse)
+    expanded = _EXPANDED.get(target.name, ())
+    simple = simplify(
+        known, changes, lambda node: "runtimes expand it" if isinstance(node.op, expanded) else target.refuse(node)
+    )
     if model.source[0] != target.name or target.name not in _FOLDED:
         return simple
     stored = store_reshaped(simple)
@@ -190,6 +194,8 @@ def _simplified(model: Model, target: Target, changes: list[Change]) -> Model:
 
 _FOLDED = {"onnx": ("constant", "buffer", "weight")}
 """Roles of the parameters that may be computed with once and for all, by target: ONNX files are not trained."""
+_EXPANDED: dict[str, tuple[type[Op], ...]] = {"onnx": (Swish,)}
+"""Ops that runtimes of a target put together from others, slower than as sources spell them: none are raised there."""
 
 
 def convert(

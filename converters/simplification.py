@@ -16,6 +16,7 @@ from isomorph.ir.passes.identities import drop_identities
 from isomorph.ir.passes.movement import join_slices, shorten_moves, sink_moves
 from isomorph.ir.passes.padding import merge_padding
 from isomorph.ir.passes.raising import Refuse, take_all
+from isomorph.ir.passes.raising.activations import raise_activations
 from isomorph.ir.passes.raising.attention import raise_attention
 from isomorph.ir.passes.raising.gelu import raise_gelu
 from isomorph.ir.passes.raising.heads import pack_heads
@@ -41,7 +42,7 @@ STEPS: Sequence[tuple[str, Sequence[Pass]]] = (
     ("computations that are made twice", (_SHARE,)),
     ("zeros around the data of convolutions", (_anywhere(merge_padding),)),
     ("normalization that is spelled out", (raise_norms,)),
-    ("activations that are spelled out", (raise_gelu,)),
+    ("activations that are spelled out", (raise_gelu, raise_activations)),
     ("rotary embedding that is spelled out", (raise_rotary,)),
     ("attention that is spelled out", (raise_attention,)),
     ("products of rows on several axes", (_anywhere(merge_rows),)),
