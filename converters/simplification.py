@@ -22,6 +22,7 @@ from isomorph.ir.passes.raising.gelu import raise_gelu
 from isomorph.ir.passes.raising.heads import pack_heads
 from isomorph.ir.passes.raising.norm import raise_norms
 from isomorph.ir.passes.raising.rotary import raise_rotary
+from isomorph.ir.passes.raising.softmax import raise_softmax
 from isomorph.ir.passes.rows import merge_rows
 from isomorph.ir.passes.share import share
 from isomorph.ir.passes.states import drop_zero_states
@@ -43,6 +44,7 @@ STEPS: Sequence[tuple[str, Sequence[Pass]]] = (
     ("zeros around the data of convolutions", (_anywhere(merge_padding),)),
     ("normalization that is spelled out", (raise_norms,)),
     ("activations that are spelled out", (raise_gelu, raise_activations)),
+    ("softmax that is spelled out", (raise_softmax,)),
     ("rotary embedding that is spelled out", (raise_rotary,)),
     ("attention that is spelled out", (raise_attention,)),
     ("products of rows on several axes", (_anywhere(merge_rows),)),

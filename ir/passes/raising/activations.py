@@ -12,12 +12,13 @@
     x * sigmoid(alpha * x), x / (1 + exp(-x))                        ->  Swish(x)
     x where x > threshold, else softplus(x)                          ->  Softplus(x)      see `_softplus`
     x * tanh(softplus(x))                                            ->  Mish(x)
-    log(sigmoid(x)), -softplus(-x)                                   ->  LogSigmoid(x)
+    -softplus(-x)                                                    ->  LogSigmoid(x)
     x / (1 + |x|)                                                    ->  Softsign(x)
     x where x > alpha, else 0                                        ->  ThresholdedRelu(x)
 
 Factors and terms stand in any order; a number may be spelled before or behind. The same formulas; rounding may differ
-in the last places.
+in the last places. Left alone are log(sigmoid(x)) and log(1 + exp(x)), which are infinite where LogSigmoid and
+Softplus are not.
 """
 
 from __future__ import annotations
@@ -58,7 +59,6 @@ from isomorph.ir.ops.elementwise import (
     GreaterOrEqual,
     Less,
     LessOrEqual,
-    Log,
     Max,
     Min,
     Mul,
@@ -69,6 +69,7 @@ from isomorph.ir.ops.elementwise import (
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.raising import Refuse, refuses, take_all
 from isomorph.ir.passes.raising.arithmetic import (
+    both_ways,
     gated,
     is_number,
     limits,
@@ -142,7 +143,7 @@ def _leaky(y: Value) -> Found | None:
     found = _where_above(y)
     x, limit, other = found or (None, 0.0, None)
     if x is None:
-        for x, other in _both_ways(y, Max):
+        for x, other in both_ways(y, Max):
             alpha = multiple(other, x)
             if alpha is not None and 0 < alpha < 1:
                 return x, LeakyRelu(alpha)
@@ -194,7 +195,7 @@ def _selu(y: Value) -> Found | None:
 
 
 def _celu(y: Value) -> Found | None:
-    for positive, negative in _both_ways(y, Add):
+    for positive, negative in both_ways(y, Add):
         x, low, high = limits(positive) or (None, None, None)
         if x is None or (low, high) != (0.0, None):
             continue
@@ -269,9 +270,7 @@ def _mish(y: Value) -> Found | None:
 
 
 def _log_sigmoid(y: Value) -> Found | None:
-    x = operand(operand(y, Log), Sigmoid)
-    if x is None:
-        x = scaled(operand(scaled(y, -1.0), Softplus), -1.0)
+    x = scaled(operand(scaled(y, -1.0), Softplus), -1.0)
     return None if x is None else (x, LogSigmoid())
 
 
@@ -280,12 +279,6 @@ def _softsign(y: Value) -> Found | None:
     if pair is None or operand(other_term(pair[1], 1.0), Abs) is not pair[0]:
         return None
     return pair[0], Softsign()
-
-
-def _both_ways(y: Value, kind: type[Op]) -> Sequence[tuple[Value, Value]]:
-    """The operands of an op of this kind in both orders."""
-    pair = made_of(y, kind)
-    return () if pair is None else (pair, pair[::-1])
 
 
 _RULES: Mapping[type[Op], Sequence[Callable[[Value], Found | None]]] = {
@@ -297,7 +290,6 @@ _RULES: Mapping[type[Op], Sequence[Callable[[Value], Found | None]]] = {
     Div: (_hard_swish, _swish, _sigmoid, _softsign, _hard_sigmoid),
     Where: (_leaky, _elu, _softplus, _thresholded),
     Reciprocal: (_sigmoid,),
-    Log: (_log_sigmoid,),
     Neg: (_log_sigmoid,),
 }
 """What the last op of a formula may belong to, in the order in which it is tried."""

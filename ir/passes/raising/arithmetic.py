@@ -6,7 +6,7 @@ Numbers are constants of one element. They are compared in the type of what they
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ml_dtypes
 
@@ -17,8 +17,8 @@ from isomorph.ir.ops.elementwise import Add, Div, Max, Min, Mul, Neg, Pow, Sub
 from isomorph.ir.passes.raising.scores import constant_number
 
 __all__ = [
-    "Line", "gated", "is_number", "limits", "line", "made_of", "multiple", "operand", "other_term", "product",
-    "scaled", "terms",
+    "Line", "both_ways", "gated", "is_number", "limits", "line", "made_of", "multiple", "operand", "other_term",
+    "product", "scaled", "terms",
 ]  # fmt: skip
 
 _MOST_FACTORS = 8
@@ -45,6 +45,12 @@ def made_of(value: Value | None, *kinds: type[Op]) -> tuple[Value, Value] | None
         return None
     one, other = node.inputs
     return None if one is None or other is None else (one, other)
+
+
+def both_ways(value: Value | None, kind: type[Op]) -> Sequence[tuple[Value, Value]]:
+    """The operands of an op of this kind that makes the value, in both orders."""
+    pair = made_of(value, kind)
+    return () if pair is None else (pair, pair[::-1])
 
 
 def product(value: Value, whole: Value | None = None) -> tuple[float, list[Value]]:

@@ -85,7 +85,7 @@ FORMS: dict[str, tuple[Make, Op]] = {
     "softplus, the other way round": (
         lambda b, x, z: where(b, less(b, x, 30.0), softplus(b, x), x), ops.Softplus()
     ),
-    "log sigmoid": (lambda b, x, z: log(b, sigmoid(b, x)), ops.LogSigmoid()),
+    "log sigmoid": (lambda b, x, z: neg(b, softplus(b, neg(b, x))), ops.LogSigmoid()),
     "softsign": (lambda b, x, z: div(b, x, add(b, absolute(b, x), 1.0)), ops.Softsign()),
     "elu": (lambda b, x, z: where(b, at_least(b, x, 0.0), x, grown(b, x, 0.5)), ops.Elu(0.5)),
     "elu, below": (lambda b, x, z: where(b, less(b, x, 0.0), sub(b, exp(b, x), 1.0), x), ops.Elu(1.0)),
@@ -153,6 +153,7 @@ NEAR_MISSES: dict[str, Make] = {
     "tanh without softplus": lambda b, x, z: mul(b, x, tanh(b, x)),
     "softplus that is cut off early": lambda b, x, z: where(b, greater(b, x, 5.0), x, softplus(b, x)),
     "softplus of another value": lambda b, x, z: where(b, greater(b, x, 20.0), x, softplus(b, z)),
+    "the logarithm of sigmoid, -inf where it is 0": lambda b, x, z: log(b, sigmoid(b, x)),
     "softplus that overflows": lambda b, x, z: log(b, add(b, 1.0, exp(b, x))),
     "elu above another threshold": lambda b, x, z: where(b, greater(b, x, 1.0), x, grown(b, x, 0.5)),
     "exp without minus one": lambda b, x, z: where(b, greater(b, x, 0.0), x, mul(b, 0.5, exp(b, x))),
