@@ -16,7 +16,7 @@ from isomorph.errors import Unsupported, UnsupportedError
 from isomorph.ir import ArrayTensor, Dim, DType, Graph, Model, Node, Parameter, Sym, TensorSource, Value
 from isomorph.ir.layout import Perm
 from isomorph.ir.ops.shape import Transpose
-from isomorph.ir.shapes import Atom
+from isomorph.ir.shapes import Atom, DimRange, bounds
 
 __all__ = ["Export", "PackedTensor"]
 
@@ -50,6 +50,8 @@ class Export:
         self._bound: dict[str, Value] = {}
         self._locate(model.graph.inputs)
         graphs = list(model.graph.graphs())
+        decided = {name for graph in graphs for node in graph.nodes for name in node.op.defines()}
+        self._decided = {name: DimRange(0) for name in decided}
         self.users = {value: users for graph in graphs for value, users in graph.users().items()}
         self.outputs = {value for graph in graphs for value in graph.outputs.values()}
         self.weights = self._name_weights(graphs)
@@ -83,6 +85,13 @@ class Export:
             yield
         finally:
             self.nodes, self._sizes, self._where, self._bound, self._node, self.masks = saved
+
+    def may_be_zero(self, dim: Dim) -> bool:
+        """Whether a size that data decide, such as a number of boxes, may leave nothing. Inputs are not taken for empty."""
+        if not isinstance(dim, Sym) or not dim.names() & self._decided.keys():
+            return dim == 0
+        least, _ = bounds(dim, {name: self._decided.get(name, DimRange()) for name in dim.names()})
+        return least is None or least < 1
 
     def is_read(self, value: Value) -> bool:
         """Whether a node or an output of the graph needs the value."""

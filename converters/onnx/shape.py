@@ -19,17 +19,21 @@ from isomorph.ir.shapes import ceil_div, elements
 _LAST = 2**63 - 1
 
 
-def reshape_sizes(export: Export, before: Shape, after: Shape) -> str:
-    """The operand of Reshape: 0 copies a size, -1 stands for one unknown; only what is left is computed."""
+def reshape_sizes(export: Export, before: Shape, after: Shape) -> tuple[str, bool]:
+    """The operand of Reshape, and whether a 0 in it means 0: else it copies a size.
+
+    -1 stands for one unknown where nothing else may be 0, which would leave it open; what is left is computed.
+    """
     if not any(isinstance(dim, Sym) for dim in after):
-        return export.sizes(after, "shape")
+        return export.sizes(after, "shape"), 0 in after
     plain: list[int] = []
     for axis, dim in enumerate(after):
         copied = axis < len(before) and before[axis] == dim and dim != 0
         plain.append(dim if isinstance(dim, int) else 0 if copied else -1)
-    if plain.count(-1) <= 1 and 0 not in after:
-        return export.ints(plain, "shape")
-    return export.sizes(after, "shape")
+    others_empty = any(export.may_be_zero(dim) for dim, entry in zip(after, plain, strict=True) if entry != -1)
+    if 0 not in after and (plain.count(-1) == 0 or (plain.count(-1) == 1 and not others_empty)):
+        return export.ints(plain, "shape"), False
+    return export.sizes(after, "shape"), any(map(export.may_be_zero, after))
 
 
 @rules.imports("Reshape")
@@ -208,8 +212,8 @@ def read_range(node: OnnxNode) -> Value:
 @rules.exports(ops.Reshape)
 def write_reshape(export: Export, node: Node) -> None:
     assert isinstance(node.op, ops.Reshape) and node.inputs[0] is not None
-    sizes = reshape_sizes(export, node.inputs[0].shape, node.op.shape)
-    allow = 1 if 0 in node.op.shape and export.opset >= 14 else None
+    sizes, allows_zero = reshape_sizes(export, node.inputs[0].shape, node.op.shape)
+    allow = 1 if allows_zero and export.opset >= 14 else None
     export.replace("Reshape", node, inputs=[node.inputs[0], sizes], allowzero=allow)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import isomorph
 from isomorph.errors import UnsupportedError
 from isomorph.ir import Model
 
@@ -72,3 +74,26 @@ def test_keras_refuses_a_kernel_of_symbolic_size(apply: Callable[..., Any], tmp_
     model = capture(torch.export.export(module, inputs, dynamic_shapes=(ANY_KERNEL,)))
     with pytest.raises(UnsupportedError, match="computed"):
         save(model, tmp_path / "model.keras")
+
+
+class Kept(torch.nn.Module):
+    """The images whose mean is positive, each map of them as one row."""
+
+    def forward(self, x: Any) -> Any:
+        kept = x[torch.nonzero(x.mean((1, 2, 3)) > 0).squeeze(1)]
+        return kept.flatten(2), kept.transpose(1, 2).reshape(kept.shape[0], x.shape[2] * x.shape[3], x.shape[1])
+
+
+@pytest.mark.parametrize("opset", [13, 14, 24])
+def test_rows_of_nothing(tmp_path: Path, opset: int) -> None:
+    """Where data may leave no row, no other size may be left open: 0 elements fit any."""
+    import onnxruntime
+
+    size = torch.export.Dim("size", min=2, max=64)
+    model = isomorph.capture(Kept().eval(), (torch.rand(3, 5, 4, 4),), dynamic_shapes=({2: size, 3: AUTO},))
+    isomorph.save(model, tmp_path / "kept.onnx", opset=opset)
+    session = onnxruntime.InferenceSession(tmp_path / "kept.onnx")
+    for image in (torch.randn(3, 5, 3, 6), -torch.ones(3, 5, 3, 6)):
+        found = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+        for one, other in zip(found, Kept()(image), strict=True):
+            np.testing.assert_allclose(one, other.numpy(), rtol=1e-6, strict=True)
