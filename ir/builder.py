@@ -303,9 +303,21 @@ class Rewriter(Builder):
         if (op is None or op is node.op) and kept == node.regions and self._stays(node, given):
             self._take(node)
             return node.outputs
-        with self.at(node.scope, node.origin):
-            outputs = self.emit_many(op or node.op, *given, regions=kept, node_name=node.name)
+        if (op is None or op is node.op) and not kept and _same_types(node, given):
+            outputs = self._copy_alike(node, given)
+        else:
+            with self.at(node.scope, node.origin):
+                outputs = self.emit_many(op or node.op, *given, regions=kept, node_name=node.name)
         self.replace(node, outputs)
+        return outputs
+
+    def _copy_alike(self, node: Node, inputs: tuple[Value | None, ...]) -> tuple[Value, ...]:
+        """The node with other operands of the same types: what it gives has the types that it had."""
+        outputs = tuple([Value(self.unique(self._default_name(node.op)), value.type) for value in node.outputs])
+        made = Node(node.name, node.op, inputs, outputs, node.scope, node.origin)
+        for value in outputs:
+            value.producer = made
+        self.graph.nodes.append(made)
         return outputs
 
     def _stays(self, node: Node, inputs: Sequence[Value | None]) -> bool:
@@ -325,6 +337,14 @@ class Rewriter(Builder):
     def copy_outputs(self) -> None:
         for name, value in self.source.outputs.items():
             self.output(name, self.new(value))
+
+
+def _same_types(node: Node, inputs: Sequence[Value | None]) -> bool:
+    """Whether these operands are of the types of the node's own."""
+    if len(inputs) != len(node.inputs):
+        return False
+    pairs = zip(inputs, node.inputs, strict=True)
+    return all(a is b or (a is not None and b is not None and a.type == b.type) for a, b in pairs)
 
 
 Change = Callable[[Rewriter, Node], Sequence[Value] | None]

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from isomorph.api import capture, convert, diff, load, save, validate
     from isomorph.ir import Model
 
-    __version__: str
-
 __all__ = ["Model", "__version__", "capture", "convert", "diff", "errors", "load", "save", "validate"]
+
+__version__ = "0.1.0"
 
 _HOMES = {
     "Model": "isomorph.ir",
@@ -39,10 +39,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("isomorph")
     if name not in _HOMES:
         raise AttributeError(f"module 'isomorph' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -101,11 +101,10 @@ def columns(*names: str, right: Sequence[str] = ()) -> Table:
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Within the block, the function given shows what is being done: a spinner on a terminal, nothing in a pipe."""
-    console = None if quiet else _console(sys.stderr)
-    if console is None or not console.is_terminal:
+    if quiet or not sys.stderr.isatty():
         yield lambda _text: None
         return
     from rich.text import Text
 
-    with console.status("starting") as status:
+    with _console(sys.stderr).status("starting") as status:
         yield lambda text: status.update(Text(text))

@@ -15,12 +15,10 @@ from isomorph.converters.formats import by_name, identify
 from isomorph.errors import UnknownFormatError, UsageError
 from isomorph.inputs import Dynamic
 from isomorph.ir import Model
-from isomorph.live import capture_joined, capture_reference
-from isomorph.runtimes import require_runtime
-from isomorph.validators.runner import PROGRAM, Capture, ModelFile, RunnerChoice, Subject, Weights
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what a conversion of a file does not need is imported where it is used
     from isomorph.converters.torch.architecture import Architecture
+    from isomorph.validators.runner import RunnerChoice, Subject
 
 __all__ = ["PYTHON", "ZOO", "Source", "locate", "locate_file", "refuse_dynamic"]
 
@@ -89,8 +87,12 @@ class Source:
     def captured(self, inputs: Inputs | None = None, dynamic: Dynamic | None = None) -> tuple[Model, list[str]]:
         """(model, notes on how it was made)."""
         if self.path is None:
+            from isomorph.live import capture_reference
+
             return capture_reference(self.reference, inputs, dynamic), []
         if self.architecture is not None:
+            from isomorph.live import capture_joined
+
             model, note = capture_joined(
                 self.architecture, self.path, prefix=self.prefix, inputs=inputs, dynamic=dynamic
             )
@@ -113,6 +115,9 @@ class Source:
 
         choice  where it is run if not here: then nothing needs to be installed, and a program may know any format
         """
+        from isomorph.runtimes import require_runtime
+        from isomorph.validators.runner import PROGRAM, Capture, ModelFile, Weights
+
         if choice is not None and choice.name == PROGRAM:
             known = by_name(self.format).name if self.format else _known(self.file)
             return ModelFile(self.file, known, _described(inputs or {}))

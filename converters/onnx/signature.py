@@ -22,12 +22,22 @@ def check_text(model: onnx.ModelProto) -> None:
     while pending:
         message = pending.pop()
         for field, content in message.ListFields():
-            if field.type == field.TYPE_MESSAGE:
-                pending.extend(content if field.is_repeated else [content])
-            elif field.type == field.TYPE_STRING:
-                for text in content if field.is_repeated else [content]:
-                    if not isinstance(text, str):
-                        raise MalformedError(f"a `{field.name}` in the file is no UTF-8", because=repr(text[:40]))
+            inner, repeated = _field(field)
+            if inner:
+                pending.extend(content if repeated else (content,))
+            elif inner is not None and not _TEXT.issuperset(map(type, content if repeated else (content,))):
+                wrong = next(text for text in (content if repeated else (content,)) if not isinstance(text, str))
+                raise MalformedError(f"a `{field.name}` in the file is no UTF-8", because=repr(wrong[:40]))
+
+
+_TEXT = frozenset({str})
+
+
+@cache
+def _field(field: Any) -> tuple[bool | None, bool]:
+    """(True for a field of messages, False for one of text, None for any other; whether it is repeated)."""
+    kinds = {field.TYPE_MESSAGE: True, field.TYPE_STRING: False}
+    return kinds.get(field.type), field.is_repeated
 
 
 class _Signature(NamedTuple):

@@ -67,6 +67,8 @@ def check_size(value: Value, where: str) -> None:
 
 def _is_moderate(item: Any) -> bool:
     """Whether a size fits in int64 and an expression is short, so that no chain of nodes grows it without bound."""
+    if type(item) is int:
+        return -_LARGEST_SIZE < item < _LARGEST_SIZE
     if not isinstance(item, Sym):
         return bool(abs(item) < _LARGEST_SIZE)
     return _atoms(item, _DEEPEST_EXPRESSION) <= _LARGEST_EXPRESSION

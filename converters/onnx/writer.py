@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +21,7 @@ from onnx import TensorProto, helper
 
 import isomorph.converters.onnx.families  # registers the rules
 import isomorph.converters.onnx.reference  # noqa: F401  (computes what is preserved)
+from isomorph import __version__
 from isomorph.converters.files import atomic_path
 from isomorph.converters.onnx.attention import refuse_attention
 from isomorph.converters.onnx.codec import ELEMENT_TYPES, STATE, element_type, tensor_proto, value_info
@@ -183,7 +183,7 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
     ir_version = max(_OLDEST_IR_VERSION, helper.find_min_ir_version_for(opsets))
     opsets += [helper.make_opsetid(domain, number) for domain, number in sorted(_domains(model).items())]
     proto = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
-    proto.producer_name, proto.producer_version = "isomorph", version("isomorph")
+    proto.producer_name, proto.producer_version = "isomorph", __version__
     for key in sorted(model.metadata):
         proto.metadata_props.add(key=key, value=model.metadata[key])
     if model.state:
