@@ -5,6 +5,8 @@ python tests/backend_cases.py    # write docs/onnx-cases.md anew; takes a minute
 
 from __future__ import annotations
 
+import ctypes
+import re
 import tempfile
 import warnings
 from collections import Counter
@@ -31,7 +33,7 @@ with warnings.catch_warnings():
     from onnx.backend.test.case.node import collect_testcases
     from onnx.backend.test.loader import load_model_tests
 
-__all__ = ["DIFFERENCES", "PAGE", "Outcome", "outcomes", "page"]
+__all__ = ["DIFFERENCES", "PAGE", "Case", "Outcome", "agree", "cases", "outcomes", "page", "run"]
 
 PAGE = Path(__file__).parents[1] / "docs" / "onnx-cases.md"
 
@@ -79,18 +81,22 @@ class Case(NamedTuple):
     atol: float
 
 
-def outcomes(folder: Path) -> Iterator[Outcome]:
+def cases() -> Iterator[Case]:
     """Every case and every packaged small model, one after the other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for case in collect_testcases(None):
             inputs, expected = ([_value(item) for item in items] for items in case.data_sets[0])
-            yield _outcome(
-                Case(case.name, case.model.SerializeToString(), inputs, expected, case.rtol, case.atol), folder
-            )
+            yield Case(case.name, case.model.SerializeToString(), inputs, expected, case.rtol, case.atol)
         for kind in ("simple", "pytorch-operator", "pytorch-converted"):
             for each in load_model_tests(kind=kind):
-                yield _outcome(_packaged(each), folder)
+                yield _packaged(each)
+
+
+def outcomes(folder: Path) -> Iterator[Outcome]:
+    """What becomes of every case."""
+    for case in cases():
+        yield _outcome(case, folder)
 
 
 def _packaged(each: TestCase) -> Case:
@@ -130,14 +136,14 @@ def _outcome(case: Case, folder: Path) -> Outcome:
     except UnsupportedError as error:
         outcome.refused = _reason(error)
         return outcome
-    outcome.same = outcome.runs and _agree(_run(written, inputs), expected, case)
+    outcome.same = outcome.runs and agree(run(written, inputs), expected, case)
     return outcome
 
 
 def _evaluate(outcome: Outcome, case: Case, model: Model) -> None:
     feeds = {value.name: array for value, array in zip(model.graph.inputs, case.inputs, strict=True)}
     try:
-        outcome.evaluated = _agree(list(evaluate(model, feeds).values()), case.expected, case)
+        outcome.evaluated = agree(list(evaluate(model, feeds).values()), case.expected, case)
         outcome.why = "" if outcome.evaluated else _difference(case.name)
     except IsomorphError as error:
         outcome.why = _reason(error)
@@ -162,35 +168,54 @@ def _value(item: Any) -> Any:
 
 def _runs(path: Path, inputs: Sequence[Any], expected: Sequence[Any], case: Case) -> bool:
     try:
-        return _agree(_run(path, inputs), expected, case)
+        return agree(run(path, inputs), expected, case)
     except Exception:  # onnxruntime raises many kinds for what it lacks; such a case says nothing of isomorph
         return False
 
 
-def _run(path: Path, inputs: Sequence[Any]) -> list[Any]:
+def run(path: Path, inputs: Sequence[Any]) -> list[Any]:
+    """What onnxruntime computes, of every element type. It raises many kinds of errors for what it lacks."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     feeds = dict(zip([item.name for item in session.get_inputs()], inputs, strict=False))
-    if not any(isinstance(value, np.ndarray) and value.dtype.kind == "V" for value in feeds.values()):
+    foreign = any(isinstance(value, np.ndarray) and value.dtype.kind == "V" for value in feeds.values())
+    if not foreign and not any(_FOREIGN.search(item.type) for item in session.get_outputs()):
         return list(session.run(None, feeds))
-    make = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type  # element types that NumPy has not itself
-    values = {
-        name: make(np.ascontiguousarray(array), onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
-        for name, array in feeds.items()
-    }
-    return [value.numpy() for value in session.run_with_ort_values(None, values)]
+    values = {name: _ort_value(np.asarray(array, order="C")) for name, array in feeds.items()}
+    return [_array(value) for value in session.run_with_ort_values(None, values)]
 
 
-def _agree(got: Sequence[Any], expected: Sequence[Any], case: Case) -> bool:
+_FOREIGN = re.compile(r"tensor\((bfloat16|u?int[24]|float[48]\w+)\)")
+"""Tensors of element types that NumPy has not itself; onnxruntime hands them over as memory only, two int4 a byte."""
+
+
+def _ort_value(array: np.ndarray) -> Any:
+    if array.dtype.kind != "V":
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    proto = numpy_helper.from_array(array)
+    value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(array.shape), proto.data_type)
+    ctypes.memmove(value.data_ptr(), proto.raw_data, len(proto.raw_data))
+    return value
+
+
+def _array(value: Any) -> np.ndarray:
+    if not _FOREIGN.search(value.data_type()):
+        return np.asarray(value.numpy())
+    proto = onnx.TensorProto(data_type=value.element_type(), dims=value.shape())
+    proto.raw_data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return numpy_helper.to_array(proto)
+
+
+def agree(got: Sequence[Any], expected: Sequence[Any], case: Case) -> bool:
     """The onnx package's own tolerances: those of the case."""
     return len(got) == len(expected) and all(_same(a, b, case) for a, b in zip(got, expected, strict=True))
 
 
 def _same(got: Any, expected: Any, case: Case) -> bool:
     if isinstance(got, list) or isinstance(expected, list):
-        return isinstance(got, list) and isinstance(expected, list) and _agree(got, expected, case)
+        return isinstance(got, list) and isinstance(expected, list) and agree(got, expected, case)
     if got is None or expected is None:
         return got is expected
     a, b = np.asarray(got), np.asarray(expected)

@@ -1,0 +1,205 @@
+"""The onnx package's backend cases, each written at every opset from 13 up: what passes the checker, runs, is refused.
+
+python tests/opset_matrix.py               # every case: write docs/onnx-opsets.md anew; takes some minutes
+python tests/opset_matrix.py --every 40    # one case in forty: print the page
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx
+import onnxruntime
+from backend_cases import Case, agree, cases, run
+from onnx.reference import ReferenceEvaluator
+
+from isomorph.converters.convert import prepare
+from isomorph.converters.onnx import reader, writer
+from isomorph.errors import UnsupportedError
+
+__all__ = ["KINDS", "PAGE", "RANDOM", "Entry", "entries", "page"]
+
+PAGE = Path(__file__).parents[1] / "docs" / "onnx-opsets.md"
+KINDS = {
+    "same": "onnxruntime gives the same results as for the original",
+    "reference": "onnxruntime has no kernel, and onnx.reference gives the same results",
+    "random": "drawn from a generator, which no two runtimes share",
+    "not run": "neither has what the file needs",
+    "refused": "not written: this opset cannot express it",
+    "other": "other results",
+    "invalid": "refused by `onnx.checker` with `full_check`",
+}
+RANDOM = {"RandomNormal", "RandomUniform"} | {
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "Dropout",
+}
+"""Operators whose results are compared with nothing, unless they have been recorded."""
+Results = list[Any] | None
+
+
+class Entry(NamedTuple):
+    """One case at one opset: one of `KINDS`, and why."""
+
+    name: str
+    opset: int
+    kind: str
+    why: tuple[str, ...] = ()
+
+
+class _Original:
+    """A case and what either runtime computes from its own file, asked once and only if it is needed."""
+
+    def __init__(self, case: Case, path: Path) -> None:
+        self.case, self.path = case, path
+        self._results: dict[str, Results] = {}
+        self.random = any(node.op_type in RANDOM for node in onnx.ModelProto.FromString(case.model).graph.node)
+
+    def results(self, runtime: str) -> Results:
+        if runtime not in self._results:
+            self._results[runtime] = _RUNTIMES[runtime](self.path, self.case.inputs)
+        return self._results[runtime]
+
+    def agrees(self, runtime: str, got: list[Any]) -> bool:
+        """Whether these are the recorded results, or those that the same runtime gives from the original."""
+        if agree(got, self.case.expected, self.case):
+            return True
+        own = self.results(runtime)
+        return own is not None and agree(got, own, self.case)
+
+
+def _reference(path: Path, inputs: Sequence[Any]) -> list[Any]:
+    session = ReferenceEvaluator(str(path))
+    return list(session.run(None, dict(zip(session.input_names, inputs, strict=False))))
+
+
+def _attempt(runtime: Callable[[Path, Sequence[Any]], list[Any]], path: Path, inputs: Sequence[Any]) -> Results:
+    try:
+        return runtime(path, inputs)
+    except Exception:  # both raise many kinds for what they lack, which says nothing of the file: the checker passed it
+        return None
+
+
+_RUNTIMES: dict[str, Callable[[Path, Sequence[Any]], Results]] = {
+    "same": partial(_attempt, run),
+    "reference": partial(_attempt, _reference),
+}
+
+
+def entries(folder: Path, every: int = 1) -> Iterator[Entry]:
+    """One case in `every`, at every opset. A case that isomorph does not read raises its error."""
+    source = folder / "source.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for position, case in enumerate(cases()):
+            if position % every == 0:
+                source.write_bytes(case.model)
+                original = _Original(case, source)
+                for opset in range(writer.OLDEST_OPSET, writer.NEWEST_OPSET + 1):
+                    yield Entry(case.name, opset, *_written(original, folder / "written.onnx", opset))
+
+
+def _written(original: _Original, target: Path, opset: int) -> tuple[str, tuple[str, ...]]:
+    try:
+        writer.write(prepare(reader.read(original.path), writer.target(opset)), target, opset=opset)
+    except UnsupportedError as error:
+        return "refused", tuple(sorted({f"`{item.op}`: {item.reason}" for item in error.items}))
+    try:
+        onnx.checker.check_model(str(target), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return "invalid", (str(error),)
+    for name, runtime in _RUNTIMES.items():
+        got = runtime(target, original.case.inputs)
+        if got is not None and original.agrees(name, got):
+            return name, ()
+        if got is not None:
+            return ("random" if original.random else "other"), (name,)
+    return "not run", ()
+
+
+def page(found: Sequence[Entry]) -> str:
+    """The text of docs/onnx-opsets.md."""
+    counts = Counter((entry.opset, entry.kind) for entry in found)
+    totals = Counter(entry.kind for entry in found)
+    opsets = range(writer.OLDEST_OPSET, writer.NEWEST_OPSET + 1)
+    names = len({entry.name for entry in found})
+    shown = [kind for kind in KINDS if totals[kind] or kind in ("other", "invalid")]
+    rows = [[str(opset), *(f"{counts[opset, kind]:,}" for kind in shown)] for opset in opsets]
+    lines = [
+        "# The backend cases at every opset",
+        "",
+        "<!-- Generated by `python tests/opset_matrix.py`. -->",
+        "",
+        f"{names:,} cases of onnx {onnx.__version__}, each written at every opset from {opsets[0]} to {opsets[-1]}:",
+        f"{len(found):,} files, run by onnxruntime {onnxruntime.__version__} on the CPU.",
+        "",
+        *(f"- **{kind}**: {KINDS[kind]}" for kind in shown),
+        "",
+        *_table(["opset", *shown], [*rows, ["all", *(f"{totals[kind]:,}" for kind in shown)]]),
+        "",
+        "## Refused",
+        "",
+        "With the opsets at which it is, and the number of cases.",
+        "",
+        *_table(["operator and reason", "opsets", "cases"], list(_refusals(found))),
+        "",
+    ]
+    wrong = [entry for entry in found if entry.kind in ("other", "invalid")]
+    if wrong:
+        rows = [[entry.name, str(entry.opset), entry.kind, *entry.why] for entry in wrong]
+        lines += ["## Wrong", "", *_table(["case", "opset", "kind", "why"], rows), ""]
+    return "\n".join(lines)
+
+
+def _refusals(found: Sequence[Entry]) -> Iterator[list[str]]:
+    """Reasons without the number of the opset that was asked for, the opsets and how many cases; most cases first."""
+    where: dict[str, tuple[set[int], set[str]]] = {}
+    for entry in found:
+        for why in entry.why if entry.kind == "refused" else ():
+            opsets, names = where.setdefault(_short(why, entry.opset), (set(), set()))
+            opsets.add(entry.opset)
+            names.add(entry.name)
+    for reason, (opsets, names) in sorted(where.items(), key=lambda item: (-len(item[1][1]), item[0])):
+        yield [reason, _ranges(opsets), str(len(names))]
+
+
+def _short(why: str, opset: int) -> str:
+    """Without what differs from case to case: the opset asked for, why an operator is kept as it stands."""
+    operator, _, reason = why.partition(": ")
+    reason = re.sub(r"^.*so it stays as onnx has it; ", "kept as it stands; ", reason)
+    return f"{operator}: " + re.sub(rf"\bopset {opset}\b", "the opset", reason)
+
+
+def _ranges(numbers: set[int]) -> str:
+    starts = sorted(number for number in numbers if number - 1 not in numbers)
+    ends = sorted(number for number in numbers if number + 1 not in numbers)
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        measured = list(entries(Path(scratch), arguments.every))
+    if arguments.every == 1:
+        PAGE.write_text(page(measured))
+    else:
+        print(page(measured))
