@@ -17,6 +17,7 @@ from isomorph.errors import MalformedError, UsageError
 from isomorph.ir import DType, Layout, Model, Op, OpaqueType, Shape, TensorType
 from isomorph.ir.conditions import Condition, conditions_of
 from isomorph.ir.ops.activation import Swish
+from isomorph.ir.ops.norm import GroupNormalization
 from isomorph.ir.ops.preserved import Preserved
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.batch_norm import fold_batch_norm
@@ -194,7 +195,7 @@ def _simplified(model: Model, target: Target, changes: list[Change]) -> Model:
 
 _FOLDED = {"onnx": ("constant", "buffer", "weight")}
 """Roles of the parameters that may be computed with once and for all, by target: ONNX files are not trained."""
-_EXPANDED: dict[str, tuple[type[Op], ...]] = {"onnx": (Swish,)}
+_EXPANDED: dict[str, tuple[type[Op], ...]] = {"onnx": (GroupNormalization, Swish)}
 """Ops that runtimes of a target put together from others, slower than as sources spell them: none are raised there."""
 
 

@@ -13,7 +13,7 @@ from isomorph.ir.ops.elementwise import Add, Div, Max, Mul, Pow, Sqrt, Sub, scal
 from isomorph.ir.ops.numerics import Array, in_single, padded
 from isomorph.ir.ops.reduce import ReduceL1, ReduceL2, ReduceMean
 from isomorph.ir.ops.shape import Pad, Reshape, Slice
-from isomorph.ir.shapes import Shape, Sym
+from isomorph.ir.shapes import Shape, Sym, elements
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
@@ -199,9 +199,12 @@ class GroupNormalization(Op):
 
     def decompose(self, b: Builder, x: Value, scale: Value | None = None, bias: Value | None = None) -> Value:  # type: ignore[override]
         axis = normalize_axis(self.axis, x.rank)
-        channels = x.shape[axis]
-        split = (*x.shape[:axis], self.num_groups, channels // self.num_groups, *x.shape[axis + 1 :])
-        y = _emit_normalized(b, b.emit(Reshape(split), x), self._axes(x.rank), self.epsilon)
+        split = (*x.shape[:axis], self.num_groups, x.shape[axis] // self.num_groups, *x.shape[axis + 1 :])
+        if axis == 1:
+            groups = b.emit(Reshape((*split[:2], elements(split[2:]))), x)
+            y = b.emit(InstanceNormalization(self.epsilon), groups)
+        else:
+            y = _emit_normalized(b, b.emit(Reshape(split), x), self._axes(x.rank), self.epsilon)
         vectors = (None if vector is None else _emit_vector(b, vector, axis, x.rank) for vector in (scale, bias))
         return _emit_affine(b, b.emit(Reshape(x.shape), y), *vectors)
 

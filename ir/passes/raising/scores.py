@@ -10,6 +10,7 @@ Each step back must be the only reader of what it reads: what something else nee
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -200,6 +201,10 @@ class Readers:
     def times(self, value: Value) -> int:
         """How often; 0 for an output of the model, which everybody sees."""
         return 0 if value in self._shown else len(self._users.get(value, ()))
+
+    def of(self, value: Value) -> Sequence[Node]:
+        """The nodes that read a value; none of an output of the model."""
+        return () if value in self._shown else self._users.get(value, ())
 
     def maker(self, value: Value | None, *kinds: type[Op]) -> Node | None:
         """The node of one of these kinds that makes the value, if one node alone reads it."""
