@@ -17,7 +17,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, 
 
 from isomorph.converters.onnx import inference
 from isomorph.converters.onnx.codec import tensor_proto, tensor_source, type_proto, value_type
-from isomorph.converters.onnx.definitions import same_form
+from isomorph.converters.onnx.definitions import Use, known_attributes, opsets_for
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_made, names_read, rename_graph
 from isomorph.converters.onnx.reading import OnnxNode, parse_size
@@ -371,20 +371,45 @@ def write_preserved(export: Export, node: Node) -> None:
         {**inside, **captured},
         tensors,
     )
+    known = None if op.domain else known_attributes(op.kind, export.opset)
+    if known is not None:  # what an older definition has not is at its default here
+        kept = [item for item in proto.attribute if item.name in known]
+        del proto.attribute[:]
+        proto.attribute.extend(kept)
     export.inside_nodes.update(attributes)
     export.append(proto)
 
 
-def versions(op: Preserved) -> tuple[int, int]:
-    """The oldest and the newest opset of the standard domain whose operators are those of this op and its subgraphs."""
-    kinds = [] if op.domain else [op.kind]
+def versions(node: Node) -> tuple[int, int]:
+    """The oldest and the newest opset whose definitions say of a preserved node, and of all in it, what it says."""
+    op = node.op
+    assert isinstance(op, Preserved)
+    uses = [] if op.domain else [_use(node)]
     for each in op.stated:
         if each[1] == "graph":
             graph = GraphProto.FromString(base64.b64decode(each[2]))
-            kinds += [inner.op_type for nested in _graphs(graph) for inner in nested.node if not _domain(inner)]
+            uses += [_inner_use(each) for nested in _graphs(graph) for each in nested.node if not _domain(each)]
     stated = dict(op.imports).get("", op.version)
     low, high = 1, onnx.defs.onnx_opset_version()
-    for kind in kinds:
-        oldest, newest = same_form(kind, stated)
+    for use in uses:
+        oldest, newest = opsets_for(use, stated)
         low, high = max(low, oldest), min(high, newest)
     return low, high
+
+
+def _use(node: Node) -> Use:
+    op = node.op
+    assert isinstance(op, Preserved)
+    values = list(node.operands())
+    inputs = _with_gaps([value.name for value in values[: op.own_operands(len(values))]], op.absent)
+    outputs = _with_gaps([value.name for value in node.outputs], op.unused)
+    types = {value.name: value.type for value in (*values, *node.outputs)}
+    return Use(op.kind, {name: value for name, _, value in op.stated}, inputs, outputs, types)
+
+
+def _inner_use(proto: NodeProto) -> Use:
+    """A node in a subgraph: the types there are not known."""
+    texts = {item.name: item.s.decode("utf-8", "replace") for item in proto.attribute if item.type == item.STRING}
+    numbers = {item.name: helper.get_attribute_value(item) for item in proto.attribute if item.type in _NUMBERS}
+    others = {item.name: None for item in proto.attribute}
+    return Use(proto.op_type, {**others, **numbers, **texts}, list(proto.input), list(proto.output), {})

@@ -117,7 +117,7 @@ def opset_for(model: Model) -> int:
         newest = min(runs, max(stated, needed)) if stated else newest
     else:
         newest = min([newest, *(_SLOW_FROM[type(node.op)] - 1 for node in nodes if type(node.op) in _SLOW_FROM)])
-    kept = [versions(node.op) for node in nodes if isinstance(node.op, ops.Preserved)]
+    kept = [versions(node) for node in nodes if isinstance(node.op, ops.Preserved)]
     oldest = max((low for low, _ in kept), default=OLDEST_OPSET)
     latest = min((high for _, high in kept), default=NEWEST_OPSET)
     chosen = max(OLDEST_OPSET, min(latest, max(oldest, newest)))
@@ -469,7 +469,7 @@ def _refuse_preserved(node: Node, opset: int) -> str | None:
     assert isinstance(op, ops.Preserved)
     if op.framework != "onnx":
         return f"it is an operator of {op.framework}"
-    low, high = versions(op)
+    low, high = versions(node)
     return None if low <= opset <= high else f"opset {opset} defines it otherwise than opset {op.version}"
 
 
