@@ -1,32 +1,32 @@
-"""Rotary position embedding that a source spells out, for heads on axis 1.
+"""Rotary position embedding that a source spells out, for heads on axis 1 or 2.
 
-    a, b = the halves of x (N, H, L, R);   cos, sin = Concat(c, c), Concat(s, s)
-    x * cos + Concat(-b, a) * sin                        ->  RotaryEmbedding(x, c, s)
-    Concat(a * c - b * s, b * c + a * s)                 ->  RotaryEmbedding(x, c, s)
+    a, b = the first and second elements of the pairs of x (N, H, L, R), or (N, L, H, R): see pairs.py
+    x * cos + (-b, a) * sin                              ->  RotaryEmbedding(x, c, s)     cos, sin = (c, c), (s, s)
+    (a * c - b * s, b * c + a * s)                       ->  RotaryEmbedding(x, c, s)
 
 and, where only the first elements of a head are turned,
 
     Concat(RotaryEmbedding(x[..., :R]), x[..., R:])      ->  RotaryEmbedding(x, c, s)
 
-That the halves of cos are the same is read from a constant, or from the concatenation that it is computed from. The
-same formula; rounding may differ in the last place.
+That both elements of a pair turn by one angle is read from a constant, or from what repeats it. The same formula;
+rounding may differ in the last place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-import numpy as np
+from dataclasses import dataclass
 
 from isomorph.ir.builder import Rewriter, rewrite
 from isomorph.ir.graph import Model, Node, Value
-from isomorph.ir.op import Op
-from isomorph.ir.ops.elementwise import Add, Cast, Cos, Identity, Mul, Neg, Sin, Sub
+from isomorph.ir.ops.elementwise import Add, Mul, Neg, Sub
 from isomorph.ir.ops.rotary import RotaryEmbedding
-from isomorph.ir.ops.shape import Concat, Expand, Reshape, Slice, Split, Unsqueeze
+from isomorph.ir.ops.shape import Concat, Expand, Reshape
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.raising import Refuse, refuses, take_all
-from isomorph.ir.shapes import Dim, Shape
+from isomorph.ir.passes.raising.arithmetic import both_ways, made_of, operand
+from isomorph.ir.passes.raising.pairs import Part, part_of, put_together, single_angles, taken
+from isomorph.ir.shapes import Shape
 
 __all__ = ["raise_rotary"]
 
@@ -37,194 +37,174 @@ def raise_rotary(model: Model, refuse: Refuse = take_all) -> Model:
         return model
 
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
-        found = _whole(node) if isinstance(node.op, Add) else _halves(node) if isinstance(node.op, Concat) else None
-        if found is None:
+        found = _whole(node) if isinstance(node.op, Add) else _apart(node) if isinstance(node.op, Concat) else None
+        y = None if found is None else _raised(b, found)
+        if y is None or refuses(refuse, y):
             return None
-        x, cos, sin = found
-        angles = [_angles(b, each, x) for each in (cos, sin)]
-        if None in angles:
-            return None
-        y = b.emit(RotaryEmbedding(), b.new(x), *angles)
-        return None if refuses(refuse, y) else (y,)
+        turned = y if y.shape == found.shape else b.emit(Reshape(found.shape), y)  # type: ignore[union-attr]
+        return (turned if turned.shape == node.output.shape else b.emit(Reshape(node.output.shape), turned),)
 
     def extend(b: Rewriter, node: Node) -> Sequence[Value] | None:
         found = _partly(node)
         if found is None:
             return None
-        x, cos, sin = found
-        return (b.emit(RotaryEmbedding(), b.new(x), b.new(cos), b.new(sin)),)
+        op, x, cos, sin = found
+        if op.heads is None:
+            return (b.emit(op, b.new(x), b.new(cos), b.new(sin)),)
+        packed = b.emit(Reshape((*x.shape[:2], x.shape[2] * x.shape[3])), b.new(x))
+        return (b.emit(Reshape(x.shape), b.emit(op, packed, b.new(cos), b.new(sin))),)
 
     return prune(rewrite(prune(rewrite(model, "raise_rotary", change)), "raise_rotary", extend))
 
 
-Turned = tuple[Value, Value, Value]
-"""x, and cos and sin as they multiply it: all of it, or one of its halves."""
+@dataclass(frozen=True, slots=True)
+class _Turned:
+    """x (…, R), or x as (…, R / 2, 2), and cos and sin as they multiply all of it, or one element of each pair."""
+
+    x: Value
+    cos: Value
+    sin: Value
+    interleaved: bool
+
+    @property
+    def shape(self) -> Shape:
+        """(N, H, L, R), or (N, L, H, R)."""
+        shape = self.x.shape
+        return shape if len(shape) == 4 else (*shape[:3], shape[3] * shape[4])
 
 
-def _whole(node: Node) -> Turned | None:
-    """x * cos + Concat(-b, a) * sin."""
-    for one, other in (node.inputs, node.inputs[::-1]):
-        for x, cos in _factors(one):
-            for swapped, sin in _factors(other):
-                if x.rank == 4 and x.type == node.output.type and _is_swapped(swapped, x):
-                    return x, cos, sin
-    return None
-
-
-def _is_swapped(value: Value, x: Value) -> bool:
-    """Whether a value is Concat(-b, a) of the halves of x."""
-    node = value.producer
-    if node is None or not isinstance(node.op, Concat) or node.op.axis % 4 != 3 or len(node.inputs) != 2:
-        return False
-    negated, first = node.inputs
-    inner = negated.producer if negated is not None else None
-    second = inner.inputs[0] if inner is not None and isinstance(inner.op, Neg) else None
-    return _half(first) == (x, 0) and _half(second) == (x, 1)
-
-
-def _halves(node: Node) -> Turned | None:
-    """Concat(a * c - b * s, b * c + a * s)."""
-    if node.output.rank != 4 or node.op.attributes()["axis"] % 4 != 3 or len(node.inputs) != 2:
+def _raised(b: Rewriter, found: _Turned) -> Value | None:
+    """The op on x; heads on axis 2 are put side by side."""
+    batch, one, two, width = found.shape
+    axes = [_heads_axis(each, found.shape) for each in (found.cos, found.sin)]
+    if axes[0] is None or axes[0] != axes[1] or not isinstance(width, int):
         return None
-    real, imaginary = (value.producer if value is not None else None for value in node.inputs)
-    if real is None or imaginary is None or not isinstance(real.op, Sub) or not isinstance(imaginary.op, Add):
+    heads, length = (one, two) if axes[0] == 1 else (two, one)
+    angles = [_angles(b, each, found, (batch, length, width // 2)) for each in (found.cos, found.sin)]
+    if None in angles or (axes[0] == 2 and not isinstance(heads, int)):
         return None
-    for first, cos in _factors(real.inputs[0]):
-        x, place = _half(first) or (None, None)
-        if x is None or place != 0 or x.type != node.output.type:
-            continue
-        for second, sin in _factors(real.inputs[1]):
-            if _half(second) == (x, 1) and _adds(imaginary, (second, cos), (first, sin)):
-                return x, cos, sin
-    return None
+    shape: Shape = found.shape if axes[0] == 1 else (batch, length, heads * width)
+    x = b.new(found.x)
+    x = x if x.shape == shape else b.emit(Reshape(shape), x)
+    op = RotaryEmbedding(int(heads) if axes[0] == 2 else None, found.interleaved)  # type: ignore[arg-type]
+    return b.emit(op, x, *angles)
 
 
-def _adds(node: Node, one: tuple[Value, Value], other: tuple[Value, Value]) -> bool:
-    """Whether a node is the sum of these two products."""
-    for left, right in (node.inputs, node.inputs[::-1]):
-        if any(map(_alike(one), _factors(left))) and any(map(_alike(other), _factors(right))):
-            return True
-    return False
-
-
-def _alike(pair: tuple[Value, Value]) -> Callable[[tuple[Value, Value]], bool]:
-    """Whether factors are these: the same half of the same value, and the same other."""
-    x, factor = pair
-    return lambda found: _half(found[0]) == _half(x) and found[1] is factor
-
-
-def _factors(value: Value | None) -> list[tuple[Value, Value]]:
-    """Both ways to read a value as a product."""
-    node = value.producer if value is not None else None
-    if node is None or not isinstance(node.op, Mul):
-        return []
-    x, y = node.inputs
-    return [] if x is None or y is None else [(x, y), (y, x)]
-
-
-def _half(value: Value | None) -> tuple[Value, int] | None:
-    """(x, 0) or (x, 1) of the first or second half of x along the last axis."""
-    taken = _taken(value)
-    if taken is None:
+def _heads_axis(factor: Value, shape: Shape) -> int | None:
+    """The axis of the heads of x, along which the angles are the same; None if they are not."""
+    given = _four(factor, shape)
+    if given is None or given[0] not in (1, shape[0]):
         return None
-    x, start, end = taken
-    size = x.shape[-1]
-    places = {(0, size // 2): 0, (size // 2, size): 1} if size % 2 == 0 and size != 0 else {}
-    return (x, places[start, end]) if (start, end) in places else None
+    if given[1] == 1 and given[2] == shape[2]:
+        return 1
+    return 2 if given[2] == 1 and given[1] == shape[1] else None
 
 
-def _taken(value: Value | None) -> tuple[Value, Dim, Dim] | None:
-    """(x, start, end) of the elements of the last axis of x that a value is."""
-    node = value.producer if value is not None else None
-    x = node.inputs[0] if node is not None and isinstance(node.op, Slice | Split) else None
-    if node is None or x is None or x.rank == 0 or not isinstance(x.shape[-1], int):
+def _four(factor: Value, shape: Shape) -> Shape | None:
+    """The four sizes of angles that multiply a value of this shape, or one element of each of its pairs."""
+    width = shape[3]
+    given = factor.shape[:-1] if factor.rank == 5 and factor.shape[4] == 1 else factor.shape
+    if not 1 <= len(given) <= 4 or not isinstance(width, int) or given[-1] not in (width, width // 2):
         return None
-    axes = node.op.axes if isinstance(node.op, Slice) else (node.op.attributes()["axis"],)
-    if [axis % x.rank for axis in axes] != [x.rank - 1]:
-        return None
-    if isinstance(node.op, Split):
-        place = next(at for at, each in enumerate(node.outputs) if each is value)
-        begin = sum(node.op.sizes[:place])
-        return x, begin, begin + node.op.sizes[place]
-    assert isinstance(node.op, Slice)
-    start, end = node.op.starts[0], node.op.ends[0]
-    if not isinstance(start, int | None) or not isinstance(end, int | None) or node.op.steps != (1,):
-        return None
-    taken = range(*slice(start, end).indices(x.shape[-1]))
-    return x, taken.start, taken.stop
+    return (*(1,) * (4 - len(given)), *given)
 
 
-def _angles(b: Rewriter, factor: Value, x: Value) -> Value | None:
-    """cos or sin (N, L, R / 2) of what multiplies x (N, H, L, R) or a half of it; None if its halves differ."""
-    batch, _, length, width = x.shape
-    if not isinstance(width, int) or factor.rank != 4 or factor.shape[1] != 1 or factor.shape[2] != length:
-        return None
-    if factor.shape[0] not in (1, batch) or factor.shape[3] not in (width, width // 2):
-        return None
-    whole = factor.shape[3] == width
-    half = _first_half(b, factor) if whole else b.new(factor)
+def _angles(b: Rewriter, factor: Value, found: _Turned, wanted: Shape) -> Value | None:
+    """cos or sin (N, L, R / 2) of what multiplies x or one element of each pair; None if both elements differ."""
+    given = _four(factor, found.shape)
+    assert given is not None
+    whole = given[3] == found.shape[3]
+    half = single_angles(b, factor, found.interleaved) if whole else b.new(factor)
     if half is None:
         return None
-    angles = _reshaped(b, half, (factor.shape[0], length, width // 2))
-    return angles if factor.shape[0] == batch else b.emit(Expand((batch, length, width // 2)), angles)
+    angles = _reshaped(b, half, (given[0], *wanted[1:]))
+    return angles if given[0] == wanted[0] else b.emit(Expand(wanted), angles)
 
 
 def _reshaped(b: Rewriter, value: Value, shape: Shape) -> Value:
-    if value.parameter is None or not all(isinstance(dim, int) for dim in shape):
+    if value.parameter is None or value.parameter.role != "constant" or not all(isinstance(dim, int) for dim in shape):
         return b.emit(Reshape(shape), value)
     return b.constant(value.parameter.data.numpy().reshape(shape), value.name)
 
 
-_SEEN_THROUGH = (Cos, Sin, Cast, Identity, Mul, Unsqueeze)
-
-
-def _first_half(b: Rewriter, value: Value) -> Value | None:
-    """The first half along the last axis, computed as such, of a value whose halves are known to be the same."""
-    if value.parameter is not None:
-        if value.parameter.role != "constant" or not isinstance(value.type.size, int):
-            return None
-        data = value.parameter.data.numpy()
-        first, second = np.split(data, 2, axis=-1)
-        return b.constant(np.ascontiguousarray(first), f"{value.name}.half") if np.array_equal(first, second) else None
-    node = value.producer
-    if node is None:
-        return None
-    if isinstance(node.op, Concat):
-        both = node.op.axis % value.rank == value.rank - 1 and len(node.inputs) == 2
-        half, same = node.inputs[0], node.inputs[-1]
-        return b.new(half) if both and half is same and half is not None else None
-    return _rebuilt(b, node) if isinstance(node.op, _SEEN_THROUGH) else None
-
-
-def _rebuilt(b: Rewriter, node: Node) -> Value | None:
-    """The node's op on the first half of its operand; of a product, the other factor is a number."""
-    op: Op = node.op
-    if isinstance(op, Unsqueeze) and any(axis % node.output.rank == node.output.rank - 1 for axis in op.axes):
-        return None
-    if not isinstance(op, Mul):
-        (operand,) = node.inputs
-        half = None if operand is None else _first_half(b, operand)
-        return None if half is None else b.emit(op, half)
-    for operand, number in (node.inputs, node.inputs[::-1]):
-        if operand is None or number is None or number.type.size != 1 or number.rank > operand.rank:
-            continue
-        half = _first_half(b, operand)
-        return None if half is None else b.emit(op, half, b.new(number))
+def _whole(node: Node) -> _Turned | None:
+    """x * cos + (-b, a) * sin."""
+    for one, other in (node.inputs, node.inputs[::-1]):
+        for x, cos in both_ways(one, Mul):
+            for swapped, sin in both_ways(other, Mul):
+                if x.rank != 4 or x.type != node.output.type:
+                    continue
+                interleaved = _is_swapped(swapped, x)
+                if interleaved is not None:
+                    return _Turned(x, cos, sin, interleaved)
     return None
 
 
-def _partly(node: Node) -> Turned | None:
-    """(x, cos, sin) of Concat(RotaryEmbedding(x[..., :R], cos, sin), x[..., R:])."""
+def _is_swapped(value: Value, x: Value) -> bool | None:
+    """Whether the pairs of x are interleaved of which a value is (-b, a); None if it is not."""
+    negated, first, interleaved = put_together(value) or (None, None, False)
+    parts = part_of(first), part_of(operand(negated, Neg))
+    wanted = Part(x, 0, interleaved), Part(x, 1, interleaved)
+    return interleaved if parts == wanted and value.shape == x.shape else None
+
+
+def _apart(node: Node) -> _Turned | None:
+    """(a * c - b * s, b * c + a * s)."""
+    if node.output.rank not in (4, 5):
+        return None
+    real, imaginary, interleaved = put_together(node.output) or (None, None, False)
+    minuend, subtrahend = made_of(real, Sub) or (None, None)
+    for first, cos in both_ways(minuend, Mul):
+        part = part_of(first)
+        if part is None or part.place != 0 or part.interleaved != interleaved:
+            continue
+        for second, sin in both_ways(subtrahend, Mul):
+            other = Part(part.source, 1, interleaved)
+            if part_of(second) == other and _adds(imaginary, (other, cos), (part, sin)):
+                found = _Turned(part.source, cos, sin, interleaved)
+                fits = part.source.dtype is node.output.dtype and found.shape == _flat(node.output)
+                return found if fits else None
+    return None
+
+
+def _flat(value: Value) -> Shape:
+    shape = value.shape
+    return shape if len(shape) == 4 else (*shape[:3], shape[3] * shape[4])
+
+
+def _adds(value: Value | None, one: tuple[Part, Value], other: tuple[Part, Value]) -> bool:
+    """Whether a value is the sum of these two products."""
+    return any(
+        any(map(_alike(one), both_ways(left, Mul))) and any(map(_alike(other), both_ways(right, Mul)))
+        for left, right in both_ways(value, Add)
+    )
+
+
+def _alike(pair: tuple[Part, Value]) -> Callable[[tuple[Value, Value]], bool]:
+    """Whether factors are these: the same part of the same value, and the same other."""
+    part, factor = pair
+    return lambda found: part_of(found[0]) == part and found[1] is factor
+
+
+def _partly(node: Node) -> tuple[RotaryEmbedding, Value, Value, Value] | None:
+    """(op, x, cos, sin) of Concat(RotaryEmbedding(x[..., :R], cos, sin), x[..., R:])."""
     if not isinstance(node.op, Concat) or len(node.inputs) != 2 or node.output.rank != 4 or node.op.axis % 4 != 3:
         return None
     turned, kept = node.inputs
-    maker = turned.producer if turned is not None else None
-    if maker is None or maker.op != RotaryEmbedding() or kept is None or turned is None:
+    packed = operand(turned, Reshape)
+    maker = next((each.producer for each in (turned, packed) if each is not None and _is_turned(each)), None)
+    if maker is None or turned is None or not isinstance(maker.op, RotaryEmbedding):
         return None
     part, cos, sin = maker.inputs
-    one, other = (_taken(value) for value in (part, kept))
+    if maker.op.heads is not None and maker.output is packed:
+        part = operand(part, Reshape)
+    one, other = (taken(value) for value in (part, kept))
     if one is None or other is None or one[0] is not other[0] or cos is None or sin is None:
         return None
     x, width = one[0], one[0].shape[3]
     fits = one[1:] == (0, turned.shape[3]) and other[1:] == (turned.shape[3], width) and x.type == node.output.type
-    return (x, cos, sin) if fits else None
+    return (maker.op, x, cos, sin) if fits and (maker.op.heads in (None, x.shape[2])) else None
+
+
+def _is_turned(value: Value) -> bool:
+    return value.producer is not None and isinstance(value.producer.op, RotaryEmbedding)
