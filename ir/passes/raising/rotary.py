@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from isomorph.ir.builder import Rewriter, rewrite
 from isomorph.ir.graph import Model, Node, Value
 from isomorph.ir.ops.elementwise import Add, Mul, Neg, Sub
@@ -26,7 +28,7 @@ from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.raising import Refuse, refuses, take_all
 from isomorph.ir.passes.raising.arithmetic import both_ways, made_of, operand
 from isomorph.ir.passes.raising.pairs import Part, part_of, put_together, single_angles, taken
-from isomorph.ir.shapes import Shape
+from isomorph.ir.shapes import Shape, elements
 
 __all__ = ["raise_rotary"]
 
@@ -117,14 +119,22 @@ def _angles(b: Rewriter, factor: Value, found: _Turned, wanted: Shape) -> Value 
     half = single_angles(b, factor, found.interleaved) if whole else b.new(factor)
     if half is None:
         return None
-    angles = _reshaped(b, half, (given[0], *wanted[1:]))
+    if _is_small(half, wanted):
+        assert half.parameter is not None
+        data = half.parameter.data.numpy().reshape(given[0], *wanted[1:])
+        return b.constant(np.broadcast_to(data, wanted), half.name)
+    angles = b.emit(Reshape((given[0], *wanted[1:])), half)
     return angles if given[0] == wanted[0] else b.emit(Expand(wanted), angles)
 
 
-def _reshaped(b: Rewriter, value: Value, shape: Shape) -> Value:
-    if value.parameter is None or value.parameter.role != "constant" or not all(isinstance(dim, int) for dim in shape):
-        return b.emit(Reshape(shape), value)
-    return b.constant(value.parameter.data.numpy().reshape(shape), value.name)
+_LARGEST = 1 << 16
+
+
+def _is_small(value: Value, shape: Shape) -> bool:
+    """Whether a value is a constant that may be stored in this shape."""
+    size = elements(shape)
+    constant = value.parameter is not None and value.parameter.role == "constant"
+    return constant and isinstance(size, int) and (size <= _LARGEST or size == value.type.size)
 
 
 def _whole(node: Node) -> _Turned | None:
