@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from isomorph.converters.onnx.codec import ELEMENT_TYPES
 from isomorph.ir import DType, OpaqueType, TensorType
 
-__all__ = ["TYPE_NAMES", "Use", "known_attributes", "opsets_for", "same_definition"]
+__all__ = ["TYPE_NAMES", "Use", "history", "known_attributes", "opsets_for", "same_definition"]
 
 TYPE_NAMES = {dtype: f"tensor({TensorProto.DataType.Name(code).lower()})" for dtype, code in ELEMENT_TYPES.items()}
 """Element types as the definitions of operators spell them."""
@@ -51,15 +51,20 @@ def _history() -> dict[str, list[Any]]:
     return {name: [listed[since] for since in sorted(listed)] for name, listed in found.items()}
 
 
+def history(kind: str) -> Sequence[Any]:
+    """The definitions of an operator of the standard domain, oldest first."""
+    return _history().get(kind, [])
+
+
 def same_definition(kind: str, opset: int, other: int) -> bool:
     """Whether two opsets of the standard domain have one definition of an operator."""
     low, high = sorted((opset, other))
-    return not any(low < schema.since_version <= high for schema in _history().get(kind, []))
+    return not any(low < schema.since_version <= high for schema in history(kind))
 
 
 def opsets_for(use: Use, opset: int) -> tuple[int, int]:
     """The opsets around this one, oldest and newest, at which a node that this one defines means the same."""
-    listed = _history().get(use.kind, [])
+    listed = history(use.kind)
     place = max((index for index, schema in enumerate(listed) if schema.since_version <= opset), default=None)
     if place is None:
         return opset, onnx.defs.onnx_opset_version()

@@ -87,7 +87,7 @@ class Export:
             self.nodes, self._sizes, self._where, self._bound, self._node, self.masks = saved
 
     def may_be_zero(self, dim: Dim) -> bool:
-        """Whether a size that data decide, such as a number of boxes, may leave nothing. Inputs are not taken for empty."""
+        """Whether a size that data decide (a number of boxes) may leave nothing. Inputs are not taken for empty."""
         if not isinstance(dim, Sym) or not dim.names() & self._decided.keys():
             return dim == 0
         least, _ = bounds(dim, {name: self._decided.get(name, DimRange()) for name in dim.names()})

@@ -9,7 +9,7 @@ from isomorph.converters.onnx.conv import explicit_pads, flat_pads, pad_attribut
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import Dim, Node, Shape, Sym, Value, ops
+from isomorph.ir import Dim, DType, Node, Shape, Sym, Value, ops
 from isomorph.ir.ops.conv import window_output
 from isomorph.ir.shapes import ceil_div, elements
 
@@ -159,3 +159,37 @@ def write_pool(export: Export, node: Node) -> None:
 @rules.exports(ops.GlobalAveragePool, ops.GlobalMaxPool)
 def write_global_pool(export: Export, node: Node) -> None:
     export.replace(node.op.name, node)
+
+
+def refuse_global(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.GlobalAveragePool | ops.GlobalMaxPool)
+    return None if node.op.keepdims else "ONNX's global pools keep the reduced axes"
+
+
+def refuse_average(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.AveragePool)
+    dilated = any(step != 1 for step in node.op.dilations)
+    return f"opset {opset} has dilations only from 19 on" if dilated and opset < 19 else refuse_ceil(node, opset)
+
+
+def refuse_lp_pool(node: Node, opset: int) -> str | None:
+    op, x = node.op, node.inputs[0]
+    assert isinstance(op, ops.LpPool) and x is not None
+    if opset < 18 and (op.ceil_mode or any(step != 1 for step in op.dilations)):
+        return f"opset {opset} has dilations and ceil_mode only from 18 on"
+    return refuse_ceil(node, opset) if x.dtype is DType.FLOAT32 else f"onnxruntime has no kernel for {x.dtype}"
+
+
+def refuse_ceil(node: Node, opset: int) -> str | None:
+    assert isinstance(node.op, ops.AveragePool | ops.MaxPool | ops.LpPool) and node.inputs[0] is not None
+    if window_attributes(node.op, node.inputs[0].shape[2:], opset) is None:
+        return f"opset {opset} keeps a last window that lies in the padding"
+    return None
+
+
+def refuse_indices(node: Node, opset: int) -> str | None:
+    op, x = node.op, node.inputs[0]
+    assert isinstance(op, ops.MaxPoolWithIndices) and x is not None
+    if window_attributes(op.plain(), x.shape[2:], opset) is None:
+        return f"opset {opset} keeps a last window that lies in the padding"
+    return None

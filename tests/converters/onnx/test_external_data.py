@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from isomorph.converters.convert import load, save
-from isomorph.converters.onnx import writer
+from isomorph.converters.onnx import weights, writer
 from isomorph.errors import TargetExistsError
 from isomorph.ir import ArrayTensor, Builder, DType, MappedTensor, Model, Origin, Parameter, Scope, ops
 from isomorph.ir.evaluate import evaluate
@@ -89,7 +89,7 @@ def test_a_failure_while_writing_leaves_what_was_there(
     def fail(*arguments: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(writer, fails, fail)
+    monkeypatch.setattr(weights, fails, fail)
     with pytest.raises(OSError, match="no space"):
         save(linear(1), path, force=True)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == contents
