@@ -713,6 +713,8 @@ def _bits() -> list[OpCase]:
             Data((5,), DType.UINT32, 0, 9),
         ),
         _case("bit_cast", ops.BitCast(DType.UINT32), Data((2, 3), I32, -9, 9)),
+        _case("bit_shift_left_signed", ops.BitShift("left"), Data((2, 5), I32, -999, 999), Data((5,), I32, -1, 40)),
+        _case("bit_shift_right_signed", ops.BitShift("right"), Data((2, 5), I64, -999, 999), Data((5,), I64, -1, 70)),
     ]
 
 

@@ -2,17 +2,133 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from isomorph.errors import DTypeError
+from isomorph.errors import DTypeError, GraphError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import LayoutRule
 from isomorph.ir.op import Op, TensorType, broadcast, operation
+from isomorph.ir.ops.elementwise import (
+    Add,
+    And,
+    Cast,
+    Div,
+    GreaterOrEqual,
+    Less,
+    Mod,
+    Mul,
+    Not,
+    Or,
+    Sub,
+    Where,
+    Xor,
+    scalar,
+)
 from isomorph.ir.ops.numerics import Array
+from isomorph.ir.ops.reduce import ReduceSum
+from isomorph.ir.ops.shape import Unsqueeze
 
-__all__ = ["BitCast", "BitShift"]
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
+
+__all__ = ["BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"]
+
+_UNSIGNED = {
+    DType.INT8: DType.UINT32,
+    DType.INT16: DType.UINT32,
+    DType.INT32: DType.UINT32,
+    DType.INT64: DType.UINT64,
+}
+"""What signed integers are shifted as: casts between integers keep the low bits."""
+_LOWEST = -(1 << 63)
+
+
+@operation
+class _Bitwise(Op):
+    inputs: ClassVar[tuple[str, ...]] = ("a", "b")
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.ELEMENTWISE
+    function: ClassVar[Any]
+    logical: ClassVar[type[Op]]
+
+    def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
+        if not self.require_same_dtype(a, b).is_integer:
+            raise DTypeError(f"{self.name}: integer operands are needed, not {a.dtype}")
+        return (TensorType(a.dtype, broadcast(a.shape, b.shape)),)
+
+    def evaluate(self, a: Array, b: Array) -> Array:  # type: ignore[override]
+        return self.function(a, b)  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, left: Value, right: Value) -> Value:  # type: ignore[override]
+        """Bit by bit, in int64: casts between integers keep the low bits."""
+        (low_a, sign_a), (low_b, sign_b) = (_bits(b, value) for value in (left, right))
+        sign = b.emit(self.logical(), sign_a, sign_b)
+        low = b.emit(Cast(DType.INT64), b.emit(self.logical(), low_a, low_b))
+        total = b.emit(ReduceSum((-1,), False), b.emit(Mul(), low, _weights(b)))
+        lowest = b.emit(Where(), sign, scalar(b, _LOWEST, total), scalar(b, 0, total))
+        return _as(b, b.emit(Add(), total, lowest), left.dtype)
+
+
+def _bits(b: Builder, value: Value) -> tuple[Value, Value]:
+    """The 63 low bits of int64, along a new last axis, and the sign bit, as bool."""
+    wide = _as(b, value, DType.INT64)
+    weights = _weights(b)
+    column = b.emit(Unsqueeze((value.rank,)), wide)
+    floor = b.emit(Div(), b.emit(Sub(), column, b.emit(Mod(), column, weights)), weights)
+    two = scalar(b, 2, wide)
+    return b.emit(Cast(DType.BOOL), b.emit(Mod(), floor, two)), b.emit(Less(), wide, scalar(b, 0, wide))
+
+
+def _weights(b: Builder) -> Value:
+    return b.constant(1 << np.arange(63, dtype=np.int64), "weights")
+
+
+def _as(b: Builder, value: Value, dtype: DType) -> Value:
+    return value if value.dtype is dtype else b.emit(Cast(dtype), value)
+
+
+@operation
+class BitwiseAnd(_Bitwise):
+    """y = a & b. See: ONNX BitwiseAnd-18."""
+
+    function: ClassVar[Any] = np.bitwise_and
+    logical: ClassVar[type[Op]] = And
+
+
+@operation
+class BitwiseOr(_Bitwise):
+    """y = a | b. See: ONNX BitwiseOr-18."""
+
+    function: ClassVar[Any] = np.bitwise_or
+    logical: ClassVar[type[Op]] = Or
+
+
+@operation
+class BitwiseXor(_Bitwise):
+    """y = a ^ b. See: ONNX BitwiseXor-18."""
+
+    function: ClassVar[Any] = np.bitwise_xor
+    logical: ClassVar[type[Op]] = Xor
+
+
+@operation
+class BitwiseNot(Op):
+    """y = ~x, for integers. See: ONNX BitwiseNot-18."""
+
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.ELEMENTWISE
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
+        return (x,)
+
+    def evaluate(self, x: Array) -> Array:  # type: ignore[override]
+        return np.invert(x)
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        """-1 - x in int64, of which the cast keeps the low bits."""
+        wide = _as(b, x, DType.INT64)
+        return _as(b, b.emit(Sub(), scalar(b, -1, wide), wide), x.dtype)
 
 
 @operation
@@ -40,7 +156,25 @@ class BitShift(Op):
         bits = DType.of(a.dtype).bits
         inside = (b >= 0) & (b < bits)
         moved = (np.left_shift if left else np.right_shift)(a, np.where(inside, b, b.dtype.type(0)))
-        return np.where(inside, moved, np.where((a < 0) & (not left), -1, 0)).astype(a.dtype)
+        ones, zero = np.invert(a.dtype.type(0)), a.dtype.type(0)
+        return np.where(inside, moved, np.where((a < 0) & (not left), ones, zero)).astype(a.dtype)
+
+    def decompose(self, b: Builder, x: Value, places: Value) -> Value:  # type: ignore[override]
+        """As unsigned integers; a negative number moved to the right is the complement of its complement moved."""
+        unsigned = _UNSIGNED.get(x.dtype)
+        if unsigned is None:
+            raise GraphError(f"a shift of {x.dtype} is not put together from other operations")
+        start, zero = x, scalar(b, 0, places)
+        negative = b.emit(Less(), x, scalar(b, 0, x))
+        if self.direction == "right":
+            start = b.emit(Where(), negative, b.emit(BitwiseNot(), x), x)
+        above = b.emit(GreaterOrEqual(), places, scalar(b, x.dtype.bits, places))
+        outside = b.emit(Or(), above, b.emit(Less(), places, zero))
+        counted = b.emit(Where(), outside, zero, places)
+        moved = b.emit(BitShift(self.direction), *(b.emit(Cast(unsigned), value) for value in (start, counted)))
+        inside = b.emit(Cast(x.dtype), moved)
+        result = b.emit(Where(), b.emit(Not(), outside), inside, scalar(b, 0, inside))
+        return b.emit(Where(), negative, b.emit(BitwiseNot(), result), result) if self.direction == "right" else result
 
 
 @operation
@@ -58,3 +192,9 @@ class BitCast(Op):
 
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
         return np.ascontiguousarray(x).view(self.to.numpy).reshape(x.shape)
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        """A cast between integers keeps the bits."""
+        if not (x.dtype.is_integer and self.to.is_integer):
+            raise GraphError(f"the bits of {x.dtype} as {self.to} are not put together from other operations")
+        return b.emit(Cast(self.to), x)

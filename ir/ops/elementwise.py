@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from isomorph.errors import DTypeError
+from isomorph.errors import DTypeError, GraphError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import LayoutRule
 from isomorph.ir.op import Op, TensorType, broadcast, operation
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
-    "BitwiseXor", "Cast", "Ceil", "Cos", "Cosh", "Div", "Equal", "Erf", "Exp", "Floor", "Greater", "GreaterOrEqual",
+    "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Cos", "Cosh",
+    "Div", "Equal", "Erf", "Exp", "Floor", "Greater", "GreaterOrEqual",
     "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow",
     "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt", "Sub", "Tan", "Where", "Xor",
 ]  # fmt: skip
@@ -97,36 +97,38 @@ class _Logical(_Binary):
 
 
 @operation
-class _Bitwise(_Binary):
-    def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        if not self.require_same_dtype(a, b).is_integer:
-            raise DTypeError(f"{self.name}: integer operands are needed, not {a.dtype}")
-        return (TensorType(a.dtype, broadcast(a.shape, b.shape)),)
+class _Arithmetic(_Binary):
+    def decompose(self, b: Builder, left: Value, right: Value) -> Value:  # type: ignore[override]
+        """Of narrow integers, in int64: the cast back keeps the low bits."""
+        if not left.dtype.is_integer or left.dtype.bits > 32:
+            raise GraphError(f"{self.name} of {left.dtype} is not put together from other operations")
+        wide = [b.emit(Cast(DType.INT64), value) for value in (left, right)]
+        return b.emit(Cast(left.dtype), b.emit(type(self)(), *wide))
 
 
 @operation
-class Add(_Binary):
+class Add(_Arithmetic):
     """y = a + b. See: ONNX Add-14."""
 
     function: ClassVar[Any] = np.add
 
 
 @operation
-class Sub(_Binary):
+class Sub(_Arithmetic):
     """y = a - b. See: ONNX Sub-14."""
 
     function: ClassVar[Any] = np.subtract
 
 
 @operation
-class Mul(_Binary):
+class Mul(_Arithmetic):
     """y = a * b. See: ONNX Mul-14."""
 
     function: ClassVar[Any] = np.multiply
 
 
 @operation
-class Div(_Binary):
+class Div(_Arithmetic):
     """y = a / b; integers are truncated toward zero. See: ONNX Div-14."""
 
     function: ClassVar[Any] = staticmethod(_divide)
@@ -203,27 +205,6 @@ class Xor(_Logical):
 
 
 @operation
-class BitwiseAnd(_Bitwise):
-    """y = a & b. See: ONNX BitwiseAnd-18."""
-
-    function: ClassVar[Any] = np.bitwise_and
-
-
-@operation
-class BitwiseOr(_Bitwise):
-    """y = a | b. See: ONNX BitwiseOr-18."""
-
-    function: ClassVar[Any] = np.bitwise_or
-
-
-@operation
-class BitwiseXor(_Bitwise):
-    """y = a ^ b. See: ONNX BitwiseXor-18."""
-
-    function: ClassVar[Any] = np.bitwise_xor
-
-
-@operation
 class Identity(_Unary):
     """y = x. See: ONNX Identity-24."""
 
@@ -256,13 +237,6 @@ class Not(_Predicate):
     """y = not x, for bool. See: ONNX Not-1."""
 
     function: ClassVar[Any] = np.logical_not
-
-
-@operation
-class BitwiseNot(_Unary):
-    """y = ~x, for integers. See: ONNX BitwiseNot-18."""
-
-    function: ClassVar[Any] = np.invert
 
 
 @operation

@@ -26,11 +26,10 @@ NOT_BELOW = {
     "relu_int": 14,
     "scatter_elements_add": 16, "scatter_elements_mul": 16, "scatter_nd_add": 16, "scatter_nd_mul": 16,
     "scatter_elements_max": 18, "scatter_elements_min": 18, "scatter_nd_max": 18, "scatter_nd_min": 18,
-    "bitwise_not": 18, "bitwiseand": 18, "bitwiseor": 18, "bitwisexor": 18,
     "average_pool_dilated": 19, "lp_pool_dilated": 18, "lp_pool_ceil": 18,
 }  # fmt: skip
 """The rows that ONNX can say only from an opset on, and that have no decomposition below it."""
-OPS_NOT_BELOW = {"GridSample": 16, "Col2Im": 18, "DeformConv": 19, "BitCast": 26, "CumProd": 26}
+OPS_NOT_BELOW = {"GridSample": 16, "Col2Im": 18, "DeformConv": 19, "CumProd": 26}
 """The ops of which that is true of every row."""
 
 
