@@ -176,6 +176,7 @@ def validate(
     memory: int | None = None,
     reduce: str | Path | None = None,
     certificate: str | Path | None = None,
+    strict: bool = False,
     inputs: Mapping[str, InputShape] | None = None,
     arch: str | None = None,
     prefix: str | None = None,
@@ -194,6 +195,7 @@ def validate(
     memory   megabytes that each runner may allocate
     reduce   on DIFFERENT, where to write the failing op of an ONNX target as a model, with its operands beside it
     certificate  where to write one, which `isomorph verify` replays with the target's runtime alone
+    strict   EQUIVALENT only if the intermediate values that both sides have agree, too
     inputs   shapes of inputs that the source itself does not describe (TorchScript), as for `convert`
     arch     for a checkpoint as the source: your own code that makes the module, as for `load`
     Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
@@ -211,6 +213,7 @@ def validate(
         timeout=timeout,
         memory=memory,
         reduce=Path(reduce) if reduce is not None else None,
+        strict=strict,
     )
     sides = locate(source, format=source_format).joined(arch, prefix), locate(target, format=target_format)
     chosen = judging.choose(*sides)

@@ -64,12 +64,17 @@ _OPTIONS = (
         type=click.Path(dir_okay=False, path_type=Path),
         help="On DIFFERENT, write the failing op of an ONNX TARGET as a model, with its operands beside it.",
     ),
+    click.option(
+        "--strict",
+        is_flag=True,
+        help="EQUIVALENT only if the intermediate values agree, too; else INCONCLUSIVE.",
+    ),
 )
 
 
 def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; their values arrive as `data`, `images`, `maps`, `runners`, `devices`, `timeout`, `memory`,
-    `reduce`."""
+    `reduce`, `strict`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -87,6 +92,7 @@ class Judging:
     timeout: float = TIMEOUT
     memory: int | None = None
     reduce: Path | None = None
+    strict: bool = False
 
     def spelled(self) -> dict[str, Any]:
         """The options that decide the verdict, as `spell_command` takes them; defaults are None."""
@@ -98,6 +104,7 @@ class Judging:
             "device": list(self.devices),
             "timeout": None if self.timeout == TIMEOUT else f"{self.timeout:g}",
             "memory": self.memory,
+            "strict": self.strict or None,
         }
 
     def opened(self) -> Data:
@@ -121,5 +128,6 @@ class Judging:
 
         memory = None if self.memory is None else self.memory * 1_000_000
         limits: dict[str, Any] = {"timeout": self.timeout, "memory": memory}
+        limits |= {"reduce": self.reduce, "strict": self.strict}
         source, target = subjects
-        return validate(source, target, maps=self.maps, runners=runners, reduce=self.reduce, **limits, **more)
+        return validate(source, target, maps=self.maps, runners=runners, **limits, **more)

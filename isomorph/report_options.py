@@ -86,9 +86,14 @@ class Saving:
 
 
 def spell_command(source: str, target: str, options: Mapping[str, Any]) -> str:
-    """`isomorph validate SOURCE TARGET …` for a shell; options that are None or empty are left out."""
+    """`isomorph validate SOURCE TARGET …` for a shell; options that are None or empty are left out, True is a flag."""
     words = ["isomorph", "validate", source, target]
     for name, value in options.items():
         values = value if isinstance(value, list | tuple) else [value]
-        words += [word for each in values if each is not None for word in (f"--{name}", str(each))]
+        words += [
+            word
+            for each in values
+            if each is not None
+            for word in ((f"--{name}",) if each is True else (f"--{name}", str(each)))
+        ]
     return shlex.join(words)

@@ -8,7 +8,7 @@ both sides have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from isomorph.errors import RunnerError
 from isomorph.ir import Node
-from isomorph.validators.compare import compare_float, unit_roundoff
+from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
 from isomorph.validators.runner import FLOAT64, Arrays, Runner
 from isomorph.validators.taps import ORDERS, Taps
@@ -63,13 +63,14 @@ class Teacher:
         self._case = case
         self._inputs = inputs
 
-    def judge(self, suspects: Sequence[Node]) -> dict[Node, Piece]:
-        """The suspects that could be judged, LIMIT at most. Empty if the target's runner cannot run pieces."""
+    def judge(self, suspects: Sequence[Node], *, beyond: Collection[Node] = ()) -> dict[Node, Piece]:
+        """The suspects that could be judged, LIMIT at most. Empty if the target's runner cannot run pieces. A piece
+        reaches back beyond the nodes of `beyond`."""
         found: dict[Node, Piece] = {}
         chosen = suspects[:LIMIT] if hasattr(self._right, "run_piece") else ()
         for start in range(0, len(chosen), CHUNK):
             chunk = chosen[start : start + CHUNK]
-            borders = {node: _border(node, self._taps) for node in chunk}
+            borders = {node: _border(node, self._taps, beyond) for node in chunk}
             names = {self._taps.names[node] for node in chunk} | {name for each in borders.values() for name in each}
             origins = sorted({self._taps.origins[name] for name in names})
             reference = self._left.run(self._case.inputs, taps=origins, precision=FLOAT64).taps
@@ -103,14 +104,17 @@ class Teacher:
         to_source, to_target = ORDERS[taps.orders[name]]
         if value.ndim != reference[origin].ndim or to_source(value).shape != reference[origin].shape:
             return None
-        unit = unit_roundoff(plain[origin].dtype)
-        compared = compare_float(reference[origin], [plain[origin]], to_source(value), unit)
+        if plain[origin].dtype.kind in "biu":
+            compared = compare_exact(reference[origin], [plain[origin]], to_source(value))
+        else:
+            unit = unit_roundoff(plain[origin].dtype)
+            compared = compare_float(reference[origin], [plain[origin]], to_source(value), unit)
         ratio = float("inf") if compared.mask is not None else compared.worst
         return Piece(name, feeds, np.ascontiguousarray(to_target(reference[origin])), ratio)
 
 
-def _border(node: Node, taps: Taps) -> list[str]:
-    """Names of the nearest values before this op that both sides have and agree upon in kind."""
+def _border(node: Node, taps: Taps, beyond: Collection[Node]) -> list[str]:
+    """Names of the nearest values before this op that both sides have and agree upon in kind, and not in `beyond`."""
     border: dict[str, None] = {}
     pending, seen = [value.producer for value in node.operands()], {node}
     while pending:
@@ -118,7 +122,7 @@ def _border(node: Node, taps: Taps) -> list[str]:
         if maker is None or maker in seen:
             continue
         seen.add(maker)
-        if taps.result(maker) is not None:
+        if taps.result(maker) is not None and maker not in beyond:
             border[taps.names[maker]] = None
         else:
             pending.extend(value.producer for value in maker.operands())

@@ -1,9 +1,12 @@
 """Which ops are to blame: those of the target whose result is beyond its budget when they are given the source's
 operands (forced.py), in topological order.
 
-Its error must reach the nodes that read it: a node that our rules fused may hold another stage of the computation than
-its name says; its readers then agree, and it is passed over. Where the target's runner cannot run an op by itself, the
-first value beyond its budget is named.
+Its error must reach the nodes that read it, or an output that has no value of its own to compare: a node that our rules
+fused may hold another stage of the computation than its name says; its readers then agree, and it is passed over. An op
+that only moves elements may hold them in another order than the source does (flattened channels last, the first of two
+halves), which its readers' weights account for: it is a culprit only if a reader is right when it is given the source's
+value of it. Where all are wrong, too, the two values do not mean the same, and the readers are judged together with it.
+Where the target's runner cannot run an op by itself, the first value beyond its budget is named.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from isomorph.validators.layers import Layer, along_the_graph
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.runner import Runner, Subject
 from isomorph.validators.taps import NoTaps, Taps, compare_taps
-from isomorph.validators.verdict import EQUAL, UNEQUAL, CaseResult
+from isomorph.validators.verdict import UNEQUAL
 
 __all__ = ["Localization", "localize"]
 
@@ -37,6 +40,22 @@ _CURVES = (
     "Elu",
     "HardSwish",
     "QuickGelu",
+)
+
+
+_MOVES = (
+    "Concat",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
 )
 
 
@@ -86,7 +105,7 @@ class Localization:
 def localize(target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing) -> Localization:
     """The first culprit on this case. A model that cannot be localized is no error: `note` says why."""
     try:
-        taps = compare_taps(target, left, right, case, pairing)
+        taps = compare_taps(target, left, right, case, pairing, whole=True)
     except NoTaps as reason:
         return Localization(note=f"not localized: {reason.what}")
     suspects = _suspects(taps)
@@ -95,13 +114,14 @@ def localize(target: Subject, left: Runner, right: Runner, case: Case, pairing: 
         return Localization(checked=len(taps.results), note=note, layers=along_the_graph(taps))
     feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
     try:
-        pieces = Teacher(taps, left, right, case, feeds).judge(suspects)
+        teacher = Teacher(taps, left, right, case, feeds)
+        pieces = _together_with_moves(teacher, taps, teacher.judge(suspects))
     except (IsomorphError, NotImplementedError) as error:
         pieces, why = {}, f"the ops could not be judged by themselves ({error})".splitlines()[0]
     else:
         why = "" if pieces else "the target's runner cannot run ops by themselves: the first wrong value is named"
     layers = along_the_graph(taps, pieces)
-    guilty = [node for node in suspects[:LIMIT] if node in pieces and pieces[node].guilty]
+    guilty = [node for node in suspects[:LIMIT] if (piece := pieces.get(node)) is not None and piece.guilty]
     if not guilty:
         first = _describe(suspects[0], taps, None)
         return replace(first, note=why or _PROPAGATED, layers=layers)
@@ -114,35 +134,51 @@ _PROPAGATED = "the first wrong value; each op that could be judged by itself is 
 
 
 def _suspects(taps: Taps) -> list[Node]:
-    """The ops whose result is beyond its budget, in topological order."""
+    """The ops whose result is beyond its budget or NaN or infinite elsewhere, in topological order."""
     users = taps.model.graph.users()
-    found = []
+    suspects = []
     for node in taps.names:
         result = taps.result(node)
-        if result is None or result.comparison.worst < UNEQUAL:
+        if result is None or result.severity < (False, UNEQUAL):
             continue
-        readers = _compared_readers(node, users, taps)
-        if not readers or any(reader.comparison.worst > EQUAL for reader in readers):
-            found.append(node)
-    return found
+        readers, open_end = _compared_readers(node, users, taps)
+        if open_end or any(found is not None and found.doubtful for found in map(taps.result, readers)):
+            suspects.append(node)
+    return suspects
 
 
-def _compared_readers(node: Node, users: Mapping[Value, list[Node]], taps: Taps) -> list[CaseResult]:
-    """The results of the nearest nodes downstream that were compared."""
-    found: list[CaseResult] = []
+def _compared_readers(node: Node, users: Mapping[Value, list[Node]], taps: Taps) -> tuple[list[Node], bool]:
+    """The nearest nodes downstream that were compared, and whether an output of the model comes before any."""
+    outputs = set(taps.model.graph.outputs.values())
+    found: list[Node] = []
+    open_end = False
     pending, seen = [node], {node}
     while pending:
         for output in pending.pop().outputs:
+            open_end |= output in outputs
             for user in users.get(output, ()):
                 if user in seen:
                     continue
                 seen.add(user)
-                result = taps.result(user)
-                if result is not None:
-                    found.append(result)
-                else:
-                    pending.append(user)
-    return found
+                (pending if taps.result(user) is None else found).append(user)
+    return found, open_end
+
+
+def _together_with_moves(teacher: Teacher, taps: Taps, pieces: Mapping[Node, Piece]) -> dict[Node, Piece]:
+    """The pieces without those of moves whose value does not mean the same on both sides; their readers' reach back
+    beyond them."""
+    users = taps.model.graph.users()
+    settled = dict(pieces)
+    beyond: set[Node] = set()
+    for node, piece in pieces.items():
+        if type(node.op).__name__ not in _MOVES or not piece.guilty:
+            continue
+        readers = [each for each in _compared_readers(node, users, taps)[0] if each in settled]
+        if readers and all(settled[each].guilty for each in readers):
+            beyond.add(node)
+            del settled[node]
+            settled |= teacher.judge(readers, beyond=beyond)
+    return settled
 
 
 def _describe(node: Node, taps: Taps, piece: Piece | None) -> Localization:

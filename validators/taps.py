@@ -20,7 +20,7 @@ import numpy as np
 from isomorph.converters.formats import by_name
 from isomorph.errors import IsomorphError, RunnerError
 from isomorph.ir import DType, Model, Node
-from isomorph.validators.compare import compare_float, unit_roundoff
+from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
 from isomorph.validators.monte_carlo import NoisySource
 from isomorph.validators.pairing import Pairing
@@ -60,9 +60,11 @@ class Taps:
         return self.results.get(name) if name is not None else None
 
 
-def compare_taps(target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing) -> Taps:
-    """Compare every value that both sides have on this case. A value beyond its budget gets a second opinion
-    (monte_carlo.py). Raises NoTaps."""
+def compare_taps(
+    target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing, *, whole: bool = False
+) -> Taps:
+    """Compare every float value that both sides have on this case, with `whole` also integers and bools. A value beyond
+    its budget gets a second opinion (monte_carlo.py). Raises NoTaps."""
     if isinstance(target, Capture):
         raise NoTaps("the target is not a file")
     try:
@@ -76,7 +78,7 @@ def compare_taps(target: Subject, left: Runner, right: Runner, case: Case, pairi
     noisy = NoisySource(left)
     try:
         for start in range(0, len(named), CHUNK):
-            chunk = _Chunk(named[start : start + CHUNK], left, right, case, feeds)
+            chunk = _Chunk(named[start : start + CHUNK], left, right, case, feeds, whole=whole)
             results.update(chunk.compare(noisy))
             orders.update(chunk.orders)
     except (RunnerError, NotImplementedError) as error:
@@ -125,8 +127,16 @@ class _Chunk:
     """Some of the values, on both sides and in float64."""
 
     def __init__(
-        self, named: Sequence[tuple[Node, str, str]], left: Runner, right: Runner, case: Case, feeds: Arrays
+        self,
+        named: Sequence[tuple[Node, str, str]],
+        left: Runner,
+        right: Runner,
+        case: Case,
+        feeds: Arrays,
+        *,
+        whole: bool,
     ) -> None:
+        self._whole = whole
         here, there = [name for _, name, _ in named], [origin for _, _, origin in named]
         self._case = case
         self.orders: dict[str, int] = {}
@@ -144,7 +154,8 @@ class _Chunk:
         results = {name: self._compare(name, origin, ()) for name, origin in self._pairs}
         doubtful = [(n, o) for n, o in self._pairs if (found := results[n]) is not None and found.doubtful]
         if doubtful:
-            unit = min(unit_roundoff(self._plain[origin].dtype) for _, origin in doubtful)
+            floats = [x.dtype for _, origin in doubtful if DType.of((x := self._plain[origin]).dtype).is_float]
+            unit = min((unit_roundoff(dtype) for dtype in floats), default=unit_roundoff(np.dtype(np.float32)))
             runs = source.runs(self._case, unit, [origin for _, origin in doubtful])
             for name, origin in doubtful:
                 noisy = [run.taps[origin] for run in runs]
@@ -152,10 +163,12 @@ class _Chunk:
         return {name: result for name, result in results.items() if result is not None}
 
     def _compare(self, name: str, origin: str, noisy: Sequence[np.ndarray]) -> CaseResult | None:
-        """None where the two are not the same kind of thing (integers, shapes that no axis order explains), or rounding
-        decides the size."""
+        """None where the two are not the same kind of thing (a float and an integer, shapes that no axis order
+        explains), or rounding decides the size."""
         reference, plain, target = self._reference[origin], self._plain[origin], self._target[name]
         floats = DType.of(plain.dtype).is_float and DType.of(target.dtype).is_float
+        if self._whole and plain.dtype.kind in "biu":
+            return self._compare_exact(name, origin, noisy)
         if not floats or not reference.size or plain.shape != reference.shape:
             return None
         unit = unit_roundoff(plain.dtype)
@@ -170,6 +183,14 @@ class _Chunk:
         self.orders[name] = min(compared, key=lambda index: compared[index].worst)
         (strength,) = signal([reference], [self._case.batch])
         return CaseResult(self._case.describe(), compared[self.orders[name]], strength, unit)
+
+    def _compare_exact(self, name: str, origin: str, noisy: Sequence[np.ndarray]) -> CaseResult | None:
+        reference, plain, target = self._reference[origin], self._plain[origin], self._target[name]
+        if plain.dtype.kind != target.dtype.kind or {reference.shape, plain.shape} != {target.shape}:
+            return None
+        samples = [plain, *(each for each in noisy if each.shape == reference.shape)]
+        self.orders[name] = 0
+        return CaseResult(self._case.describe(), compare_exact(reference, samples, target), 0.0, 0.0)
 
 
 Move: TypeAlias = Callable[[np.ndarray], np.ndarray]

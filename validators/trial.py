@@ -37,6 +37,8 @@ Progress = Callable[[str], None]
 PERTURBED_RUNS = (3, 3, 1)
 """K of the first case, of the second, of all others: runs of the source on inputs moved by an ulp."""
 TIE_RUNS = 6
+STRICT_CASES = 3
+"""Cases in which --strict compares intermediate values."""
 UNANCHORED = 16.0
 """Without a float64 run S stands in for R, and its own rounding is unknown: the floor is widened by this factor. Such a
 trial can end as DIFFERENT (relative errors above 128·4·16·u = 5e-4 in float32) or INCONCLUSIVE, never as EQUIVALENT."""
@@ -58,6 +60,7 @@ def validate(
     memory: int | None = None,
     reduce: Path | None = None,
     certificate: Path | None = None,
+    strict: bool = False,
 ) -> Report:
     """Judge whether `target` computes what `source` computes. This runs both models, each in a process of its own.
 
@@ -69,6 +72,7 @@ def validate(
     memory    bytes that each runner may allocate; by default 80 % of the machine's memory
     reduce    where to write the culprit's piece of an ONNX target (reduce.py)
     certificate  where to write a certificate (certificate.py); the source then runs more often
+    strict    EQUIVALENT only if every intermediate value that both sides have is within its budget, too
 
     Raises RunnerError if a side cannot be run at all, UsageError if data or pairing do not fit.
     """
@@ -83,7 +87,7 @@ def validate(
         Worker(target, role="target", choice=runners[1], timeout=timeout, memory=memory) as right,
     ):
         asked = Recorder(left) if certificate is not None else left
-        trial = _Trial(source, target, asked, right, say)
+        trial = _Trial(source, target, asked, right, say, strict=strict)
         report = trial.run(data, seed, wanted)
     if certificate is not None and isinstance(asked, Recorder):
         write_certificate(certificate, report, asked, maps=maps, choice=runners[1])
@@ -109,14 +113,15 @@ def judge(
     maps: Sequence[str] = (),
     written: Subject | None = None,
     explain: bool = True,
+    strict: bool = False,
 ) -> Report:
     """Judge two runners of the caller's own, in this process.
 
     `written` is the file that `target` runs: with it the pairing that the writer recorded is used, intermediate values
     are called as witnesses, and a culprit is looked for, as `validate` does. Without `explain` the trial ends with the
-    verdict: no other pairing is tried and no culprit is looked for.
+    verdict: no other pairing is tried and no culprit is looked for. `strict` as in `validate`.
     """
-    trial = _Trial(None, written, source, target, lambda step: None, explain=explain)
+    trial = _Trial(None, written, source, target, lambda step: None, explain=explain, strict=strict)
     return trial.run(data, seed, [parse_map(text) for text in maps])
 
 
@@ -143,8 +148,10 @@ class _Trial:
         say: Progress,
         *,
         explain: bool = True,
+        strict: bool = False,
     ) -> None:
         self.explain = explain
+        self.strict = strict
         self.subjects = (source, target)
         self.left = left
         self.right = right
@@ -184,6 +191,8 @@ class _Trial:
         if isinstance(self.left, Recorder):
             self._complete(self.left, runs)
         self._call_witnesses(report, runs)
+        if self.strict and overall(report.outputs, self.blockers) is Verdict.EQUIVALENT:
+            self._look_inside(report, runs)
         self._conclude(report, runs)
         if report.verdict is Verdict.DIFFERENT:
             report.counterexample = _counterexample(report, runs)
@@ -399,6 +408,28 @@ class _Trial:
                 self.notes.append(f"output `{output.source}` hardly depends on the input: {said}")
             else:
                 self.notes.append(f"output `{output.source}` has no witness: {testimony}")
+
+    def _look_inside(self, report: Report, runs: Sequence[_Run]) -> None:
+        """--strict: outputs that agree are not enough, what leads to them must agree, too."""
+        target = self.subjects[1]
+        if target is None:
+            self.blockers.append("--strict: the target is not a file, its intermediate values cannot be compared")
+            return
+        self.say("comparing intermediate values")
+        for run in runs[:STRICT_CASES]:
+            try:
+                taps = compare_taps(target, self.left, self.right, run.case, report.pairing)
+            except NoTaps as reason:
+                self.blockers.append(f"--strict: no intermediate value could be compared: {reason.what}")
+                return
+            report.layers = report.layers or along_the_graph(taps)
+            beyond = [name for name, found in taps.results.items() if found.doubtful and not found.unsettled]
+            if beyond:
+                report.layers = along_the_graph(taps)
+                ratio = taps.results[beyond[0]].comparison.worst
+                where = f"`{beyond[0]}` is at {ratio:.3g} times its budget ({run.case.describe()})"
+                self.blockers.append(f"--strict: the outputs agree, the intermediate value {where}")
+                return
 
     def _find_culprit(self, report: Report, runs: Sequence[_Run]) -> Localization | None:
         target = self.subjects[1]

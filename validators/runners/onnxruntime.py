@@ -36,6 +36,9 @@ class OnnxRunner:
 
     The model is given to onnxruntime as a path, so that external data is found; a session with taps is made from a
     copy of the graph in which the tapped values are outputs. One more output can switch a fusion off.
+
+    Dropout in training mode is run as the file says: onnxruntime 1.32 removes it as if it were in inference mode from
+    opset 23 on, other runtimes do not.
     """
 
     def __init__(self, path: Path, *, role: str, device: str = "cpu") -> None:
@@ -44,6 +47,7 @@ class OnnxRunner:
         self._provider = _provider(device)
         self._proto = _without_weights(path)
         self._options = _options(role)
+        self._kept = ["EliminateDropout"] if _trains(self._proto) else []
         self._session = self._open(str(path))
         self._double: DoubleModel | None = None
         self._whole: ModelProto | None = None
@@ -51,7 +55,9 @@ class OnnxRunner:
 
     def _open(self, model: str | bytes) -> onnxruntime.InferenceSession:
         try:
-            session = onnxruntime.InferenceSession(model, self._options, providers=self._provider)
+            session = onnxruntime.InferenceSession(
+                model, self._options, providers=self._provider, disabled_optimizers=self._kept
+            )
         except _NotImplemented as error:
             raise _no_kernel(self._proto, str(error)) from error
         if session.get_providers()[0] != self._provider[0][0]:  # onnxruntime falls back to the CPU without an error
@@ -71,6 +77,7 @@ class OnnxRunner:
 
     def _environment(self) -> dict[str, Any]:
         level = "disabled" if self._role == "reference" else "all (the default)"
+        level += "".join(f" but {name}" for name in self._kept if self._role != "reference")
         return {
             "runtime": f"onnxruntime {onnxruntime.__version__}",
             "device": self._device,
@@ -165,6 +172,11 @@ def _states(proto: ModelProto) -> set[str]:
     """Inputs that the model keeps from run to run; they have defaults."""
     noted = next((entry.value for entry in proto.metadata_props if entry.key == STATE), "{}")
     return set(json.loads(noted))
+
+
+def _trains(proto: ModelProto) -> bool:
+    """Whether a Dropout may be in training mode: it has the input that says so."""
+    return any(node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] for node in proto.graph.node)
 
 
 def _no_kernel(proto: ModelProto, message: str) -> RunnerError:
