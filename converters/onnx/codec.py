@@ -277,7 +277,7 @@ def _contained(folder: Path | None, location: str, where: str) -> Path:
     pure = PurePosixPath(location.replace("\\", "/"))
     if (
         folder is None
-        or not location
+        or not pure.parts
         or "\0" in location
         or pure.is_absolute()
         or ".." in pure.parts

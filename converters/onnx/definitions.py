@@ -97,7 +97,7 @@ def _same_below(use: Use, older: Any, newer: Any) -> bool:
     if older.deprecated or not _grown(older, newer) or not _alike(use, older, newer):
         return False
     added = (name for name in use.attributes if name not in older.attributes)
-    if any(use.attributes[name] != _default(newer.attributes[name]) for name in added):
+    if any(name not in newer.attributes or use.attributes[name] != _default(newer.attributes[name]) for name in added):
         return False
     return _takes(older.inputs, newer.inputs, use.inputs, use) and _takes(
         older.outputs, newer.outputs, use.outputs, use

@@ -8,7 +8,8 @@ import numpy as np
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
-from isomorph.ir import DType, Node, Value, ops
+from isomorph.errors import Unsupported, UnsupportedError
+from isomorph.ir import Dim, DType, Node, Sym, Value, ops
 
 
 def smallest_epsilon(dtype: DType) -> float:
@@ -16,12 +17,14 @@ def smallest_epsilon(dtype: DType) -> float:
     return float(ml_dtypes.finfo(dtype.numpy).smallest_subnormal) if dtype.is_float else 0.0
 
 
-def _vector(export: Export, value: Value | None, like: Value, size: int, fill: float) -> Value | str:
-    return (
-        value
-        if value is not None
-        else export.constant(np.full(size, fill, like.dtype.numpy), "ones" if fill else "zeros")
-    )
+def _vector(export: Export, value: Value | None, like: Value, size: Dim, fill: float) -> Value | str:
+    """A vector over the channels; one that is left out in the IR is stated in full."""
+    if value is not None:
+        return value
+    if isinstance(size, Sym):
+        reason = f"ONNX wants a scale and a bias, and the number of channels is {size}"
+        raise UnsupportedError("write onnx", [Unsupported("normalization", reason, like.name)])
+    return export.constant(np.full(size, fill, like.dtype.numpy), "ones" if fill else "zeros")
 
 
 @rules.imports("BatchNormalization")
@@ -117,7 +120,7 @@ def write_batch_normalization(export: Export, node: Node) -> None:
     assert isinstance(node.op, ops.BatchNormalization)
     x, scale, bias, mean, var = node.inputs
     assert x is not None and mean is not None
-    size = int(mean.shape[0])  # type: ignore[arg-type]
+    size = mean.shape[0]
     operands = [x, _vector(export, scale, x, size, 1.0), _vector(export, bias, x, size, 0.0), mean, var]
     export.replace("BatchNormalization", node, inputs=operands, epsilon=node.op.epsilon)
 
@@ -128,7 +131,7 @@ def write_instance_normalization(export: Export, node: Node) -> None:
     assert isinstance(op, ops.InstanceNormalization | ops.GroupNormalization)
     x, scale, bias, *_ = (*node.inputs, None, None)
     assert x is not None
-    size = int(x.shape[1])  # type: ignore[arg-type]
+    size = x.shape[1]
     operands = [x, _vector(export, scale, x, size, 1.0), _vector(export, bias, x, size, 0.0)]
     groups = op.num_groups if isinstance(op, ops.GroupNormalization) else None
     export.replace(op.name, node, inputs=operands, epsilon=op.epsilon, num_groups=groups)

@@ -238,6 +238,8 @@ def _beside(folder: Path) -> bytes:
         "\\\\host\\share",
         "./../secret.bin",
         "..",
+        ".",
+        "./",
     ],
 )
 def test_external_data_outside_of_the_folder(location: str, tmp_path: Path) -> None:
