@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError, dataclass, replace
+from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from isomorph.errors import DTypeError, GraphError, ShapeError
@@ -99,7 +100,7 @@ def operation(cls: type[OpT]) -> type[OpT]:
     adds no attribute is its base with another meaning: to make all of it for each of 200 classes would take half of the
     time to import this package.
     """
-    if all(kind.startswith("ClassVar") for kind in cls.__dict__.get("__annotations__", {}).values()):
+    if all(kind.startswith("ClassVar") for kind in get_annotations(cls).values()):
         return cls
     return dataclass(frozen=True, slots=True, eq=False, repr=False)(cls)
 

@@ -80,6 +80,8 @@ class Lowering(Builder):
         """A number as a tensor of shape (); equal numbers are one constant."""
         if isinstance(value, Sym):
             return self.cast(self.emit(ops.Dims((value,), scalar=True)), dtype)
+        if isinstance(value, Value):
+            raise TypeError("a tensor stands where a number is expected")
         key = (dtype, repr(value))
         if key not in self._numbers:
             self._numbers[key] = self.constant(np.asarray(value).astype(dtype.numpy), "scalar")

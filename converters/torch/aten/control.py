@@ -175,6 +175,48 @@ def while_loop(
     return b.emit_many(op, trips, going, *initial, *read, regions=[region])
 
 
+@rules.imports("prim.Loop")
+def loop(
+    b: Lowering,
+    trips: Operand | None,
+    cond_fn: Body | None,
+    body_fn: Body,
+    *,
+    carried_inputs: tuple[Value, ...],
+    additional_inputs: tuple[Operand, ...] = (),
+) -> Sequence[Value]:
+    """A loop of TorchScript: `trips` iterations, or as long as cond_fn(*carried, *additional) holds.
+
+    body_fn(iteration, *carried, *additional) -> (*carried, *slices); the slices of all iterations are stacked, to the
+    types that are recorded.
+    """
+    _require_tensors(b, *additional_inputs)
+    initial = list(carried_inputs)
+    going = (
+        b.number(True, DType.BOOL) if cond_fn is None else _condition(b, cond_fn.inline([*initial, *additional_inputs]))
+    )
+    read = _read(additional_inputs)
+    inner, region = _region(b, "body")
+    iteration = _input(inner, "iteration", TensorType(DType.INT64, ()))
+    _input(inner, "condition", TensorType(DType.BOOL, ()))
+    variables = [_input(inner, f"variable_{position}", value.type) for position, value in enumerate(initial)]
+    captured = _captured(inner, additional_inputs, read)
+    made = body_fn.into(inner, [iteration, *variables, *captured])
+    last, slices = made[: len(initial)], made[len(initial) :]
+    further = (
+        inner.number(True, DType.BOOL)
+        if cond_fn is None
+        else _condition(inner, cond_fn.into(inner, [*last, *captured]))
+    )
+    inner.output("condition", further)
+    for position, value in enumerate(made):
+        inner.output(f"variable_{position}" if position < len(initial) else f"slice_{position - len(initial)}", value)
+    stacked = [TensorType(value.dtype, (0, *value.shape)) for value in slices]
+    types, decided = _types(b, [*(value.type for value in initial), *stacked])
+    bound = b.number(FOREVER if trips is None else trips, DType.INT64)
+    return b.emit_many(ops.Loop(types, len(initial), decided), bound, going, *initial, *read, regions=[region])
+
+
 def _condition(b: Lowering, results: Sequence[Value]) -> Value:
     b.require(len(results) == 1, "its condition is not one value")
     return b.cast(b.reshape(results[0], ()), DType.BOOL)

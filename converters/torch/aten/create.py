@@ -119,14 +119,14 @@ def ones_like(
 @rules.imports("aten.scalar_tensor.default")
 def scalar_tensor(
     b: Lowering,
-    s: Number,
+    s: Number | Value,
     dtype: DType | None = None,
     layout: object = None,
     device: object = None,
     pin_memory: object = None,
 ) -> Value:
     """scalar_tensor(Scalar s, *, ScalarType? dtype=None, …)"""
-    return b.number(s, dtype or DType.FLOAT32)
+    return b.reshape(b.operand(s, dtype or DType.FLOAT32), ())
 
 
 @rules.imports("aten.arange.default", "aten.arange.start", "aten.arange.start_step")

@@ -18,16 +18,18 @@ from isomorph.converters.torch.script.queries import Raised
 from isomorph.converters.torch.script.session import Session
 from isomorph.converters.torch.script.values import UNINITIALIZED, NamedTuple, Number, Object, Value, is_tensor
 
-__all__ = ["UNDECIDED", "Changes", "branch", "reachable"]
+__all__ = ["UNDECIDED", "Changes", "Undecided", "branch", "reachable", "same_value"]
 
 
-class _Undecided:
-    def __repr__(self) -> str:
-        return "a value that depends on which branch was taken"
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """What a variable is that has no value in the program: reading it is refused, because of this."""
+
+    why: str
 
 
-UNDECIDED = _Undecided()
-"""What a variable is whose values in two branches cannot be one result; reading it is refused."""
+UNDECIDED = Undecided("a variable is of another kind after one branch than after the other")
+"""What a variable is whose values in two branches cannot be one result."""
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class _Merge:
         if left is UNINITIALIZED or right is UNINITIALIZED:
             kept = right if left is UNINITIALIZED else left
             return lambda results: kept
-        if left is right or _same(left, right):
+        if left is right or same_value(left, right):
             return lambda results: left
         numbers = is_number(left) and is_number(right) and kind_of(left) is kind_of(right) is not complex
         if numbers or (is_tensor(left) and is_tensor(right)):
@@ -214,7 +216,7 @@ def _emit(
     return results[: len(pairs)]
 
 
-def _same(left: Value, right: Value) -> bool:
+def same_value(left: Value, right: Value) -> bool:
     """Whether two values are known to be the same; True is not 1."""
     if isinstance(left, list | dict) or type(left) is not type(right):
         return False

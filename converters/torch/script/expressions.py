@@ -9,7 +9,7 @@ from typing import Any
 
 from isomorph.converters.torch.script import operations
 from isomorph.converters.torch.script.annotations import is_instance
-from isomorph.converters.torch.script.branches import UNDECIDED
+from isomorph.converters.torch.script.branches import UNDECIDED, Undecided
 from isomorph.converters.torch.script.containers import CHANGING
 from isomorph.converters.torch.script.source import ClassCode, FunctionCode
 from isomorph.converters.torch.script.values import (
@@ -57,10 +57,10 @@ class Expressions(Walk):
 
     def _name(self, node: ast.Name, names: dict[str, Value]) -> Value:
         if node.id in names:
-            if names[node.id] is UNDECIDED:
-                reason = "a variable is of another kind after one branch than after the other"
-                self.session.note("prim.If", reason, self._here())
-            return names[node.id]
+            value = names[node.id]
+            if isinstance(value, Undecided):
+                self.session.note("prim.If" if value is UNDECIDED else "prim.Loop", value.why, self._here())
+            return value
         if node.id in _NAMES:
             return _NAMES[node.id]
         raise MalformedError(f"the name {node.id} is read before it is assigned")

@@ -12,17 +12,20 @@ from typing import Any
 from isomorph.converters.torch.script import operations
 from isomorph.converters.torch.script.branches import Changes, branch, reachable
 from isomorph.converters.torch.script.expressions import Expressions
+from isomorph.converters.torch.script.loops import repeat
 from isomorph.converters.torch.script.queries import Raised
+from isomorph.converters.torch.script.rows import Steps
 from isomorph.converters.torch.script.syntax import qualified_name
 from isomorph.converters.torch.script.values import (
     Number,
     Object,
+    Rows,
     Value,
     describe,
 )
 from isomorph.converters.torch.script.walk import Return
 from isomorph.errors import IsomorphError, MalformedError, UsageError
-from isomorph.ir import Scope
+from isomorph.ir import Dim, Scope, Sym
 
 __all__ = ["Inliner"]
 
@@ -109,7 +112,7 @@ class Inliner(Expressions):
         elif checks == [False, True]:
             self._block(statement.body, names)
         else:
-            self.session.where = (Scope(tuple(self._scopes)), self._trace())
+            self._mark()
             follow = [self._follower(body) for body in (statement.body, statement.orelse)]
             branch(self.session, condition, names, reachable(names), *follow)
 
@@ -135,31 +138,64 @@ class Inliner(Expressions):
     def _for(self, statement: ast.For, names: dict[str, Value]) -> None:
         for item in self._items(statement.iter, names):
             self._step(statement)
-            self._bind(statement.target, item, names)
-            self._block(statement.body, names)
+            if isinstance(item, Rows | Steps):
+                self._repeated(statement, item, names)
+            else:
+                self._bind(statement.target, item, names)
+                self._block(statement.body, names)
 
     def _items(self, node: ast.expr, names: dict[str, Value]) -> Any:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
             limits = [self._value(arg, names) for arg in node.args]
-            if not all(isinstance(limit, int) for limit in limits) or not 1 <= len(limits) <= 3:
+            if not all(isinstance(limit, int | Sym) for limit in limits) or not 1 <= len(limits) <= 3:
                 self.session.note("prim.Loop", f"how often a loop runs is {limits[-1]}", self._here())
             if len(limits) == 3 and limits[2] == 0:
                 raise MalformedError("a range has the step 0")
-            return range(*limits)
+            return range(*limits) if all(isinstance(limit, int) for limit in limits) else [Steps.of(*limits)]
         value = self._value(node, names)
+        if id(value) in self.session.growing:
+            self.session.note("prim.Loop", "a list that a loop appends to is read in it", self._here())
         if isinstance(value, list | tuple | str | dict):
             return list(value)
         raise MalformedError(f"a loop over {describe(value)}")
+
+    def _repeated(self, statement: ast.For, items: Rows | Steps, names: dict[str, Value]) -> None:
+        """A loop over as many items as the data or a varying size decide."""
+        follow = self._follower(statement.body)
+
+        def body(own: dict[str, Value], changes: Changes, number: Dim) -> None:
+            if isinstance(items, Steps):
+                item: Value = items.start + number * items.step
+            else:
+                item = operations.call(self.session, "select", [items.tensor, 0, number], {})
+            self._bind(statement.target, item, own)
+            follow(own, changes)
+
+        trips = items.count if isinstance(items, Rows) else items.trips(self.session.dims)
+        self._mark()
+        repeat(self.session, names, reachable(names), body, trips=trips)
 
     def _while(self, statement: ast.While, names: dict[str, Value]) -> None:
         while True:
             self._step(statement)
             condition = self._condition(statement.test, names)
             if isinstance(condition, Number):
-                self.session.note("prim.Loop", "whether a loop goes on depends on data", self._here())
+                break
             if not condition:
                 return
             self._block(statement.body, names)
+        follow = self._follower(statement.body)
+
+        def body(own: dict[str, Value], changes: Changes, number: Dim) -> None:
+            follow(own, changes)
+
+        self._mark()
+        test = lambda own: self._condition(statement.test, own)  # noqa: E731
+        repeat(self.session, names, reachable(names), body, test=test)
+
+    def _mark(self) -> None:
+        """Let the session know where the code is."""
+        self.session.where = (Scope(tuple(self._scopes)), self._trace())
 
     def _with(self, statement: ast.With, names: dict[str, Value]) -> None:
         managers = [self._value(item.context_expr, names) for item in statement.items]

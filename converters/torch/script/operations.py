@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from isomorph.converters.torch.script import arithmetic, containers
+from isomorph.converters.torch.script import arithmetic, containers, rows
 from isomorph.converters.torch.script.emission import emit
 from isomorph.converters.torch.script.queries import QUERIES
 from isomorph.converters.torch.script.session import Session
@@ -24,6 +24,8 @@ def call(session: Session, name: str, args: Sequence[Value], keywords: Mapping[s
 
     Raises Raised where the code does; MalformedError for what no overload takes.
     """
+    if (session.tracked or session.growing) and rows.concerns(session, args):
+        return rows.call(session, name, args, keywords, lambda: _contained_in(name, args, keywords))
     special = QUERIES.get(name)
     if special is not None:
         try:
@@ -45,6 +47,13 @@ def call(session: Session, name: str, args: Sequence[Value], keywords: Mapping[s
     if size is not None:
         return size
     return emit(session, name, args, keywords)
+
+
+def _contained_in(name: str, args: Sequence[Value], keywords: Mapping[str, Value]) -> Value:
+    operation = containers.find(args[0], name.removeprefix("prim::"))
+    if operation is None:
+        raise MalformedError(f"`{name}` of a {type(args[0]).__name__} is not followed")
+    return _contained(operation, name, args, keywords)
 
 
 def _contained(

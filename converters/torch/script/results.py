@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from isomorph.converters.torch.program import Ref
-from isomorph.ir import Dim, DType, TensorType
+from isomorph.ir import Dim, DType, Sym, TensorType
 from isomorph.ir import Value as IRValue
 from isomorph.ir.evaluate import evaluate_op
+from isomorph.ir.ops.shape import Dims
 
 __all__ = ["SAME_TYPE", "count_of", "decided_shape", "evaluated"]
 
@@ -30,13 +31,19 @@ def evaluated(value: IRValue, done: dict[IRValue, np.ndarray | None], depth: int
             done[value] = np.asarray(value.parameter.data.numpy())
         elif value.producer is not None and small and depth < _KNOWN_DEPTH and len(done) < 4 * _KNOWN_DEPTH:
             node = value.producer
+            pure = not (node.regions or node.op.has_side_state or node.op.is_random or node.op.defines())
+            if not pure or not node.op.can_evaluate() or (isinstance(node.op, Dims) and _has_symbols(node.op.dims)):
+                return None
             operands = [None if each is None else evaluated(each, done, depth + 1) for each in node.inputs]
-            whole = all(each is None or got is not None for each, got in zip(node.inputs, operands, strict=True))
-            pure = not (node.regions or node.op.has_side_state or node.op.is_random)
-            if whole and pure and node.op.can_evaluate():
+            if all(each is None or got is not None for each, got in zip(node.inputs, operands, strict=True)):
                 results = evaluate_op(node.op, *operands)
                 done.update(zip(node.outputs, results, strict=True))
     return done[value]
+
+
+def _has_symbols(shape: Sequence[Dim]) -> bool:
+    """Whether a size is symbolic."""
+    return any(isinstance(dim, Sym) for dim in shape)
 
 
 def count_of(target: str, args: Mapping[str, Any], kind: TypeOf) -> int | None:

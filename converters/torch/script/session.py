@@ -15,7 +15,7 @@ from isomorph.converters.torch.program import Block, Computed, Program, ProgramN
 from isomorph.converters.torch.script.recording import Recording, free_in, memory_of
 from isomorph.converters.torch.script.results import SAME_TYPE, count_of, decided_shape, evaluated
 from isomorph.converters.torch.script.schemas import Schema
-from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, SizeTensor, Value, is_tensor
+from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, Rows, SizeTensor, Value, is_tensor
 from isomorph.converters.torch.storage import Cell, mutates
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError
 from isomorph.ir import Dim, DimRange, DType, Model, Origin, Parameter, Scope, State, Sym, TensorType
@@ -49,6 +49,10 @@ class Session:
         self._shared: dict[str, str] = {}
         self._signed: dict[str, DimRange] = {}
         self._formals: dict[int, dict[str, IRValue]] = {}
+        self.growing: dict[int, Value] = {}
+        """Lists that the loop at hand appends to, by identity: what is in them is not known."""
+        self.tracked: dict[int, Value] = {}
+        """Lists with Rows in them, by identity."""
 
     @property
     def dims(self) -> dict[str, DimRange]:
@@ -103,13 +107,24 @@ class Session:
         returns = schema.returns
         if returns == ("Tensor[]",):
             count = count_of(schema.target, args, self.kind)
-            if count is None:
-                self._unknown(schema)
-            return list(self.nodes(schema.target, args, count))
+            if count is not None:
+                return list(self.nodes(schema.target, args, count))
+            return self._unbound(schema, args)
         if not all(kind == "Tensor" for kind in returns):
             self._unknown(schema)
         made = self.nodes(schema.target, args, len(returns))
         return made[0] if len(made) == 1 else tuple(made) if made else None
+
+    def _unbound(self, schema: Schema, args: Mapping[str, Any]) -> list[Value]:
+        """Tensors along an axis whose size varies."""
+        if schema.target != "aten.unbind.int":
+            self._unknown(schema)
+        source, axis = args["self"], args.get("dim", 0)
+        shape = self.kind(source).shape
+        moved = self.node("aten.movedim.int", {"self": source, "source": axis, "destination": 0}) if axis else source
+        made: list[Value] = [Rows(moved, shape[axis])]
+        self.tracked[id(made)] = made
+        return made
 
     # branches
 
@@ -162,12 +177,7 @@ class Session:
         kinds    the type of each result, None for a tensor
         changed  tensors from outside that they change in place; the last results are their new values
         """
-        free: dict[Any, None] = {}
-        for recording, results in blocks:
-            for argument in (*(each for node in recording.nodes for each in node.args.values()), *results):
-                free.update(dict.fromkeys(free_in(argument, recording.made, self.program.parameters)))
-        tensors = [each for each in free if isinstance(each, Ref)]
-        numbers = [each for each in free if isinstance(each, Computed)]
+        tensors, numbers = self._free(blocks)
         own = {name: self._fresh(f"{name}_given") for name in changed}
         inputs: list[tuple[str, Any]] = [(own.get(each.name, each.name), None) for each in tensors]
         inputs += [(self._fresh("number"), each) for each in numbers]
@@ -194,6 +204,77 @@ class Session:
         self._idle.update(range(noted, len(self.importer.items)))
         self._share(outputs[: len(outputs) - len(changed)], blocks)
         return made
+
+    def _free(self, blocks: Sequence[tuple[Recording, tuple[Any, ...]]]) -> tuple[list[Ref], list[Computed]]:
+        """The tensors and numbers from outside that inner graphs read."""
+        free: dict[Any, None] = {}
+        for recording, results in blocks:
+            for argument in (*(each for node in recording.nodes for each in node.args.values()), *results):
+                free.update(dict.fromkeys(free_in(argument, recording.made, self.program.parameters)))
+        return [each for each in free if isinstance(each, Ref)], [each for each in free if isinstance(each, Computed)]
+
+    # loops
+
+    def formal(self, base: str, kind: TensorType) -> Ref:
+        """An input of the inner graph that is recorded."""
+        name = self._fresh(f"{base}_given")
+        self.importer.cells[name] = Cell(self.importer.b.input(name, kind.dtype, kind.shape))
+        self._recordings[-1].made.add(name)
+        self._recordings[-1].inputs.append(name)
+        return Ref(name)
+
+    def let(self, name: str, given: Ref) -> None:
+        """In the inner graph that is recorded, a tensor from outside is what is given."""
+        self._step(ProgramNode(self._fresh("memory"), "aten.clone.default", {"self": given}, (name,), *self.where))
+
+    def is_written(self, name: str) -> bool:
+        """Whether a tensor of the inner graph that is recorded is changed in place there."""
+        return any(
+            mutates(node.target) and memory_of(node.outputs[0], self._recordings[-1]) is None
+            for node in self._recordings[-1].nodes
+            if node.outputs and Ref(name) in (node.args.get("self"), node.args.get("input"))
+        )
+
+    def as_tensor(self, value: Value, kind: TensorType) -> Ref:
+        """A tensor, or a number as a tensor of this type."""
+        if is_tensor(value):
+            return self.tensor(value)
+        return self.node("aten.scalar_tensor.default", {"s": _plain(value), "dtype": kind.dtype})
+
+    def loop(
+        self,
+        blocks: Sequence[tuple[Recording, tuple[Any, ...]]],
+        carried: Sequence[Ref],
+        *,
+        trips: Dim | None,
+        stacked: Sequence[TensorType],
+    ) -> list[Ref]:
+        """Emit a loop: its body, after its condition where it has one. Both take what is carried, and the body the
+        number of the iteration before it.
+
+        Returns the last values of what is carried, and other results of all iterations, stacked to these types.
+        """
+        tensors, numbers = self._free(blocks)
+        shared: list[tuple[str, Any]] = [(each.name, None) for each in tensors]
+        shared += [(self._fresh("number"), each) for each in numbers]
+        inner = [
+            Block([*((name, None) for name in recording.inputs), *shared], list(recording.nodes), results)
+            for recording, results in blocks
+        ]
+        name = self._next("prim.Loop")
+        outputs = [self._fresh(f"{name}_{index}") for index in range(len(carried) + len(stacked))]
+        self.program.types.update(zip(outputs[len(carried) :], stacked, strict=True))
+        args = {
+            "trips": trips,
+            "cond_fn": inner[0] if len(inner) > 1 else None,
+            "body_fn": inner[-1],
+            "carried_inputs": tuple(carried),
+            "additional_inputs": (*tensors, *numbers),
+        }
+        noted = len(self.importer.items)
+        self._step(ProgramNode(name, "prim.Loop", args, tuple(outputs), *self.where))
+        self._idle.update(range(noted, len(self.importer.items)))
+        return [Ref(output) for output in outputs]
 
     def _share(self, outputs: Sequence[str], blocks: Sequence[tuple[Recording, tuple[Any, ...]]]) -> None:
         """Note results that may be the memory of a tensor from outside: changing either in place is refused."""

@@ -5,6 +5,7 @@ Sym                         an integer that depends on the sizes of inputs, or o
 Number                      a float or bool that the program computes
 Ref                         a tensor of the program
 SizeTensor                  a tensor of shape () whose element is a size, as traced code carries sizes around
+Rows                        in a list: as many tensors as a tensor has rows, which may vary
 list, dict, tuple           containers; lists and dicts are shared and mutable, as in TorchScript
 NamedTuple, EnumValue, Object, Device, and the names that code refers to
 """
@@ -19,7 +20,7 @@ from isomorph.ir import Dim, DType, Sym
 
 __all__ = [
     "SCALAR_TYPES", "UNINITIALIZED", "Device", "EnumValue", "Function", "Method", "NamedTuple", "Namespace", "Number",
-    "Object", "SizeTensor", "TypeName", "Value", "describe", "is_tensor",
+    "Object", "Rows", "SizeTensor", "TypeName", "Value", "describe", "is_tensor",
 ]  # fmt: skip
 
 Value: TypeAlias = Any
@@ -38,6 +39,14 @@ class SizeTensor:
     """An int64 tensor of shape () whose element is known as a dimension."""
 
     dim: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Tensors in a list: tensor[0], tensor[1], …, tensor[count - 1]."""
+
+    tensor: Ref
+    count: Dim
 
 
 @dataclass(frozen=True, slots=True)

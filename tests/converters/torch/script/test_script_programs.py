@@ -456,3 +456,12 @@ def test_a_branch_that_is_sure_to_raise_is_a_check(script: Any) -> None:
     model = script(Guarded(), positive(2, 2))
     assert [node.op.name for node in model.graph.nodes if node.op.name == "If"] == []
     script(Guarded(), positive(3, 2), others=[(-positive(3, 2),)])
+
+
+class Truth(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(bool(x.sum() > 0)) & (x > -1)
+
+
+def test_a_truth_value_of_data_is_a_tensor(script: Any) -> None:
+    script(Truth(), torch.ones(3), others=[(-torch.ones(3) * 0.5,)])
