@@ -23,7 +23,7 @@ from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.batch_norm import fold_batch_norm
 from isomorph.ir.passes.canonicalize import canonicalize
 from isomorph.ir.passes.fold import fold
-from isomorph.ir.passes.layout import assign_layout
+from isomorph.ir.passes.layout import assign_layout, is_in_layout, keep_layout
 from isomorph.ir.passes.legalize import legalize, without_dropout
 from isomorph.ir.passes.movement import pick_elements
 from isomorph.ir.passes.stored import store_reshaped
@@ -171,7 +171,10 @@ def prepare(model: Model, target: Target, wishes: Wishes | None = None, changes:
     if wishes.fold_batch_norm:
         before, simple = simple, fold_batch_norm(simple)
         made += changed("batch normalization after a layer", before, simple)
-    laid_out = assign_layout(simple, target.layout, target.refuse, native=wishes.layout == "native")
+    if not simplifies and wishes.layout == "keep" and is_in_layout(simple, target.layout):
+        laid_out = keep_layout(simple)  # a round trip moves neither data nor weights
+    else:
+        laid_out = assign_layout(simple, target.layout, target.refuse, native=wishes.layout == "native")
     if simplifies:
         laid_out = pick_elements(laid_out)
     prepared = canonicalize(legalize(laid_out, target.refuse, target.name), raise_layers=False)

@@ -152,8 +152,8 @@ class _Reading:
         self._outputs()
         metadata = {entry.key: entry.value for entry in self.proto.metadata_props if entry.key != STATE}
         for key, text in (("onnx.producer", self.proto.producer_name), ("onnx.doc_string", self.proto.doc_string)):
-            if text:
-                metadata[key] = text
+            if text:  # what a file before this one said of it stays
+                metadata.setdefault(key, text)
         dims = {
             name: DimRange()
             for value in self.builder.graph.inputs
@@ -303,7 +303,7 @@ class _Reading:
             tuple(proto.input),
             tuple(name if index == 0 or name in read else "" for index, name in enumerate(proto.output)),
             Attributes(proto, where),
-            place.opsets.get("" if proto.domain == "ai.onnx" else proto.domain, 0),
+            _opset(proto, place),
             where,
             partial(self._body, proto, place),
         )
@@ -582,6 +582,17 @@ class _Reading:
 
 def _is_standard(proto: onnx.NodeProto) -> bool:
     return proto.domain in ("", "ai.onnx")
+
+
+def _opset(proto: onnx.NodeProto, place: _Place) -> int:
+    """The opset whose definition a node follows.
+
+    PyTorch before 1.0 wrote Upsample with the attribute of opset 7 into files of opset 9, which made it an operand.
+    """
+    stated = place.opsets.get("" if proto.domain == "ai.onnx" else proto.domain, 0)
+    if proto.op_type == "Upsample" and stated > 7 and len(proto.input) == 1 and _is_standard(proto):
+        return 7
+    return stated
 
 
 def _opsets(entries: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:

@@ -150,7 +150,13 @@ def read_pad(node: OnnxNode) -> Value:
     for position, axis in enumerate(where):
         pads[axis] = flat[position], flat[position + len(where)]
     fill = 0 if value is None else value if isinstance(value, float) else value.ravel()[0].item()
-    return node.emit(ops.Pad(tuple(pads), mode, fill if mode == "constant" else 0), x)
+    stated = mode == "constant" and _says_more_than_zero(fill)
+    return node.emit(ops.Pad(tuple(pads), mode, fill if stated else 0), x)
+
+
+def _says_more_than_zero(fill: float) -> bool:
+    """Whether a fill value is another than the default: -0.0 is."""
+    return fill != 0 or any(math.copysign(1, part) < 0 for part in (fill.real, fill.imag))
 
 
 @rules.imports("Expand")
@@ -272,7 +278,7 @@ def write_pad(export: Export, node: Node) -> None:
     assert isinstance(op, ops.Pad) and node.inputs[0] is not None
     flat = [begin for begin, _ in op.pads] + [end for _, end in op.pads]
     operands: list[Value | str | None] = [node.inputs[0], export.sizes(flat, "pads")]
-    if op.mode == "constant" and op.value != 0:
+    if op.mode == "constant" and _says_more_than_zero(op.value):
         operands.append(export.constant(np.asarray(op.value, node.inputs[0].dtype.numpy), "pad_value"))
     export.replace("Pad", node, inputs=operands, mode=op.mode)
 

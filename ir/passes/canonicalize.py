@@ -5,13 +5,14 @@
     Reshape(Reshape(x))                    ->  Reshape(x)
     Transpose(x) that moves nothing        ->  x
     Transpose(Transpose(x))                ->  Transpose(x), or x
-    Squeeze(Unsqueeze(x)), the same axes   ->  x
+    Squeeze(Unsqueeze(x)), the same axes   ->  x, and the other way round
     Cast(x) to the type of x               ->  x
     MaxPoolWithIndices(x), indices unread  ->  MaxPool(x)
 
 and nodes and parameters that no output needs; and, when layers are to be raised,
 
     MatMul(x, Transpose(w))                ->  Linear(x, w)            w a parameter of rank 2
+    Gemm(x, w, b), w transposed            ->  Linear(x, w, b)         w, b parameters, b (O,), nothing scaled
     Add(Linear(x, w), b)                   ->  Linear(x, w, b)         b a parameter (O,), the Linear read once
 
 Every rule is exact.
@@ -28,7 +29,7 @@ from isomorph.ir.layout import compose
 from isomorph.ir.op import Op
 from isomorph.ir.ops.elementwise import Add, Cast, Identity
 from isomorph.ir.ops.indexed_pool import MaxPoolWithIndices
-from isomorph.ir.ops.linear import Linear, MatMul
+from isomorph.ir.ops.linear import Gemm, Linear, MatMul
 from isomorph.ir.ops.shape import Reshape, Squeeze, Transpose, Unsqueeze
 from isomorph.ir.shapes import names_in
 
@@ -46,7 +47,7 @@ def canonicalize(model: Model, *, raise_layers: bool = True) -> Model:
     single: dict[Graph, set[str]] = {}
 
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
-        if isinstance(node.op, Add | MatMul) and not raise_layers:
+        if isinstance(node.op, Add | Gemm | MatMul) and not raise_layers:
             return None
         if isinstance(node.op, MaxPoolWithIndices):
             return _without_indices(b, node)
@@ -168,6 +169,14 @@ def _squeeze(b: Rewriter, node: Node) -> Value | None:
     return inner.inputs[0]
 
 
+def _unsqueeze(b: Rewriter, node: Node) -> Value | None:
+    assert isinstance(node.op, Unsqueeze)
+    inner = _producer(_operand(b, node), Squeeze)
+    if inner is None or inner.inputs[0] is None or inner.op.attributes()["axes"] != node.op.axes:
+        return None
+    return inner.inputs[0]
+
+
 def _without_indices(b: Rewriter, node: Node) -> Sequence[Value] | None:
     assert isinstance(node.op, MaxPoolWithIndices)
     indices = node.outputs[1]
@@ -185,6 +194,18 @@ def _matmul(b: Rewriter, node: Node) -> Value | None:
     if weight is None or not weight.is_parameter or weight.rank != 2:
         return None
     return b.emit(Linear(), _operand(b, node, 0), weight)
+
+
+def _gemm(b: Rewriter, node: Node) -> Value | None:
+    """A fully connected layer whose weight has become a parameter."""
+    x, weight, bias = (*node.inputs, None)[:3]
+    assert x is not None and weight is not None
+    if node.op != Gemm(trans_b=True) or not b.new(weight).is_parameter:
+        return None
+    if bias is None:
+        return b.emit(Linear(), b.new(x), b.new(weight))
+    bias = b.new(bias)
+    return b.emit(Linear(), b.new(x), b.new(weight), bias) if bias.shape == weight.shape[:1] else None
 
 
 def _add_bias(b: Rewriter, node: Node, single: set[str]) -> Value | None:
@@ -206,5 +227,7 @@ _RULES: dict[type[Op], Rule] = {
     Reshape: _reshape,
     Transpose: _transpose,
     Squeeze: _squeeze,
+    Unsqueeze: _unsqueeze,
     MatMul: _matmul,
+    Gemm: _gemm,
 }

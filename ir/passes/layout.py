@@ -23,7 +23,7 @@ from isomorph.ir.ops.shape import Flatten, Reshape, Transpose
 from isomorph.ir.params import Parameter
 from isomorph.ir.passes.layout_plan import Plan, Refuse, data_rank, is_data
 
-__all__ = ["assign_layout"]
+__all__ = ["assign_layout", "is_in_layout", "keep_layout"]
 
 
 def assign_layout(model: Model, layout: Layout, refuse: Refuse, *, native: bool = False) -> Model:
@@ -35,6 +35,21 @@ def assign_layout(model: Model, layout: Layout, refuse: Refuse, *, native: bool 
     """
     plan = Plan(model.graph, layout, refuse, native=native)
     return _Apply(model, plan).run()
+
+
+def is_in_layout(model: Model, layout: Layout) -> bool:
+    """Whether every windowed op is in this layout as it is."""
+    return all(getattr(node.op, "layout", layout) is layout for node in model.nodes())
+
+
+def keep_layout(model: Model) -> Model:
+    """The model with nothing moved, and metadata "isomorph.pairing" that say so."""
+    inputs = [_pair(value.name, None) for value in model.graph.inputs]
+    return model.with_graph(model.graph, _paired(model, inputs, [_pair(name, None) for name in model.graph.outputs]))
+
+
+def _paired(model: Model, inputs: list[dict[str, object]], outputs: list[dict[str, object]]) -> dict[str, str]:
+    return {**model.metadata, "isomorph.pairing": json.dumps({"inputs": inputs, "outputs": outputs})}
 
 
 class _Apply:
@@ -58,8 +73,7 @@ class _Apply:
             turned = self.plan.native and value not in self.b.mapping and value in self._turned
             self.b.output(name, self._turned[value] if turned else self._kept(value))
             outputs.append(_pair(name, self.plan.perm(value.rank) if turned else None))
-        metadata = {**self.model.metadata, "isomorph.pairing": json.dumps({"inputs": inputs, "outputs": outputs})}
-        return self.model.with_graph(self.b.graph, metadata)
+        return self.model.with_graph(self.b.graph, _paired(self.model, inputs, outputs))
 
     def _input(self, value: Value) -> dict[str, object]:
         if value not in self.plan.permuted or value.rank < 3:
