@@ -26,6 +26,7 @@ from isomorph.ir.passes.fold import fold
 from isomorph.ir.passes.layout import assign_layout, is_in_layout, keep_layout
 from isomorph.ir.passes.legalize import legalize, without_dropout
 from isomorph.ir.passes.movement import pick_elements
+from isomorph.ir.passes.raising.recurrent import raise_recurrent
 from isomorph.ir.passes.stored import store_reshaped
 from isomorph.ir.verify import verify
 
@@ -183,8 +184,10 @@ def prepare(model: Model, target: Target, wishes: Wishes | None = None, changes:
 
 
 def _simplified(model: Model, target: Target, changes: list[Change]) -> Model:
-    known = fold(without_dropout(model, target.refuse), roles=_FOLDED.get(target.name, ("constant",)))
-    changes += changed("Dropout, and what follows from weights alone", model, known)
+    raised = raise_recurrent(model, target.refuse)  # before the first step, of zeros, is folded
+    changes += changed("recurrent layers that are spelled out", model, raised)
+    known = fold(without_dropout(raised, target.refuse), roles=_FOLDED.get(target.name, ("constant",)))
+    changes += changed("Dropout, and what follows from weights alone", raised, known)
     expanded = _EXPANDED.get(target.name, ())
     simple = simplify(
         known, changes, lambda node: "runtimes expand it" if isinstance(node.op, expanded) else target.refuse(node)

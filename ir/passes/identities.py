@@ -4,7 +4,7 @@
     x * 1, x / 1, x ^ 1                                       ->  x
     x & True                                                  ->  x
     x[:], Expand(x) to its own shape, Tile(x) once, Pad(x) by nothing   ->  x
-    Concat(x), Concat(x, nothing)                             ->  x
+    Concat(x), Concat(x, nothing), Concat of all parts of x   ->  x
     Where(c, x, x)                                            ->  x
     Gather of the one element of an axis                      ->  Squeeze(x), which chains of moves can take away
 
@@ -22,8 +22,9 @@ from isomorph.ir.graph import Model, Node, Value
 from isomorph.ir.op import Op, normalize_axis
 from isomorph.ir.ops.elementwise import Add, And, Div, Mul, Or, Pow, Sub, Where
 from isomorph.ir.ops.index import Gather
-from isomorph.ir.ops.shape import Concat, Expand, Pad, Slice, Squeeze, Tile
+from isomorph.ir.ops.shape import Concat, Expand, Pad, Slice, Split, Squeeze, Tile
 from isomorph.ir.passes.canonicalize import prune
+from isomorph.ir.shapes import Dim
 
 __all__ = ["drop_identities"]
 
@@ -95,8 +96,39 @@ def _padded_by_nothing(node: Node) -> Value | None:
     return node.inputs[0] if all(count == 0 for pair in node.op.pads for count in pair) else None
 
 
-def _single(node: Node) -> Value | None:
-    return node.inputs[0] if len(node.inputs) == 1 else None
+def _all_parts(node: Node) -> Value | None:
+    """What a Concat puts together again: all slices of one value, in order."""
+    assert isinstance(node.op, Concat)
+    if len(node.inputs) == 1:
+        return node.inputs[0]
+    parts = [_part(value, node.op.axis % node.output.rank) for value in node.operands()]
+    first = parts[0]
+    end: Dim = 0
+    for part in parts:
+        if part is None or first is None or part[0] is not first[0] or part[1] != end:
+            return None
+        end = part[2]
+    return first[0] if first is not None and end == first[0].shape[node.op.axis] else None
+
+
+def _part(value: Value, axis: int) -> tuple[Value, Dim, Dim] | None:
+    """(x, start, end) of the elements of x along an axis, of a known size, that a value is."""
+    node = value.producer
+    x = node.inputs[0] if node is not None and isinstance(node.op, Slice | Split) else None
+    if node is None or x is None or not isinstance(size := x.shape[axis], int):
+        return None
+    if isinstance(node.op, Split):
+        place = next(at for at, each in enumerate(node.outputs) if each is value)
+        begin = sum(node.op.sizes[:place])
+        return (x, begin, begin + node.op.sizes[place]) if node.op.axis % x.rank == axis else None
+    assert isinstance(node.op, Slice)
+    if [each % x.rank for each in node.op.axes] != [axis] or node.op.steps != (1,):
+        return None
+    start, end = node.op.starts[0], node.op.ends[0]
+    if not isinstance(start, int | None) or not isinstance(end, int | None):
+        return None
+    found = range(*slice(start, end).indices(size))
+    return x, found.start, found.stop
 
 
 def _either(node: Node) -> Value | None:
@@ -136,6 +168,6 @@ _RULES: dict[type[Op], Callable[[Node], Value | None]] = {
     Expand: _same_shape,
     Tile: _repeated_once,
     Pad: _padded_by_nothing,
-    Concat: _single,
+    Concat: _all_parts,
     Where: _either,
 }

@@ -121,8 +121,9 @@ def _angles(b: Rewriter, factor: Value, found: _Turned, wanted: Shape) -> Value 
         return None
     if _is_small(half, wanted):
         assert half.parameter is not None
-        data = half.parameter.data.numpy().reshape(given[0], *wanted[1:])
-        return b.constant(np.broadcast_to(data, wanted), half.name)
+        sizes = [int(dim) for dim in wanted]  # type: ignore[arg-type]
+        data = half.parameter.data.numpy().reshape(-1, *sizes[1:])
+        return b.constant(np.broadcast_to(data, sizes), half.name)
     angles = b.emit(Reshape((given[0], *wanted[1:])), half)
     return angles if given[0] == wanted[0] else b.emit(Expand(wanted), angles)
 

@@ -202,6 +202,10 @@ class Readers:
         """How often; 0 for an output of the model, which everybody sees."""
         return 0 if value in self._shown else len(self._users.get(value, ()))
 
+    def is_shown(self, value: Value) -> bool:
+        """Whether a value is an output of the model."""
+        return value in self._shown
+
     def of(self, value: Value) -> Sequence[Node]:
         """The nodes that read a value; none of an output of the model."""
         return () if value in self._shown else self._users.get(value, ())
