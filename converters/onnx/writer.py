@@ -21,6 +21,7 @@ import isomorph.converters.onnx.reference  # noqa: F401  (computes what is prese
 from isomorph import __version__
 from isomorph.converters.onnx.codec import STATE, value_info
 from isomorph.converters.onnx.export import Export
+from isomorph.converters.onnx.form import OnnxForm
 from isomorph.converters.onnx.opsets import (
     DEFAULT_OPSET,
     NEWEST_OPSET,
@@ -29,6 +30,7 @@ from isomorph.converters.onnx.opsets import (
     checked,
     opset_for,
 )
+from isomorph.converters.onnx.qoperator_form import in_qoperator_form
 from isomorph.converters.onnx.refusals import refuse
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.weights import sources_of, write_alone, write_with_data
@@ -37,8 +39,6 @@ from isomorph.ir import Layout, Model, ops
 
 __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "opset_for", "target", "write"]
 
-EXTERNAL_DATA_FROM = 1 << 30
-"""Weights of more bytes than this in total go to `NAME.onnx.data` (protobuf ends at 2 GiB)."""
 _OLDEST_IR_VERSION = 10
 """The first IR version with metadata on nodes and tensors."""
 
@@ -49,9 +49,11 @@ def target(opset: int | None = None) -> Target:
     return Target("onnx", Layout.CHANNELS_FIRST, lambda node: refuse(node, chosen))
 
 
-def write(model: Model, path: Path, *, opset: int | None = None) -> None:
-    """Write a prepared model to `path`; weights of more than 1 GB in all to `path` + ".data" beside it."""
-    chosen = checked(opset)
+def write(model: Model, path: Path, *, opset: int | None = None, form: OnnxForm | None = None) -> None:
+    """Write a prepared model to `path`, and weights of more than 1 GB in all to `path` + ".data" beside it."""
+    chosen, form = checked(opset), form or OnnxForm()
+    if form.quantized == "qoperator":
+        model = in_qoperator_form(model, chosen)
     export = Export(model, chosen)
     for node in model.graph.nodes:
         rule = rules.exporter(type(node.op))
@@ -60,7 +62,7 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
         rule(export, node)
     sources = sources_of(export)
     proto = _model(export)
-    apart = sum(source.nbytes for source in sources.values()) > EXTERNAL_DATA_FROM
+    apart = sum(source.nbytes for source in sources.values()) > form.external_data
     (write_with_data if apart else write_alone)(proto, sources, export, path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from isomorph.converters.convert import load, save
 from isomorph.converters.onnx import weights, writer
+from isomorph.converters.onnx.form import OnnxForm
 from isomorph.errors import TargetExistsError
 from isomorph.ir import ArrayTensor, Builder, DType, MappedTensor, Model, Origin, Parameter, Scope, ops
 from isomorph.ir.evaluate import evaluate
@@ -19,7 +21,7 @@ from isomorph.ir.evaluate import evaluate
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "EXTERNAL_DATA_FROM", 4096)
+    monkeypatch.setattr(writer, "OnnxForm", partial(OnnxForm, external_data=4096))
 
 
 def linear(seed: int = 0, width: int = 40) -> Model:

@@ -1,0 +1,24 @@
+"""How an ONNX file is written where there is a choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["EXTERNAL_DATA_FROM", "OnnxForm"]
+
+EXTERNAL_DATA_FROM = 1 << 30
+"""Weights of more bytes than this in total go to `NAME.onnx.data` (protobuf ends at 2 GiB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxForm:
+    """What a user may ask of an ONNX file beyond its opset.
+
+    quantized      "qdq": float operators between QuantizeLinear and DequantizeLinear; "qoperator": QLinearConv and the
+                   like (and those of com.microsoft) where they are the same, see converters/onnx/qoperator_form.py
+    external_data  weights of more bytes than this in total go to `NAME.onnx.data` beside the file; 0: always
+    """
+
+    quantized: Literal["qdq", "qoperator"] = "qdq"
+    external_data: int = EXTERNAL_DATA_FROM
