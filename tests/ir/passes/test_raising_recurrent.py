@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_graphs import agree, built, kinds, number, weight
 
-from isomorph.ir import Builder, DType, Model, Sym, Value, ops
+from isomorph.ir import Builder, DType, Model, Sym, TensorType, Value, ops
 from isomorph.ir.ops.recurrent import Recurrent
 from isomorph.ir.passes.canonicalize import canonicalize
 from isomorph.ir.passes.identities import drop_identities
@@ -249,6 +249,48 @@ def scaled(b: Builder, x: Value, h: Value, c: Value) -> tuple[Value, ...]:
     return b.emit(ops.Mul(), h, number(b, 0.5)), c
 
 
+def looped(
+    *, axis: int = 0, trips: Dim = S, twice: bool = False, stops: bool = False, later: bool = False, steps: Dim = S
+) -> Model:
+    """A scripted module's loop over cells: x and the weights are read in the body."""
+
+    def make(b: Builder) -> Value:
+        x = b.input("x", F32, (2, steps, DATA) if axis else (steps, 2, DATA))
+        body = b.region("body")
+        turn, _ = body.input("t", DType.INT64, ()), body.input("going", DType.BOOL, ())
+        h, c = (body.input(name, F32, (2, UNITS)) for name in ("h", "c"))
+        data = body.input("data", F32, x.shape)
+        place = body.emit(ops.Add(), turn, body.constant(np.int64(-1))) if later else turn
+        step = body.emit(ops.Gather(axis), data, place)
+        h, c = lstm(body, step, h, c)
+        goes_on = body.emit(ops.Less(), turn, body.constant(np.int64(2))) if stops else body.constant(np.bool_(True))
+        shown = body.emit(ops.Mul(), h, h) if twice else h
+        for name, value in {"goes_on": goes_on, "h'": h, "c'": c, "y": shown}.items():
+            body.output(name, value)
+        kinds_ = (h.type, c.type, TensorType(F32, (Sym("turns") if stops else trips, 2, UNITS)))
+        count = b.emit(ops.Dims((trips,), scalar=True)) if isinstance(trips, Sym) else b.constant(np.int64(trips))
+        op = ops.Loop(kinds_, 2, ("turns",) if stops else ())
+        last_h, last_c, y = b.emit_many(
+            op, count, b.constant(np.bool_(True)), zeros(b), zeros(b), x, regions=(body.graph,)
+        )
+        for name, value in (("h", last_h), ("c", last_c)):
+            b.output(name, value)
+        return y
+
+    return built(make)
+
+
+@pytest.mark.parametrize("steps", [STEPS, S])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_loop_over_steps_is_a_layer(axis: int, steps: Dim) -> None:
+    model = looped(axis=axis, steps=steps, trips=steps)
+    after = raised(model)
+    (node,) = (node for node in after.graph.nodes if isinstance(node.op, ops.LSTM))
+    assert node.op == ops.LSTM(gates="ifco", batch_first=bool(axis))
+    assert set(kinds(after)) <= {"LSTM", "Squeeze", "Transpose"}
+    agree(model, after, rtol=1e-4, atol=1e-5)
+
+
 def masked_loop() -> Model:
     def make(b: Builder) -> Value:
         x, lengths = b.input("x", F32, (20, N, DATA)), b.input("lengths", DType.INT32, (N,))
@@ -273,6 +315,10 @@ NEAR_MISSES: dict[str, Callable[[], Model]] = {
     "a GRU that keeps its data": lambda: with_output(unrolled(partial(gru, mixed=False), 1, width=UNITS)),
     "both directions of other data": lambda: with_output(partial(both_ways, same=False)),
     "sequences of several lengths": masked_loop,
+    "fewer turns than steps": lambda: looped(steps=5, trips=4),
+    "a loop that stops by itself": lambda: looped(steps=5, trips=5, stops=True),
+    "a loop that gives something else": lambda: looped(twice=True),
+    "a loop that reads another step": lambda: looped(later=True),
     "gates that are clipped": lambda: loop_of(ops.LSTM(clip=1.0)),
     "an input gate that forgets": lambda: loop_of(ops.LSTM(input_forget=True)),
     "another function": lambda: loop_of(ops.GRU(activations=("Sigmoid", "Softsign"))),
