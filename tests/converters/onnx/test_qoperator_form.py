@@ -173,7 +173,7 @@ MATCHES = {
     "leaky relu": ([ops.LeakyRelu(0.1)], {}, ["com.microsoft.QLinearLeakyRelu"]),
     "average pool": (
         [ops.AveragePool((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))],
-        {"scale": 0.45},
+        {"scale": 0.31379},
         ["com.microsoft.QLinearAveragePool"],
     ),
     "max pool": ([ops.MaxPool((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))], {}, ["MaxPool"]),
