@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from isomorph.converters.files import check_target
 from isomorph.converters.formats import Format, by_name, by_suffix, identify
@@ -29,6 +29,9 @@ from isomorph.ir.passes.movement import pick_elements
 from isomorph.ir.passes.raising.recurrent import raise_recurrent
 from isomorph.ir.passes.stored import store_reshaped
 from isomorph.ir.verify import verify
+
+if TYPE_CHECKING:
+    from isomorph.converters.onnx.form import OnnxForm
 
 __all__ = [
     "Conversion",
@@ -129,6 +132,7 @@ def save(
     layout: LayoutChoice = "keep",
     simplify: bool = False,
     fold_batch_norm: bool = False,
+    onnx: OnnxForm | None = None,
     force: bool = False,
 ) -> Model:
     """Write a model in the format of `path`; returns the model as it was written (legalized and laid out)."""
@@ -137,8 +141,9 @@ def save(
     check_target(path, force=force)
     writer = chosen.load_writer()
     opset = _opset(writer, model, opset)
+    wished = _wished(chosen, onnx)
     prepared = prepare(model, writer.target(opset), Wishes(layout, simplify, fold_batch_norm))
-    writer.write(prepared, path, opset=opset)
+    writer.write(prepared, path, opset=opset, **wished)
     return prepared
 
 
@@ -216,6 +221,7 @@ def convert(
     layout: LayoutChoice = "keep",
     simplify: bool = False,
     fold_batch_norm: bool = False,
+    onnx: OnnxForm | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
@@ -224,11 +230,13 @@ def convert(
     layout           "keep": inputs and outputs keep the source's axis order; "native": they may take the target's
     simplify         fewer nodes also within a format; between formats it is always done
     fold_batch_norm  into the convolution or dense layer before it
+    onnx             how a file of ONNX is written where there is a choice
     Raises: UsageError, TargetExistsError, the ModelErrors of reader and writer. On an error no file is left.
     """
     target = Path(target)
     chosen = _target_format(target, target_format)
     check_target(target, force=force)
+    wished = _wished(chosen, onnx)
     clock, changes = _Clock(progress), list[Change]()
     if isinstance(source, Model):
         model, name, origin = source, source.name, source.source[0]
@@ -245,7 +253,7 @@ def convert(
     with clock("prepare"):
         prepared = prepare(model, wanted, Wishes(layout, simplify, fold_batch_norm), changes)
     with clock("write"):
-        writer.write(prepared, target, opset=opset)
+        writer.write(prepared, target, opset=opset, **wished)
     opsets = _opset_notes(model, chosen, opset)
     notes = [*_assumed(prepared), *_notes(prepared, wanted.layout), *opsets, *_preserved(prepared)]
     return Conversion(name, str(target), origin, chosen.name, model, prepared, clock.steps, notes, changes)
@@ -255,6 +263,15 @@ def _opset(writer: Any, model: Model, opset: int | None) -> int | None:
     """The opset that is asked for, else the one that the writer chooses for the model, where its format has opsets."""
     choose = getattr(writer, "opset_for", None)
     return choose(model) if opset is None and choose is not None else opset
+
+
+def _wished(chosen: Format, onnx: OnnxForm | None) -> dict[str, Any]:
+    """What is asked of the writer beyond the opset. Raises UsageError for another format than ONNX."""
+    if onnx is None:
+        return {}
+    if chosen.name != "onnx":
+        raise UsageError(f"forms of ONNX are asked of {chosen.title}", advice="leave them out, or write to .onnx")
+    return {"form": onnx}
 
 
 def _target_format(path: Path, name: str | None) -> Format:

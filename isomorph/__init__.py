@@ -21,14 +21,16 @@ from isomorph import errors
 
 if TYPE_CHECKING:
     from isomorph.api import capture, convert, diff, load, save, validate
+    from isomorph.converters.onnx.form import OnnxForm
     from isomorph.ir import Model
 
-__all__ = ["Model", "__version__", "capture", "convert", "diff", "errors", "load", "save", "validate"]
+__all__ = ["Model", "OnnxForm", "__version__", "capture", "convert", "diff", "errors", "load", "save", "validate"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Model": "isomorph.ir",
+    "OnnxForm": "isomorph.converters.onnx.form",
     "capture": "isomorph.api",
     "convert": "isomorph.api",
     "diff": "isomorph.api",

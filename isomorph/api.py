@@ -16,6 +16,7 @@ from isomorph.sources import locate, refuse_dynamic
 
 if TYPE_CHECKING:
     from isomorph.comparison import Form
+    from isomorph.converters.onnx.form import OnnxForm
     from isomorph.ir.diff import Difference
     from isomorph.validators import Report
 
@@ -50,6 +51,7 @@ def save(
     layout: LayoutChoice = "keep",
     simplify: bool = False,
     fold_batch_norm: bool = False,
+    onnx: OnnxForm | None = None,
     force: bool = False,
 ) -> Model:
     """Write a model in the format that `path` or `format` names; returns the model as it was written.
@@ -57,6 +59,7 @@ def save(
     layout           "keep": inputs and outputs keep their axis order; "native": they may take the target's
     simplify         fewer nodes also within a format; between formats it is always done
     fold_batch_norm  into the convolution or dense layer before it, which leaves one layer instead of two
+    onnx             how a file of ONNX is written where there is a choice: isomorph.OnnxForm(quantized="qoperator")
     force            replace `path` if it exists
     Raises: TargetExistsError, UnsupportedError that lists everything the format cannot express. Then no file is left.
     """
@@ -68,6 +71,7 @@ def save(
         layout=layout,
         simplify=simplify,
         fold_batch_norm=fold_batch_norm,
+        onnx=onnx,
         force=force,
     )
 
@@ -86,6 +90,7 @@ def convert(
     layout: LayoutChoice = "keep",
     simplify: bool = False,
     fold_batch_norm: bool = False,
+    onnx: OnnxForm | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
@@ -95,6 +100,7 @@ def convert(
     arch             for a checkpoint: your own code that makes the module, as for `load`
     simplify         fewer nodes also within a format; between formats it is always done (see `changes` of the result)
     fold_batch_norm  into the convolution or dense layer before it, which leaves one layer instead of two
+    onnx             how a file of ONNX is written where there is a choice: isomorph.OnnxForm(quantized="qoperator")
     Raises: UsageError, TargetExistsError, ModelError. Then no file is left.
     """
     shapes = read_inputs(inputs)
@@ -113,6 +119,7 @@ def convert(
         layout=layout,
         simplify=simplify,
         fold_batch_norm=fold_batch_norm,
+        onnx=onnx,
         force=force,
         progress=progress,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +17,7 @@ from isomorph.converters.onnx.stream import Weight, elements, write_model
 from isomorph.errors import TargetExistsError
 from isomorph.ir import DType, TensorSource, Value
 
-__all__ = ["sources_of", "write_alone", "write_with_data"]
+__all__ = ["lie_beside", "sources_of", "write_alone", "write_with_data"]
 
 _ALIGNMENT = 4096
 _SMALL = 1024
@@ -129,6 +129,12 @@ def sources_of(export: Export) -> dict[str, TensorSource]:
     state = export.model.state.items()
     sources.update((name, each.initial.data) for name, each in state if each.initial is not None)
     return sources
+
+
+def lie_beside(sources: Iterable[TensorSource], threshold: int) -> bool:
+    """Whether the weights are more bytes than this, and one of them is large enough to lie in another file."""
+    sizes = [0 if source.dtype in _PACKED else source.nbytes for source in sources]
+    return sum(sizes) > threshold and max(sizes, default=0) >= _SMALL
 
 
 def write_alone(proto: onnx.ModelProto, sources: dict[str, TensorSource], export: Export, path: Path) -> None:

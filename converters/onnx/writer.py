@@ -33,7 +33,7 @@ from isomorph.converters.onnx.opsets import (
 from isomorph.converters.onnx.qoperator_form import in_qoperator_form
 from isomorph.converters.onnx.refusals import refuse
 from isomorph.converters.onnx.rules import rules
-from isomorph.converters.onnx.weights import sources_of, write_alone, write_with_data
+from isomorph.converters.onnx.weights import lie_beside, sources_of, write_alone, write_with_data
 from isomorph.converters.rules import Target
 from isomorph.ir import Layout, Model, ops
 
@@ -62,8 +62,8 @@ def write(model: Model, path: Path, *, opset: int | None = None, form: OnnxForm 
         rule(export, node)
     sources = sources_of(export)
     proto = _model(export)
-    apart = sum(source.nbytes for source in sources.values()) > form.external_data
-    (write_with_data if apart else write_alone)(proto, sources, export, path)
+    beside = lie_beside(sources.values(), form.external_data)
+    (write_with_data if beside else write_alone)(proto, sources, export, path)
 
 
 def _model(export: Export) -> onnx.ModelProto:

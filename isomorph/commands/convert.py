@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 if TYPE_CHECKING:
     from isomorph.converters.convert import Conversion, Inputs, LayoutChoice, Progress
+    from isomorph.converters.onnx.form import OnnxForm
     from isomorph.inputs import Dynamic
     from isomorph.ir import Model
     from isomorph.sources import Source
@@ -49,6 +51,18 @@ __all__ = ["command"]
 )
 @click.option("--simplify", is_flag=True, help="Fewer nodes also within a format, and a table of what changed.")
 @click.option("--fold-batch-norm", is_flag=True, help="Fold batch normalization into the layer before it.")
+@click.option(
+    "--quantized",
+    type=click.Choice(["qdq", "qoperator"]),
+    help="Form of a quantized ONNX model: float operators between QuantizeLinear and DequantizeLinear, or QLinearConv "
+    "and the like where they are the same.",
+)
+@click.option(
+    "--external-data",
+    metavar="MB",
+    type=click.IntRange(min=0),
+    help="Put the weights of an ONNX model beside it where they are more than this; 0: always (default 1074).",
+)
 @click.option("--validate", "judged", is_flag=True, help="Run both models afterwards and give a verdict.")
 @click.option(
     "--data",
@@ -70,6 +84,8 @@ def command(  # noqa: PLR0917 (click passes by name)
     layout: LayoutChoice,
     simplify: bool,
     fold_batch_norm: bool,
+    quantized: Literal["qdq", "qoperator"] | None,
+    external_data: int | None,
     judged: bool,
     data: Path | None,
     as_json: bool,
@@ -96,6 +112,7 @@ def command(  # noqa: PLR0917 (click passes by name)
         "layout": layout,
         "simplify": simplify,
         "fold_batch_norm": fold_batch_norm,
+        "onnx": _onnx_form(quantized, external_data),
         "force": force,
     }
     began = time.perf_counter()
@@ -123,6 +140,16 @@ def command(  # noqa: PLR0917 (click passes by name)
     else:
         _show(done, target, seconds, report, changes=simplify or fold_batch_norm)
     return code
+
+
+def _onnx_form(quantized: Literal["qdq", "qoperator"] | None, external_data: int | None) -> OnnxForm | None:
+    """What is asked of an ONNX file, None if nothing is."""
+    from isomorph.converters.onnx.form import OnnxForm
+
+    form = OnnxForm() if quantized is None else OnnxForm(quantized=quantized)
+    if external_data is not None:
+        form = replace(form, external_data=external_data * 10**6)
+    return None if quantized is None and external_data is None else form
 
 
 def _convert(

@@ -12,10 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from isomorph.converters.convert import prepare
+from isomorph.converters.convert import convert, prepare
 from isomorph.converters.onnx import reader, writer
 from isomorph.converters.onnx.form import OnnxForm
 from isomorph.converters.onnx.qoperator_form import in_qoperator_form
+from isomorph.errors import UsageError
 from isomorph.ir import Builder, DType, Model, Origin, Scope, Value, ops
 from isomorph.ir.evaluate import evaluate
 
@@ -223,3 +224,13 @@ NEAR_MISSES: dict[str, Model] = {
 def test_what_is_not_the_pattern_stays(name: str) -> None:
     model = NEAR_MISSES[name]
     assert in_qoperator_form(model, 21).graph.nodes == model.graph.nodes
+
+
+def test_it_is_asked_for_and_of_onnx_alone(
+    quantized: Callable[[QuantFormat, QuantType, bool], Path], tmp_path: Path
+) -> None:
+    source = quantized(QuantFormat.QDQ, QuantType.QInt8, True)
+    convert(source, tmp_path / "m.onnx", onnx=FORM)
+    assert [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node] == IN_WHOLE_NUMBERS
+    with pytest.raises(UsageError, match="forms of ONNX are asked of Keras"):
+        convert(source, tmp_path / "m.keras", onnx=FORM)
