@@ -53,7 +53,7 @@ def _is_of_root(y: Value) -> bool:
 
 def _read(node: Node) -> Normalized | None:
     """What a node normalizes, and the scale that it multiplies it by."""
-    if node.output.dtype is not DType.FLOAT32:
+    if len(node.outputs) != 1 or node.output.dtype is not DType.FLOAT32:
         return None
     if isinstance(node.op, Add):
         found = read_affine(node)
