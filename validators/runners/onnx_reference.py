@@ -15,7 +15,7 @@ from isomorph.ir import DType
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.onnx_double import DoubleModel
-from isomorph.validators.runners.onnx_tables import count, index_bounds
+from isomorph.validators.runners.onnx_tables import count, index_bounds, states
 
 __all__ = ["ReferenceRunner", "open_model"]
 
@@ -38,7 +38,7 @@ class ReferenceRunner:
 
     def signature(self) -> Signature:
         graph = onnx.shape_inference.infer_shapes(self._proto).graph
-        constants = {tensor.name for tensor in graph.initializer}
+        constants = {tensor.name for tensor in graph.initializer} - states(self._proto)
         bounds = index_bounds(graph)
         dims: dict[str, tuple[int, int | None]] = {}
         inputs = [_spec(value, dims, bounds.get(value.name)) for value in graph.input if value.name not in constants]

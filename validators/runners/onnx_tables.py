@@ -1,11 +1,15 @@
-"""What an ONNX graph says of its own tables: how many elements they have, and which inputs index them."""
+"""What an ONNX file says of its own tables: how many elements they have, which inputs index them, which are states."""
 
 from __future__ import annotations
 
-import numpy as np
-from onnx import AttributeProto, GraphProto
+import json
 
-__all__ = ["count", "index_bounds"]
+import numpy as np
+from onnx import AttributeProto, GraphProto, ModelProto
+
+from isomorph.converters.onnx.codec import STATE
+
+__all__ = ["count", "index_bounds", "states"]
 
 
 def count(graph: GraphProto) -> int:
@@ -35,3 +39,9 @@ def index_bounds(graph: GraphProto) -> dict[str, tuple[int, int]]:
             highest = min(rows[node.input[0]] - 1, bounds.get(source, (0, 1 << 62))[1])
             bounds[source] = (0, highest)
     return bounds
+
+
+def states(proto: ModelProto) -> set[str]:
+    """Inputs that the model keeps from run to run; they have defaults."""
+    noted = next((entry.value for entry in proto.metadata_props if entry.key == STATE), "{}")
+    return set(json.loads(noted))

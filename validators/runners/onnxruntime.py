@@ -3,7 +3,6 @@ widened model."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +13,13 @@ import onnx
 import onnxruntime
 from onnx import GraphProto, ModelProto, TensorProto
 
-from isomorph.converters.onnx.codec import STATE
 from isomorph.errors import DTypeError, RunnerError
 from isomorph.ir import DType
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.onnx_part import extract
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.onnx_double import DoubleModel
-from isomorph.validators.runners.onnx_tables import count, index_bounds
+from isomorph.validators.runners.onnx_tables import count, index_bounds, states
 
 __all__ = ["OnnxRunner", "open_model"]
 
@@ -68,9 +66,9 @@ class OnnxRunner:
         bounds = index_bounds(self._proto.graph)
         dims: dict[str, tuple[int, int | None]] = {}
         inputs = [_spec(node, dims, bounds.get(node.name)) for node in self._session.get_inputs()]
-        states = _states(self._proto)
+        kept = states(self._proto)
         inputs += [
-            _spec(node, dims, None) for node in self._session.get_overridable_initializers() if node.name in states
+            _spec(node, dims, None) for node in self._session.get_overridable_initializers() if node.name in kept
         ]
         outputs = [_spec(node, {}, None) for node in self._session.get_outputs()]
         return Signature(tuple(inputs), tuple(outputs), dims, count(self._proto.graph), self._environment())
@@ -166,12 +164,6 @@ def _without_weights(path: Path) -> ModelProto:
     proto = ModelProto()
     proto.CopyFrom(whole)  # the memory of what was cleared goes with the first message
     return proto
-
-
-def _states(proto: ModelProto) -> set[str]:
-    """Inputs that the model keeps from run to run; they have defaults."""
-    noted = next((entry.value for entry in proto.metadata_props if entry.key == STATE), "{}")
-    return set(json.loads(noted))
 
 
 def _trains(proto: ModelProto) -> bool:
