@@ -16,12 +16,13 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper
 
 from isomorph.converters.onnx import inference
-from isomorph.converters.onnx.codec import tensor_proto, tensor_source, type_proto, value_type
+from isomorph.converters.onnx.codec import type_proto, value_type
 from isomorph.converters.onnx.definitions import Use, known_attributes, opsets_for
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_made, names_read, rename_graph
 from isomorph.converters.onnx.reading import OnnxNode, parse_size
 from isomorph.converters.onnx.rules import rules
+from isomorph.converters.onnx.tensors import tensor_proto, tensor_source
 from isomorph.errors import MalformedError
 from isomorph.ir import Dim, Node, Parameter, Sym, TensorType, Value
 from isomorph.ir.op import OpaqueType

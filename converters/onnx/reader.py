@@ -18,7 +18,7 @@ import onnx
 
 import isomorph.converters.onnx.families  # registers the rules
 import isomorph.converters.onnx.reference  # noqa: F401  (computes what is preserved)
-from isomorph.converters.onnx.codec import STATE, dtype_of, tensor_source, value_type
+from isomorph.converters.onnx.codec import STATE, dtype_of, value_type
 from isomorph.converters.onnx.definitions import same_definition
 from isomorph.converters.onnx.functions import (
     branch_nodes,
@@ -34,6 +34,8 @@ from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.signature import check_signature, check_text
 from isomorph.converters.onnx.sizes import check_size, evaluate_sizes, size_dtype
 from isomorph.converters.onnx.sparse import dense_source
+from isomorph.converters.onnx.stream import LARGEST_FILE
+from isomorph.converters.onnx.tensors import tensor_source
 from isomorph.converters.onnx.wire import Bytes, read_model
 from isomorph.errors import GraphError, MalformedError, Unsupported, UnsupportedError, UsageError
 from isomorph.ir import (
@@ -64,7 +66,6 @@ _OLDEST_RULES = 6
 """What an older opset says otherwise than this one is read in the words of OLDEST_WRITTEN."""
 OLDEST_WRITTEN = 13
 _NEWEST_OPSET = min(onnx.defs.onnx_opset_version(), 28)
-_LARGEST_FILE = (1 << 31) - 1
 _MOST_INLINED = 1 << 17
 """Nodes that come from functions and branches; more is an attack."""
 _DEEPEST = 64
@@ -77,7 +78,7 @@ def read(path: Path, *, inputs: Inputs | None = None) -> Model:
     inputs  shape and element type by input name, instead of what the file states (None keeps the type)
     Raises MalformedError, UnsafeError, UnsupportedError (listing every node that cannot be expressed), UsageError.
     """
-    if path.stat().st_size > _LARGEST_FILE:
+    if path.stat().st_size > LARGEST_FILE:
         raise MalformedError(
             "a protobuf file ends at 2 GiB", at=str(path), because=f"it has {path.stat().st_size} bytes"
         )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto
 
-from isomorph.converters.onnx.codec import tensor_source
+from isomorph.converters.onnx.tensors import tensor_source
 from isomorph.errors import MalformedError, ModelError, Unsupported, UnsupportedError
 from isomorph.ir import Builder, Dim, DType, Op, Parameter, Region, Sym, TensorSource, TensorType, Value, ops
 from isomorph.ir.evaluate import evaluate_op

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from isomorph.converters.onnx.codec import tensor_proto, type_proto
+from isomorph.converters.onnx.codec import type_proto
 from isomorph.converters.onnx.preserved import node_proto
+from isomorph.converters.onnx.tensors import tensor_proto
 from isomorph.errors import GraphError
 from isomorph.ir import ArrayTensor, DType
 from isomorph.ir.ops.preserved import EVALUATORS, Preserved

@@ -331,7 +331,7 @@ def write_dims(export: Export, node: Node) -> None:
 def write_constant_of_shape(export: Export, node: Node) -> None:
     op = node.op
     assert isinstance(op, ops.ConstantOfShape)
-    from isomorph.converters.onnx.codec import tensor_proto
+    from isomorph.converters.onnx.tensors import tensor_proto
     from isomorph.ir import ArrayTensor
 
     value = tensor_proto("value", ArrayTensor(np.asarray([op.value], op.dtype.numpy)))

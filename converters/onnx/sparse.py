@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from isomorph.converters.onnx.codec import tensor_source
+from isomorph.converters.onnx.tensors import tensor_source
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError
 from isomorph.ir import DerivedTensor, DType, TensorSource
 

@@ -17,13 +17,16 @@ from typing import BinaryIO
 import numpy as np
 import onnx
 
+from isomorph.errors import Unsupported, UnsupportedError
 from isomorph.ir import TensorSource
 
-__all__ = ["Weight", "elements", "write_model"]
+__all__ = ["LARGEST_FILE", "Weight", "elements", "write_model"]
 
 _LENGTH_DELIMITED = 2
 _GRAPH, _INITIALIZER, _RAW_DATA = (field << 3 | _LENGTH_DELIMITED for field in (7, 5, 9))
 _CHUNK = 1 << 24
+LARGEST_FILE = (1 << 31) - 1
+"""Bytes of a message that protobuf can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,10 @@ class Weight:
 
 
 def write_model(file: BinaryIO, model: onnx.ModelProto, weights: Sequence[Weight]) -> None:
-    """Write `model`, whose graph has no initializers yet, with `weights` as its initializers."""
+    """Write `model`, whose graph has no initializers yet, with `weights` as its initializers.
+
+    Raises UnsupportedError, with nothing written, if that is more than protobuf can hold.
+    """
     graph = model.graph.SerializeToString(deterministic=True)
     rest = onnx.ModelProto()
     rest.CopyFrom(model)
@@ -48,7 +54,11 @@ def write_model(file: BinaryIO, model: onnx.ModelProto, weights: Sequence[Weight
         for head, weight in zip(heads, weights, strict=True)
     ]
     total = len(graph) + sum(1 + len(_varint(body)) + body for body in bodies)
-    file.write(rest.SerializeToString(deterministic=True))
+    outside = rest.SerializeToString(deterministic=True)
+    if len(outside) + 1 + len(_varint(total)) + total > LARGEST_FILE:
+        reason = f"a protobuf file ends at 2 GiB, this one needs {total} bytes besides what can lie beside it"
+        raise UnsupportedError("write onnx", [Unsupported("file", reason)])
+    file.write(outside)
     file.write(bytes([_GRAPH]) + _varint(total) + graph)
     for head, body, weight in zip(heads, bodies, weights, strict=True):
         file.write(bytes([_INITIALIZER]) + _varint(body) + head)

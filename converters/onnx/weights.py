@@ -10,10 +10,11 @@ import onnx
 from onnx import TensorProto
 
 from isomorph.converters.files import atomic_path
-from isomorph.converters.onnx.codec import element_type, tensor_proto
+from isomorph.converters.onnx.codec import element_type
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.functions import names_read
 from isomorph.converters.onnx.stream import Weight, elements, write_model
+from isomorph.converters.onnx.tensors import packed_elements, tensor_proto
 from isomorph.errors import TargetExistsError
 from isomorph.ir import DType, TensorSource, Value
 
@@ -101,17 +102,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _stream_data(sources: dict[str, TensorSource], file: BinaryIO, location: str) -> list[Weight]:
     weights = []
     for name, source in sources.items():
-        if source.nbytes < _SMALL or source.dtype in _PACKED:
+        if source.nbytes < _SMALL or source.dtype is DType.STRING:
             weights.append(_weight(name, source))
             continue
         file.write(bytes(-file.tell() % _ALIGNMENT))
         tensor = onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype))
         tensor.data_location = TensorProto.EXTERNAL
-        entries = {"location": location, "offset": str(file.tell()), "length": str(source.nbytes)}
+        offset = file.tell()
+        for chunk in elements(source) if source.dtype.bits >= 8 else packed_elements(source):
+            file.write(chunk)
+        entries = {"location": location, "offset": str(offset), "length": str(file.tell() - offset)}
         for key, value in entries.items():
             tensor.external_data.add(key=key, value=value)
-        for chunk in elements(source):
-            file.write(chunk)
         weights.append(Weight(tensor, None))
     return weights
 
@@ -133,7 +135,7 @@ def sources_of(export: Export) -> dict[str, TensorSource]:
 
 def lie_beside(sources: Iterable[TensorSource], threshold: int) -> bool:
     """Whether the weights are more bytes than this, and one of them is large enough to lie in another file."""
-    sizes = [0 if source.dtype in _PACKED else source.nbytes for source in sources]
+    sizes = [0 if source.dtype is DType.STRING else source.nbytes for source in sources]
     return sum(sizes) > threshold and max(sizes, default=0) >= _SMALL
 
 

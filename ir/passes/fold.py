@@ -18,6 +18,7 @@ from isomorph.ir.dtypes import DType
 from isomorph.ir.evaluate import evaluate_op
 from isomorph.ir.graph import Graph, Model, Node, Value
 from isomorph.ir.op import Op
+from isomorph.ir.ops.quant import DequantizeLinear
 from isomorph.ir.passes.views import MOVES
 from isomorph.ir.shapes import Sym
 
@@ -34,9 +35,10 @@ def fold(model: Model, budget: int = BUDGET, roles: Collection[str] = ("constant
     """The model with constant subgraphs evaluated.
 
     Only parameters whose role is in `roles` count as constant: weights and buffers stay what the source stated. A node
-    that only moves the elements of a weight stays, so that the weight keeps its name. So does one with an output of
-    more than `budget` elements, known from its type before anything is computed, and one whose evaluation fails (an
-    index out of range, say): that is for the runtime to report.
+    that only moves the elements of a weight stays, so that the weight keeps its name, and so does one that dequantizes
+    a weight, which is small because of it. So does one with an output of more than `budget` elements, known from its
+    type before anything is computed, and one whose evaluation fails (an index out of range, say): that is for the
+    runtime to report.
     """
     graph = _fold_graph(model.graph, budget, roles)
     return model if graph is model.graph else model.with_graph(graph)
@@ -69,6 +71,8 @@ def _folded(graph: Graph, budget: int, roles: Collection[str]) -> dict[Node, tup
     moved = {value for value in constant if value.parameter is not None and value.parameter.role != "constant"}
     for node in graph.nodes:
         if not all(value in constant or value in known for value in node.operands()) or not _may_fold(node, budget):
+            continue
+        if isinstance(node.op, DequantizeLinear) and node.inputs[0] in moved:
             continue
         for value in node.operands():
             if value not in known and value.parameter is not None:

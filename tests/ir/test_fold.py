@@ -124,3 +124,17 @@ def test_several_outputs_are_folded_one_by_one() -> None:
     model = _folded(make)
     assert _ops(model) == ["Add"]
     assert len(model.graph.parameters) == 1
+
+
+def test_a_weight_in_codes_stays_in_codes() -> None:
+    """Even where weights are folded: four bits an element are the point of it."""
+
+    def make(b: Builder, x: Value) -> Value:
+        codes = ArrayTensor(np.arange(-8, 8, dtype=np.int8).reshape(4, 4).astype(DType.INT4.numpy))
+        weight = b.parameter(Parameter("w", codes))
+        scale = b.parameter(Parameter("s", ArrayTensor(np.float32(0.25)), trainable=False, role="constant"))
+        return b.emit(ops.MatMul(), x, b.emit(ops.DequantizeLinear(DType.FLOAT32), weight, scale))
+
+    folded = _folded(make, roles=("constant", "buffer", "weight"))
+    assert _ops(folded) == ["DequantizeLinear", "MatMul"]
+    assert folded.parameters()["w"].data.dtype is DType.INT4
