@@ -31,7 +31,7 @@ import onnx
 import onnxruntime
 from judge.faults import FAULTS, Edit, Fault
 from judge.models import KINDS, Pair, make
-from judge.rules import RULES, feeds
+from judge.rules import others
 from judge.trials import Remembering, every_value, open_source
 from judge.truth import IDENTICAL, Truth
 
@@ -113,7 +113,6 @@ class _Subject:
         self.inputs = [case.inputs for case in cases]
         self.truth = Truth(pair.target, self.inputs, [clean.run(each).outputs for each in self.inputs])
         self.values = every_value(pair.target, self.inputs[0])
-        self.cases = plan(self.source.signature(), 0)
 
     def close(self) -> None:
         if hasattr(self.runner, "close"):
@@ -125,7 +124,13 @@ class _Subject:
         head = {"model": self.pair.name, "kind": self.pair.kind}
         if clean:
             report = self._judge(self.pair.target)
-            yield {**head, "fault": "none", "family": "none", **self._said(report), **self._others(self.pair.target)}
+            yield {
+                **head,
+                "fault": "none",
+                "family": "none",
+                **self._said(report),
+                "others": self._others(self.pair.target, report),
+            }
         for kind in kinds:
             sites = len(list(kind.sites(Edit(onnx.load(str(self.pair.target)), self.values))))
             for place in _chosen(f"{self.pair.name} {kind.name}", sites):
@@ -155,7 +160,7 @@ class _Subject:
             return found | {"outcome": "refused", "why": f"{error}"[:300]}
         change = self.truth.change(self.file)
         found |= {"effect": change.effect, "amplitude": change.amplitude, "by": change.by}
-        found |= {"outcome": "judged", **self._said(report), **self._others(self.file)}
+        found |= {"outcome": "judged", **self._said(report), "others": self._others(self.file, report)}
         if report.verdict is not Verdict.DIFFERENT and (change.effect or 0) > IDENTICAL:
             found["strict"] = self._judge(self.file, strict=True).verdict.value
         if report.culprit is not None:
@@ -167,27 +172,13 @@ class _Subject:
         target = OnnxRunner(path, role="target")
         return judge(self.source, target, written=ModelFile(path, "onnx"), **options)
 
+    def _others(self, path: Path, report: Report) -> dict[str, bool | str]:
+        return others(self.source, OnnxRunner(path, role="target"), report.pairing)
+
     def _said(self, report: Report) -> dict[str, Any]:
         worst = max((o.worst.comparison.worst for o in report.outputs if o.worst is not None), default=math.inf)
         mask = any(o.worst is not None and o.worst.comparison.mask for o in report.outputs)
         return {"verdict": report.verdict.value, "ratio": math.inf if mask else worst, "reasons": report.reasons[:2]}
-
-    def _others(self, path: Path) -> dict[str, Any]:
-        """Whether the other tools let the target pass."""
-        passed = {}
-        for rule in RULES:
-            inputs = feeds(rule, self.source.signature(), self.cases[0])
-            try:
-                source = self.source.run(inputs).outputs
-                target = OnnxRunner(path, role="target")
-                names = [spec.name for spec in target.signature().inputs]
-                answer = target.run(dict(zip(names, inputs.values(), strict=True))).outputs
-            except Exception as error:
-                passed[rule.name] = f"{type(error).__name__}"
-                continue
-            pairs = list(zip(source.values(), answer.values(), strict=True))
-            passed[rule.name] = all(a.shape == b.shape and rule.passes(a, b) for a, b in pairs)
-        return {"others": passed}
 
 
 def _chosen(seed: str, sites: int) -> list[int]:

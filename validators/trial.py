@@ -24,6 +24,7 @@ from isomorph.validators.record import Recorder
 from isomorph.validators.reduce import check_reducible, write_reduced
 from isomorph.validators.report import Report, Tried, describe_array
 from isomorph.validators.runner import FLOAT64, ModelFile, Runner, RunnerChoice, Signature, Subject
+from isomorph.validators.strict import at_thresholds, inside
 from isomorph.validators.suggest import suggest_maps
 from isomorph.validators.taps import NoTaps, compare_taps
 from isomorph.validators.ties import contested
@@ -37,8 +38,6 @@ Progress = Callable[[str], None]
 PERTURBED_RUNS = (3, 3, 1)
 """K of the first case, of the second, of all others: runs of the source on inputs moved by an ulp."""
 TIE_RUNS = 6
-STRICT_CASES = 3
-"""Cases in which --strict compares intermediate values."""
 UNANCHORED = 16.0
 """Without a float64 run S stands in for R, and its own rounding is unknown: the floor is widened by this factor. Such a
 trial can end as DIFFERENT (relative errors above 128·4·16·u = 5e-4 in float32) or INCONCLUSIVE, never as EQUIVALENT."""
@@ -192,7 +191,7 @@ class _Trial:
             self._complete(self.left, runs)
         self._call_witnesses(report, runs)
         if self.strict and overall(report.outputs, self.blockers) is Verdict.EQUIVALENT:
-            self._look_inside(report, runs)
+            self._look_closer(report, runs)
         self._conclude(report, runs)
         if report.verdict is Verdict.DIFFERENT:
             report.counterexample = _counterexample(report, runs)
@@ -409,27 +408,25 @@ class _Trial:
             else:
                 self.notes.append(f"output `{output.source}` has no witness: {testimony}")
 
-    def _look_inside(self, report: Report, runs: Sequence[_Run]) -> None:
-        """--strict: outputs that agree are not enough, what leads to them must agree, too."""
-        target = self.subjects[1]
-        if target is None:
-            self.blockers.append("--strict: the target is not a file, its intermediate values cannot be compared")
-            return
+    def _look_closer(self, report: Report, runs: Sequence[_Run]) -> None:
+        """--strict (strict.py)."""
         self.say("comparing intermediate values")
-        for run in runs[:STRICT_CASES]:
-            try:
-                taps = compare_taps(target, self.left, self.right, run.case, report.pairing)
-            except NoTaps as reason:
-                self.blockers.append(f"--strict: no intermediate value could be compared: {reason.what}")
-                return
-            report.layers = report.layers or along_the_graph(taps)
-            beyond = [name for name, found in taps.results.items() if found.doubtful and not found.unsettled]
-            if beyond:
-                report.layers = along_the_graph(taps)
-                ratio = taps.results[beyond[0]].comparison.worst
-                where = f"`{beyond[0]}` is at {ratio:.3g} times its budget ({run.case.describe()})"
-                self.blockers.append(f"--strict: the outputs agree, the intermediate value {where}")
-                return
+        cases = [run.case for run in runs]
+        objection, layers = inside(self.subjects[1], self.left, self.right, cases, report.pairing)
+        report.layers = layers if objection else report.layers or layers
+        objections = [objection, *(self._at_thresholds(pair_.source, runs) for pair_ in report.pairing.outputs)]
+        self.blockers += [each for each in objections if each is not None][:1]
+
+    def _at_thresholds(self, name: str, runs: Sequence[_Run]) -> str | None:
+        usable = [run for run in runs if name in run.target and run.reference is not None]
+
+        def compare(index: int, again: bool) -> CaseResult:
+            run = replace(usable[index], moved=[])
+            return self._compare(run, name, (run.reference or run.plain)[name], 0.0, again=again)
+
+        if not usable or not self.noisy.runs(usable[0].case, _finest_unit(usable[0].plain.values())):
+            return None
+        return at_thresholds(name, len(usable), compare)
 
     def _find_culprit(self, report: Report, runs: Sequence[_Run]) -> Localization | None:
         target = self.subjects[1]

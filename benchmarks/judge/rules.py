@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from isomorph.ir import DType
-from isomorph.validators.inputs import Case
-from isomorph.validators.runner import Signature
+from isomorph.validators.inputs import Case, plan
+from isomorph.validators.pairing import Pairing
+from isomorph.validators.runner import Runner, Signature
 
-__all__ = ["RULES", "Rule", "feeds"]
+__all__ = ["RULES", "Rule", "others"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -30,7 +31,25 @@ class Rule:
     passes: Callable[[np.ndarray, np.ndarray], bool]
 
 
-def feeds(rule: Rule, signature: Signature, like: Case) -> dict[str, np.ndarray]:
+def others(source: Runner, target: Runner, pairing: Pairing, seed: int = 0) -> dict[str, bool | str]:
+    """For each rule whether it lets the target pass, or the kind of error that its run ended with."""
+    signature = source.signature()
+    like = plan(signature, seed)[0]
+    passed: dict[str, bool | str] = {}
+    for rule in RULES:
+        inputs = _feeds(rule, signature, like)
+        try:
+            mine = source.run(inputs).outputs
+            answer = target.run({p.target: p.to_target(inputs[p.source]) for p in pairing.inputs}).outputs
+            pairs = [(mine[p.source], p.to_source(answer[p.target])) for p in pairing.outputs]
+        except Exception as error:  # what a runtime refuses, no rule judges
+            passed[rule.name] = type(error).__name__
+            continue
+        passed[rule.name] = all(a.shape == b.shape and rule.passes(a, b) for a, b in pairs)
+    return passed
+
+
+def _feeds(rule: Rule, signature: Signature, like: Case) -> dict[str, np.ndarray]:
     """Inputs of the shapes of a case, filled as the tool does; integers as in the case, in whose range they are."""
     rng = np.random.default_rng(1)
     kinds = {spec.name: DType.of(spec.dtype) for spec in signature.inputs}

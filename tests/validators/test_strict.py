@@ -11,6 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from isomorph import convert
 from isomorph.validators import ModelFile, Report, Verdict, judge
+from isomorph.validators.inputs import plan
 from isomorph.validators.runners.onnxruntime import OnnxRunner
 
 RNG = np.random.default_rng(2)
@@ -90,6 +91,38 @@ def test_strict_needs_intermediate_values(tmp_path: Path) -> None:
     report = judge(OnnxRunner(source, role="reference"), OnnxRunner(target, role="target"), strict=True)
     assert report.verdict is Verdict.INCONCLUSIVE
     assert any("intermediate values cannot be compared" in reason for reason in report.reasons)
+
+
+def test_strict_asks_at_thresholds(tmp_path: Path) -> None:
+    """x >= 0.5 and x > 0.5 differ at 0.5 alone, where a moved input may excuse it: then not with --strict."""
+    nodes = [
+        helper.make_node("GreaterOrEqual", ["x", "half"], ["up"], "compare"),
+        helper.make_node("Where", ["up", "x", "low"], ["chosen"], "choose"),
+        helper.make_node("Add", ["chosen", "x"], ["y"], "add"),
+    ]
+    weights = {"half": np.array(0.5, np.float32), "low": np.array(-2, np.float32)}
+    source, target = pair(tmp_path, nodes, weights, ["N", 12])
+    left, right = OnnxRunner(source, role="reference"), OnnxRunner(target, role="target")
+    clean = judge(left, right, written=ModelFile(target, "onnx"), strict=True)
+    assert clean.verdict is Verdict.EQUIVALENT, clean.reasons
+
+    proto = onnx.load(str(target))
+    next(node for node in proto.graph.node if node.op_type == "GreaterOrEqual").op_type = "Greater"
+    onnx.save(proto, str(target))
+    right = OnnxRunner(target, role="target")
+    excused = 0
+    for seed in range(12):
+        if not any((case.inputs["x"] == 0.5).any() for case in plan(left.signature(), seed)):
+            continue
+        loose, strict = (
+            judge(left, right, written=ModelFile(target, "onnx"), seed=seed, strict=each, explain=False)
+            for each in (False, True)
+        )
+        assert strict.verdict is not Verdict.EQUIVALENT
+        if loose.verdict is Verdict.EQUIVALENT:
+            excused += 1
+            assert any("threshold" in reason for reason in strict.reasons), strict.reasons
+    assert excused
 
 
 def test_dropout_in_training_mode_is_run(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def state_not_carried(edit: Edit) -> Iterator[Site]:
                 fresh = edit.graph.node.add(op_type="Identity", name=edit.name("kept"))
                 fresh.input.append(source)
                 fresh.output.append(output)
+                fresh.metadata_props.extend(maker.metadata_props)
 
         yield Site(node, change)
 
