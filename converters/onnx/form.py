@@ -17,8 +17,11 @@ class OnnxForm:
 
     quantized      "qdq": float operators between QuantizeLinear and DequantizeLinear; "qoperator": QLinearConv and the
                    like (and those of com.microsoft) where they are the same, see converters/onnx/qoperator_form.py
+    functions      "inline": nodes stand where they are; "kept": each module, and each function of the source, is a
+                   model-local function, see converters/onnx/local_functions.py
     external_data  weights of more bytes than this in total go to `NAME.onnx.data` beside the file; 0: always
     """
 
     quantized: Literal["qdq", "qoperator"] = "qdq"
+    functions: Literal["inline", "kept"] = "inline"
     external_data: int = EXTERNAL_DATA_FROM

@@ -25,6 +25,7 @@ __all__ = [
     "names_made",
     "names_read",
     "rename_graph",
+    "renamed",
     "specified_body",
 ]
 
@@ -44,7 +45,7 @@ def function_nodes(function: FunctionProto, call: NodeProto, prefix: str) -> lis
     def rename(name: str) -> str:
         return names.get(name, f"{prefix}{name}" if name else "")
 
-    nodes = [_renamed(node, rename, given) for node in function.node]
+    nodes = [renamed(node, rename, given) for node in function.node]
     read_through = [
         helper.make_node("Identity", [names[formal]], [outer])
         for formal, outer in zip(function.output, call.output, strict=False)
@@ -88,11 +89,11 @@ def branch_nodes(branch: GraphProto, outputs: Sequence[str], prefix: str) -> tup
     def rename(name: str) -> str:
         return names.get(name, name)
 
-    nodes = [_renamed(node, rename, None) for node in branch.node]
+    nodes = [renamed(node, rename, None) for node in branch.node]
     return nodes + [helper.make_node("Identity", [rename(inner)], [outer]) for inner, outer in aliases], rename
 
 
-def _renamed(node: NodeProto, rename: Rename, given: dict[str, AttributeProto] | None) -> NodeProto:
+def renamed(node: NodeProto, rename: Rename, given: dict[str, AttributeProto] | None) -> NodeProto:
     """A copy with other value names, in subgraphs too, and with references to a function's attributes resolved."""
     made = NodeProto()
     made.CopyFrom(node)
@@ -121,7 +122,7 @@ def rename_graph(graph: GraphProto, rename: Rename, given: dict[str, AttributePr
         tensor.name = rename(tensor.name)
     for item in (*graph.input, *graph.output, *graph.value_info):
         item.name = rename(item.name)
-    nodes = [_renamed(node, rename, given) for node in graph.node]
+    nodes = [renamed(node, rename, given) for node in graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
 

@@ -11,6 +11,7 @@ See: onnx.proto (NodeProto.metadata_props, since IR version 10).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -22,6 +23,7 @@ from isomorph import __version__
 from isomorph.converters.onnx.codec import STATE, value_info
 from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.form import OnnxForm
+from isomorph.converters.onnx.local_functions import take_out
 from isomorph.converters.onnx.opsets import (
     DEFAULT_OPSET,
     NEWEST_OPSET,
@@ -35,7 +37,7 @@ from isomorph.converters.onnx.refusals import refuse
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.weights import lie_beside, sources_of, write_alone, write_with_data
 from isomorph.converters.rules import Target
-from isomorph.ir import Layout, Model, ops
+from isomorph.ir import Layout, Model, TensorSource, ops
 
 __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "opset_for", "target", "write"]
 
@@ -61,19 +63,42 @@ def write(model: Model, path: Path, *, opset: int | None = None, form: OnnxForm 
         export.begin(node)
         rule(export, node)
     sources = sources_of(export)
-    proto = _model(export)
+    functions = _functions(export, sources) if form.functions == "kept" else []
+    proto = _model(export, functions)
     beside = lie_beside(sources.values(), form.external_data)
     (write_with_data if beside else write_alone)(proto, sources, export, path)
 
 
-def _model(export: Export) -> onnx.ModelProto:
+def _functions(export: Export, sources: dict[str, TensorSource]) -> list[onnx.FunctionProto]:
+    """The modules of the graph as functions: calls take the place of their nodes, and constants move into them."""
+    constants = set(export.constants)
+    for value in export.weights:
+        if value.parameter is not None and value.parameter.role == "constant":
+            constants.add(export.name(value))
+    least = 1 if export.model.source[0] == "onnx" else 2
+    outputs = {export.name(value) for value in export.outputs} | set(export.model.graph.outputs)
+    constants &= sources.keys()
+    opsets = _opsets(export)
+    found = take_out(export.nodes, outputs, sources=sources, constants=constants, opsets=opsets, least=least)
+    export.nodes = found.nodes
+    for name in found.inside:
+        del sources[name]
+    return found.made
+
+
+def _opsets(export: Export) -> list[onnx.OperatorSetIdProto]:
+    kept = sorted(_domains(export.model).items())
+    return [helper.make_opsetid("", export.opset), *(helper.make_opsetid(*each) for each in kept)]
+
+
+def _model(export: Export, functions: Sequence[onnx.FunctionProto]) -> onnx.ModelProto:
     """The file without its weights."""
     model = export.model
-    graph = _graph(export)
-    opsets = [helper.make_opsetid("", export.opset)]
-    ir_version = max(_OLDEST_IR_VERSION, helper.find_min_ir_version_for(opsets))
-    opsets += [helper.make_opsetid(domain, number) for domain, number in sorted(_domains(model).items())]
-    proto = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+    graph, opsets = _graph(export), _opsets(export)
+    ir_version = max(_OLDEST_IR_VERSION, helper.find_min_ir_version_for(opsets[:1]))
+    own = sorted({function.domain for function in functions})
+    opsets += [helper.make_opsetid(domain, 1) for domain in own]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version, functions=functions)
     proto.producer_name, proto.producer_version = "isomorph", __version__
     for key in sorted(model.metadata):
         proto.metadata_props.add(key=key, value=model.metadata[key])

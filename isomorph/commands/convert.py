@@ -58,6 +58,9 @@ __all__ = ["command"]
     "and the like where they are the same.",
 )
 @click.option(
+    "--keep-functions", is_flag=True, help="Write each module, and each function of the source, as a function of ONNX."
+)
+@click.option(
     "--external-data",
     metavar="MB",
     type=click.IntRange(min=0),
@@ -85,6 +88,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     simplify: bool,
     fold_batch_norm: bool,
     quantized: Literal["qdq", "qoperator"] | None,
+    keep_functions: bool,
     external_data: int | None,
     judged: bool,
     data: Path | None,
@@ -112,7 +116,7 @@ def command(  # noqa: PLR0917 (click passes by name)
         "layout": layout,
         "simplify": simplify,
         "fold_batch_norm": fold_batch_norm,
-        "onnx": _onnx_form(quantized, external_data),
+        "onnx": _onnx_form(quantized, keep_functions, external_data),
         "force": force,
     }
     began = time.perf_counter()
@@ -142,14 +146,16 @@ def command(  # noqa: PLR0917 (click passes by name)
     return code
 
 
-def _onnx_form(quantized: Literal["qdq", "qoperator"] | None, external_data: int | None) -> OnnxForm | None:
+def _onnx_form(
+    quantized: Literal["qdq", "qoperator"] | None, keep_functions: bool, external_data: int | None
+) -> OnnxForm | None:
     """What is asked of an ONNX file, None if nothing is."""
     from isomorph.converters.onnx.form import OnnxForm
 
-    form = OnnxForm() if quantized is None else OnnxForm(quantized=quantized)
-    if external_data is not None:
-        form = replace(form, external_data=external_data * 10**6)
-    return None if quantized is None and external_data is None else form
+    if quantized is None and not keep_functions and external_data is None:
+        return None
+    form = OnnxForm(quantized=quantized or "qdq", functions="kept" if keep_functions else "inline")
+    return form if external_data is None else replace(form, external_data=external_data * 10**6)
 
 
 def _convert(
