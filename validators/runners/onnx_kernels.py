@@ -195,6 +195,32 @@ class GatherElements(OpRun):
         return (np.take_along_axis(part, indices, along),)
 
 
+class DequantizeLinear(OpRun):
+    """ONNX DequantizeLinear: y = (x - zero_point) * scale in the type of the scale. `onnx.reference` has none before
+    opset 19, and subtracts in float32, which a quantized bias of 32 bits may exceed.
+
+    scale, zero_point: scalars, vectors along `axis`, or blocks of `block_size` along it (opset 21)
+    """
+
+    op_domain = ""
+
+    def _run(
+        self, x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None, **_: Any
+    ) -> tuple[np.ndarray]:
+        axis, block = getattr(self, "axis", None), int(getattr(self, "block_size", None) or 0)
+        along = (1 if axis is None else int(axis)) % x.ndim if x.ndim and scale.size > 1 else 0
+
+        def spread(each: np.ndarray) -> np.ndarray:
+            if block:
+                return np.repeat(each, block, along)[tuple(map(slice, x.shape))]
+            return each.reshape([-1 if a == along else 1 for a in range(x.ndim)]) if each.size > 1 else each.reshape(())
+
+        wide = x.astype(np.float64)
+        if zero_point is not None:
+            wide = wide - spread(zero_point).astype(np.float64)
+        return (np.asarray(wide * spread(scale), scale.dtype),)
+
+
 def _last(index: Sequence[Any]) -> Any:
     """An index of the last axes."""
     return (..., *index)
@@ -214,4 +240,5 @@ KERNELS: list[type[OpRun]] = [
     GlobalAveragePool,
     GlobalMaxPool,
     GatherElements,
+    DequantizeLinear,
 ]
