@@ -1,6 +1,6 @@
 """What --strict asks beyond outputs that agree: nothing inside may differ, and nothing at a threshold.
 
-    inside      every intermediate value that both sides have is within EQUAL times its budget, in STRICT_CASES cases
+    inside      every intermediate value that both sides have is within EQUAL times its budget, in every case
     thresholds  every output is within its budget when S on moved inputs is left out of it
 
 The second: an input that lies exactly on a threshold of the model (`x >= 0.5` at 0.5, a half that is rounded) is on its
@@ -24,9 +24,6 @@ from isomorph.validators.verdict import CaseResult
 
 __all__ = ["at_thresholds", "inside"]
 
-STRICT_CASES = 3
-"""Cases in which intermediate values are compared."""
-
 
 def inside(
     target: Subject | None, left: Runner, right: Runner, cases: Sequence[Case], pairing: Pairing
@@ -35,7 +32,7 @@ def inside(
     if target is None:
         return "--strict: the target is not a file, its intermediate values cannot be compared", ()
     layers: tuple[Layer, ...] = ()
-    for case in cases[:STRICT_CASES]:
+    for case in cases:
         try:
             taps = compare_taps(target, left, right, case, pairing)
         except NoTaps as reason:
