@@ -414,7 +414,7 @@ class _Trial:
         cases = [run.case for run in runs]
         objection, layers = inside(self.subjects[1], self.left, self.right, cases, report.pairing)
         report.layers = layers if objection else report.layers or layers
-        objections = [objection, *(self._at_thresholds(pair_.source, runs) for pair_ in report.pairing.outputs)]
+        objections = [*(self._at_thresholds(pair_.source, runs) for pair_ in report.pairing.outputs), objection]
         self.blockers += [each for each in objections if each is not None][:1]
 
     def _at_thresholds(self, name: str, runs: Sequence[_Run]) -> str | None:
