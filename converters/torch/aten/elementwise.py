@@ -413,7 +413,7 @@ def broadcast_tensors(b: Lowering, tensors: Sequence[Value]) -> tuple[Value, ...
 @rules.imports("aten.copy_.default", "aten.copy.default")
 def copy(b: Lowering, self: Value, src: Value, non_blocking: bool = False) -> Value:
     """copy_(Tensor(a!) self, Tensor src): the elements of src, in the shape and the type of self"""
-    source = b.cast(src, self.dtype)
+    _, source = b.aligned(self, b.cast(src, self.dtype))
     return source if source.shape == self.shape else b.emit(ops.Expand(self.shape), source)
 
 

@@ -201,12 +201,17 @@ class Expressions(Walk):
                 changes.container(args[0])
         return operations.call(self.session, prefix + name, args, keywords)
 
+    def _annotated(self, kind: ast.expr, value: Value) -> Value:
+        """A value as its type says: a tensor that stands for a number is its element (aten::IntImplicit and the like)."""
+        number = _IMPLICIT.get(kind.id) if isinstance(kind, ast.Name) else None
+        return self.session.item(value, number) if number is not None and is_tensor(value) else value
+
     def _form(self, form: str, args: Sequence[ast.expr], names: dict[str, Value]) -> Value:
         """The forms of the language that look like functions."""
         if form == "uninitialized":
             return UNINITIALIZED
         if form in ("annotate", "unchecked_cast") and len(args) == 2:
-            return self._value(args[1], names)
+            return self._annotated(args[0], self._value(args[1], names))
         if form == "isinstance" and len(args) == 2:
             return is_instance(self._value(args[0], names), args[1])
         values = [self._value(arg, names) for arg in args]
@@ -223,6 +228,7 @@ class Expressions(Walk):
         return operations.call(self.session, name, values, {})
 
 
+_IMPLICIT = {"int": int, "float": float, "bool": bool}
 _FORMS = frozenset(
     {
         "annotate",

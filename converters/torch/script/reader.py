@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from isomorph.converters.archive import Archive
 from isomorph.converters.torch.program import Ref
@@ -23,6 +24,7 @@ from isomorph.converters.torch.script.values import NamedTuple, Object, Value, d
 from isomorph.converters.torch.state import next_name
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError, UsageError
 from isomorph.ir import Model, Parameter, State, Sym, TensorType
+from isomorph.ir.text import print_model
 
 __all__ = ["read"]
 
@@ -63,11 +65,27 @@ def _read(archive: Archive, inputs: Inputs, method: str) -> Model:
     if method not in code.methods:
         known = ", ".join(code.methods) or "none"
         raise UsageError(f"{archive.path.name} has no method {method}", advice=f"its methods are {known}")
-    return _Reading(script, Signature.of(code.methods[method], script.root, inputs)).model(method)
+    reading = _Reading(script, Signature.of(code.methods[method], script.root, inputs))
+    model = reading.model(method)
+    if reading.set:
+        script = ScriptArchive(archive)
+        again = _Reading(script, Signature.of(code.methods[method], script.root, inputs))
+        again.preset(reading.set)
+        if print_model(again.model(method)) != print_model(model) or again.set:
+            reading.refuse_states()
+    return model
 
 
 class _Reading:
+    """One walk of the archive.
+
+    set  attributes that the code sets to what is known: (path of the owner, name) -> value. They are no state of the
+         model if it is the same model afterwards (`_has_warned`)
+    """
+
     def __init__(self, script: ScriptArchive, signature: Signature) -> None:
+        self.set: dict[tuple[str, str], Value] = {}
+        self._changed: list[tuple[Object, str, Value]] = []
         self.root = script.root
         self.signature = signature
         source = ("torch", f"TorchScript {script.version}".strip())
@@ -83,10 +101,13 @@ class _Reading:
             if name in self.root.attributes:
                 self.root.attributes[name] = number
         _placed(self.root, self.session, {})
-        before = _numbers(self.root)
+        before = _attributes(self.root)
         result = self.inliner.run(self.root, method, [self._argument(given) for given in self.signature.arguments])
         outputs = [(name, self._checked(name, leaf)) for name, leaf in leaves(result)]
-        self._check_states(before)
+        self._changed = self._changed_states(before)
+        if not all(value is None or isinstance(value, bool | int | float | str) for _, _, value in self._changed):
+            self.refuse_states()
+        self.set = {(owner.path, name): value for owner, name, value in self._changed}
         outputs += [(next_name(name), self.root.attributes[name]) for name in self.signature.states]
         return self.session.finish(outputs, self._carried())
 
@@ -117,24 +138,46 @@ class _Reading:
             raise UnsupportedError("import the results", [item])
         return leaf
 
-    def _check_states(self, before: Mapping[tuple[Object, str], Value]) -> None:
-        """Refuse a model whose own attributes are others after a call, unless the user says how they are carried."""
-        items, advice = [], []
+    def preset(self, values: Mapping[tuple[str, str], Value]) -> None:
+        """Give attributes the values that a call before left them."""
+        for (path, name), value in values.items():
+            owner = self.root
+            for part in path.split(".") if path else ():
+                owner = owner.attributes[part]
+            owner.attributes[name] = value
+
+    def _changed_states(self, before: Mapping[tuple[Object, str], Value]) -> list[tuple[Object, str, Value]]:
+        """The model's own attributes that are others after a call, but those that the user says are carried."""
+        changed = []
         for owner, name in self.inliner.changed:
             after = owner.attributes[name]
             known = before.get((owner, name))
             if not owner.path and (name in self.signature.states or owner is not self.root):
                 continue
-            if not is_tensor(after) and type(known) is type(after) and known == after:
-                continue
+            if not self._is_same(known, after):
+                changed.append((owner, name, after))
+        return changed
+
+    def _is_same(self, before: Value, after: Value) -> bool:
+        """Whether an attribute is what it was: the same number, or the same tensors, in lists as well."""
+        if is_tensor(before) and is_tensor(after):
+            same_cell = self.session.value(before) is self.session.value(after)
+            return same_cell and self.session.value(after).parameter is not None
+        if isinstance(before, list | tuple) and type(before) is type(after) and len(before) == len(after):
+            return all(self._is_same(one, other) for one, other in zip(before, after, strict=True))
+        return type(before) is type(after) and not is_tensor(after) and bool(before == after)
+
+    def refuse_states(self) -> NoReturn:
+        """Raise UnsupportedError with the attributes that are others after a call."""
+        items, advice = [], []
+        for owner, name, after in self._changed:
             path = f"{owner.path}.{name}".lstrip(".")
             items.append(Unsupported(path, f"the model changes this attribute, to {self._described(after)}"))
             if not owner.path:
                 advice.append(f"--input {name}={self._shape(after)}")
-        if items:
-            raise UnsupportedError(
-                "express a model with a state", items, advice=" ".join(advice) if len(advice) == len(items) else None
-            )
+        raise UnsupportedError(
+            "express a model with a state", items, advice=" ".join(advice) if len(advice) == len(items) else None
+        )
 
     def _described(self, value: Value) -> str:
         return f"a tensor {self.session.kind(value)}" if is_tensor(value) else repr(value)
@@ -165,8 +208,8 @@ def _placed(value: Value, session: Session, done: dict[int, Value]) -> Value:
     return value
 
 
-def _numbers(root: Object) -> dict[tuple[Object, str], Value]:
-    """The attributes of all objects below the root that are no tensors, as they are now."""
+def _attributes(root: Object) -> dict[tuple[Object, str], Value]:
+    """The attributes of all objects below the root, as they are now."""
     found: dict[tuple[Object, str], Value] = {}
     pending = [root]
     seen: set[int] = set()
@@ -182,6 +225,6 @@ def _numbers(root: Object) -> dict[tuple[Object, str], Value]:
                 found[owner, name] = list(value)
             elif isinstance(value, dict):
                 found[owner, name] = dict(value)
-            elif not is_tensor(value):
+            else:
                 found[owner, name] = value
     return found

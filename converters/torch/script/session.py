@@ -13,7 +13,7 @@ import numpy as np
 from isomorph.converters.torch.importer import Importer
 from isomorph.converters.torch.program import Block, Computed, Program, ProgramNode, Ref, user_frame
 from isomorph.converters.torch.script.recording import Recording, free_in, memory_of
-from isomorph.converters.torch.script.results import SAME_TYPE, count_of, decided_shape, evaluated
+from isomorph.converters.torch.script.results import count_of, decided_types, evaluated
 from isomorph.converters.torch.script.schemas import Schema
 from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, Rows, SizeTensor, Value, is_tensor
 from isomorph.converters.torch.storage import Cell, mutates
@@ -347,12 +347,9 @@ class Session:
 
     def _record(self, target: str, args: Mapping[str, Any], outputs: Sequence[str]) -> None:
         """Record the types of results whose sizes the data decide, with new names for these."""
-        shape = decided_shape(target, args, self.kind)
-        if shape is not None:
-            size: Dim = self.new_size()
-            dtype = self.kind(args["self"]).dtype if target in SAME_TYPE else DType.INT64
-            for output in outputs:
-                self.program.types[output] = TensorType(dtype, tuple(size if dim is None else dim for dim in shape))
+        types = decided_types(target, args, self.kind, self.new_size)
+        if types is not None:
+            self.program.types.update(zip(outputs, types, strict=False))
 
     def new_number(self) -> Sym:
         """A named integer that the data decide."""

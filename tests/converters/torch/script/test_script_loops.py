@@ -168,6 +168,25 @@ def test_what_a_loop_gives_in_onnxruntime(script: Any, tmp_path: Path) -> None:
             np.testing.assert_allclose(one, other.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
+class Unique(nn.Module):
+    """As torchvision suppresses many boxes: a loop over the classes that are there."""
+
+    def forward(self, x: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        kept = torch.zeros_like(x, dtype=torch.bool)
+        for kind in torch.unique(kinds):
+            places = torch.where(kinds == kind)[0]
+            best = x[places].argmax()
+            kept[places[best]] = True
+        values, counts = torch.unique_consecutive(kinds, return_counts=True)
+        again = torch.bincount(kinds)
+        return torch.where(kept)[0], values.repeat_interleave(counts) + again[kinds], counts
+
+
+def test_a_loop_over_what_is_there(script: Any) -> None:
+    kinds = torch.tensor([3, 1, 1, 3, 7])
+    script(Unique(), x(5), kinds, others=[(x(5), torch.tensor([2, 2, 2, 2, 2])), (x(5), torch.arange(5))])
+
+
 class Growing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x[0:1]

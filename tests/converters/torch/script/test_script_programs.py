@@ -465,3 +465,29 @@ class Truth(nn.Module):
 
 def test_a_truth_value_of_data_is_a_tensor(script: Any) -> None:
     script(Truth(), torch.ones(3), others=[(-torch.ones(3) * 0.5,)])
+
+
+class Warned(nn.Module):
+    """Sets an attribute that decides nothing; or, after `late` calls, everything."""
+
+    def __init__(self, late: int) -> None:
+        super().__init__()
+        self.warned = False
+        self.calls = 0
+        self.late = late
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.warned:
+            self.warned = True
+        if self.late > 0 and self.calls < 2:
+            self.calls += 1
+        return x * 2 if self.calls < self.late else x
+
+
+def test_an_attribute_that_decides_nothing_is_no_state(script: Any) -> None:
+    script(Warned(0), torch.ones(3))
+
+
+def test_an_attribute_that_decides_something_is_refused(script: Any) -> None:
+    with pytest.raises(UnsupportedError, match="calls`: the model changes this attribute, to 1"):
+        script(Warned(2), torch.ones(3))
