@@ -49,8 +49,12 @@ def main() -> int:
         left = [variant for variant in chosen if (name, variant.name) not in done]
         if not left or (options.model and not any(fnmatch(name, pattern) for pattern in options.model)):
             continue
-        pair = make(name, options.folder / "models")
-        runner = open_source(pair)
+        try:
+            pair = make(name, options.folder / "models")
+            runner = open_source(pair)
+        except Exception:
+            traceback.print_exc()
+            continue
         source = Remembering(runner)
         variants = options.folder / "variants"
         variants.mkdir(exist_ok=True)
@@ -75,11 +79,14 @@ def main() -> int:
 
 
 def _judged(source: Remembering, target: Target, *, seed: int) -> dict[str, Any]:
+    """What is said of a pair; the first variant of a model is also judged with --strict."""
     written = ModelFile(target.path, "onnx") if target.path is not None else None
     report = judge(source, target.runner, written=written, seed=seed, explain=False)
+    strict = judge(source, target.runner, written=written, seed=seed, explain=False, strict=True) if not seed else None
     worst = max((o.worst.severity for o in report.outputs if o.worst is not None), default=(False, math.inf))
     return {
         "verdict": report.verdict.value,
+        "strict": None if strict is None else strict.verdict.value,
         "ratio": worst[1] if math.isfinite(worst[1]) else str(worst[1]),
         "reasons": report.reasons[:2],
         "others": others(source, target.runner, report.pairing, report.seed),

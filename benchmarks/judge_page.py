@@ -233,11 +233,11 @@ is decided by float64 runs of both files in which no code of the judge takes par
 rounding does to the clean file, on up to 18 cases of seeds that no trial uses. The judge sees the source and the
 faulty file, with default settings."""
 
-_RULES = """The same mutants that change the function and the same clean pairs, by the rules of other tools, on the one kind
-of input that each uses (`benchmarks/judge/rules.py`; not the tools themselves):
-`numpy.allclose(rtol=1e-3, atol=1e-5)` on normal inputs; Polygraphy's `CompareFunc.simple` (an element fails that exceeds both rtol and atol of 1e-5; uniform
-inputs on [0, 1]); `torch.onnx.export(verify=True)` (fails from 5e-3 absolute or 1e-1 relative); onnx2tf's
-`--check_onnx_tf_outputs_elementwise_close` (atol 1e-4, inputs of ones)."""
+_RULES = """The same mutants that change the function and the same clean pairs, by the rules of other tools, on the one
+kind of input that each uses (`benchmarks/judge/rules.py`; not the tools themselves): `numpy.allclose(rtol=1e-3,
+atol=1e-5)` on normal inputs; Polygraphy's `CompareFunc.simple` (an element fails that exceeds both rtol and atol of
+1e-5; inputs uniform on [0, 1]); `torch.onnx.export(verify=True)` (fails from 5e-3 absolute or 1e-1 relative; normal
+inputs); onnx2tf's `--check_onnx_tf_outputs_elementwise_close` (atol 1e-4, inputs of ones)."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -128,7 +128,8 @@ _NETWORKS: dict[str, tuple[str, Callable[[], Example]]] = {
     "gpt2": ("language", partial(_transformers, "gpt2")),
     "llama": ("language", partial(_transformers, "llama")),
     "t5": ("language", partial(_transformers, "t5")),
-    "whisper": ("audio", partial(_transformers, "whisper")),
+    "mamba": ("language", partial(_transformers, "mamba")),
+    "wav2vec2": ("audio", partial(_transformers, "wav2vec2")),
     "segformer": ("segmentation", partial(_transformers, "segformer")),
 }
 _PACKAGED = {"basic-pitch": "audio", "mtcnn-onet": "detection", "attacut-c": "language", "magika": "bytes"}

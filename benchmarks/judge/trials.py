@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,22 @@ def open_source(pair: Pair) -> Any:
     if pair.source.format == "onnx":
         return OnnxRunner(pair.source.path, role="reference")
     if pair.source.format == "pt2":
-        import torch
-
-        from isomorph.validators.runners.torch import ProgramRunner
-
-        torch.set_num_threads(1)
-        return ProgramRunner(torch.export.load(str(pair.source.path)))
+        return _program(pair.source.path)
     return Worker(ModelFile(pair.source.path, pair.source.format), role="reference")
+
+
+def _program(path: Path) -> Runner:
+    import torch
+
+    from isomorph.validators.runners.torch import ProgramRunner
+    from isomorph.validators.runners.torch_versions import loadable
+
+    torch.set_num_threads(1)
+    try:
+        return ProgramRunner(torch.export.load(loadable(str(path))))
+    except RuntimeError:
+        import_module("models.transformers")  # registers the classes of what its models return
+        return ProgramRunner(torch.export.load(loadable(str(path))))
 
 
 def every_value(path: Path, inputs: Arrays) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from isomorph.converters.convert import convert
 from isomorph.validators.runner import NATIVE, Arrays, Result, Runner, Signature
 from isomorph.validators.runners.onnx_reference import ReferenceRunner
 from isomorph.validators.runners.onnxruntime import OnnxRunner
+from isomorph.validators.runners.torch_versions import loadable
 from judge.models import Pair
 
 __all__ = ["VARIANTS", "Target", "Variant"]
@@ -81,7 +82,7 @@ class _Torch:
     def __init__(self, path: Path, *, channels_last: bool = False, threads: int = 1, onednn: bool = True) -> None:
         from isomorph.validators.runners.torch import ProgramRunner
 
-        program = torch.export.load(str(path))
+        program = torch.export.load(loadable(str(path)))
         if channels_last:
             for tensor in (*program.state_dict.values(), *program.constants.values()):
                 if isinstance(tensor, torch.Tensor) and tensor.ndim == 4:
@@ -116,7 +117,9 @@ def _exported(pair: Pair, folder: Path) -> Target | None:
     try:
         if not path.exists():
             with contextlib.redirect_stdout(io.StringIO()):
-                torch.onnx.export(torch.export.load(str(pair.source.path)), (), str(path), dynamo=True, verbose=False)
+                torch.onnx.export(
+                    torch.export.load(loadable(str(pair.source.path))), (), str(path), dynamo=True, verbose=False
+                )
         return Target(OnnxRunner(path, role="target"), path)
     except Exception as error:
         print(f"  {pair.name} torch.onnx: {str(error)[:100]!r}")
