@@ -202,7 +202,7 @@ class Expressions(Walk):
         return operations.call(self.session, prefix + name, args, keywords)
 
     def _annotated(self, kind: ast.expr, value: Value) -> Value:
-        """A value as its type says: a tensor that stands for a number is its element (aten::IntImplicit and the like)."""
+        """A value of the type that is stated: a tensor for a number is its element (aten::IntImplicit and the like)."""
         number = _IMPLICIT.get(kind.id) if isinstance(kind, ast.Name) else None
         return self.session.item(value, number) if number is not None and is_tensor(value) else value
 
