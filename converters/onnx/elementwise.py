@@ -53,6 +53,8 @@ def _aligned(node: OnnxNode, a: Value, b: Value) -> Value:
     axis = int(node.attribute("axis", a.rank - b.rank))
     if not node.attribute("broadcast", 0) and a.shape != b.shape:
         raise MalformedError(f"{node.kind} has operands {a.type} and {b.type}", at=node.where)
+    if not -a.rank <= axis <= a.rank:
+        raise MalformedError(f"{node.kind} of {a.type} and {b.type} at axis {axis}", at=node.where)
     behind = a.rank - (axis + a.rank if axis < 0 else axis) - b.rank
     return b if behind < 1 else node.emit(ops.Reshape((*b.shape, *(1,) * behind)), b)
 

@@ -122,8 +122,8 @@ def read_split(node: OnnxNode) -> Sequence[Value]:
     sizes: Sequence[Dim] | None = node.attribute("split") if node.opset < 13 else node.sizes(1)
     if sizes is None:
         count = int(node.attribute("num_outputs", len(node.outputs)))
-        if count < 1:
-            raise MalformedError(f"Split into {count} pieces", at=node.where)
+        if count != len(node.outputs):
+            raise MalformedError(f"Split into {count} pieces has {len(node.outputs)} results", at=node.where)
         each = ceil_div(x.shape[axis], count)
         sizes = [each] * (count - 1)
         sizes = [*sizes, x.shape[axis] - each * (count - 1)]

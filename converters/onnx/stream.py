@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from isomorph.errors import Unsupported, UnsupportedError
@@ -70,7 +71,10 @@ def write_model(file: BinaryIO, model: onnx.ModelProto, weights: Sequence[Weight
 
 def elements(source: TensorSource) -> Iterator[memoryview]:
     """The elements in C order, little-endian, a few megabytes at a time; a permuted view is copied piece by piece."""
-    array = source.numpy()
+    yield from _pieces(source.numpy())
+
+
+def _pieces(array: npt.NDArray[Any]) -> Iterator[memoryview]:
     if array.size == 0:
         return
     if array.flags.c_contiguous:
@@ -78,7 +82,11 @@ def elements(source: TensorSource) -> Iterator[memoryview]:
         for start in range(0, flat.size, _CHUNK):
             yield flat[start : start + _CHUNK].data
         return
-    rows = max(1, _CHUNK * array.shape[0] // array.nbytes)
+    rows = _CHUNK * array.shape[0] // array.nbytes
+    if rows == 0:  # one row is more than a piece
+        for row in array:
+            yield from _pieces(row)
+        return
     for start in range(0, array.shape[0], rows):
         yield np.ascontiguousarray(array[start : start + rows]).reshape(-1).view(np.uint8).data
 

@@ -18,9 +18,9 @@ from onnx import TensorProto
 
 from isomorph.converters.onnx.codec import dtype_of, element_type
 from isomorph.errors import MalformedError, UnsafeError
-from isomorph.ir import ArrayTensor, DerivedTensor, DType, MappedTensor, TensorSource
+from isomorph.ir import ArrayTensor, DType, MappedTensor, TensorSource
 
-__all__ = ["packed_elements", "tensor_proto", "tensor_source"]
+__all__ = ["PackedTensor", "packed_elements", "tensor_proto", "tensor_source"]
 
 _CHUNK = 1 << 22
 """Elements that are packed at a time."""
@@ -29,14 +29,27 @@ _CHUNK = 1 << 22
 def tensor_proto(name: str, source: TensorSource) -> TensorProto:
     """An initializer with the elements of a source in raw_data: little-endian, C order, small ones packed."""
     proto = onnx.TensorProto(name=name, dims=source.shape, data_type=element_type(source.dtype))
-    array = source.numpy()
     if source.dtype is DType.STRING:
-        proto.string_data.extend(item if isinstance(item, bytes) else str(item).encode() for item in array.ravel())
+        texts = source.numpy().ravel()
+        proto.string_data.extend(item if isinstance(item, bytes) else str(item).encode() for item in texts)
     elif source.dtype.bits < 8:
-        proto.raw_data = _pack(array, source.dtype).tobytes()
+        proto.raw_data = b"".join(packed_elements(source))
     else:
-        proto.raw_data = np.ascontiguousarray(array).tobytes()
+        proto.raw_data = np.ascontiguousarray(source.numpy()).tobytes()
     return proto
+
+
+class PackedTensor(TensorSource):
+    """Elements of 2 or 4 bits, which share bytes: the first one has the lowest bits. `packed` has the bytes."""
+
+    __slots__ = ("packed",)
+
+    def __init__(self, dtype: DType, shape: tuple[int, ...], packed: TensorSource) -> None:
+        super().__init__(dtype, shape)
+        self.packed = packed
+
+    def _fetch(self) -> npt.NDArray[Any]:
+        return _unpack(self.packed.numpy().view(np.uint8), self.dtype, self.shape)
 
 
 _TYPED_FIELDS: dict[DType, str] = {
@@ -77,7 +90,7 @@ def tensor_source(proto: TensorProto, folder: Path | None, mapped: npt.NDArray[n
         raw = mapped if mapped is not None else np.frombuffer(proto.raw_data, np.uint8)
         _check_count(raw.size, nbytes, where, "bytes")
         if packed:
-            return DerivedTensor(dtype, shape, (), lambda: _unpack(raw, dtype, shape))
+            return PackedTensor(dtype, shape, ArrayTensor(raw))
         return ArrayTensor(raw.view(dtype.numpy).reshape(shape))
     return ArrayTensor(_typed(proto, dtype, shape, count, where))
 
@@ -112,7 +125,13 @@ def _packed(proto: TensorProto, field: str) -> bytes:
 
 
 def packed_elements(source: TensorSource) -> Iterator[bytes]:
-    """Elements of 2 or 4 bits as `raw_data` has them, a few megabytes at a time."""
+    """Elements of 2 or 4 bits as `raw_data` has them, a few megabytes at a time; packed ones as they are."""
+    each = 8 // source.dtype.bits
+    if isinstance(source, PackedTensor) and source.size % each == 0:  # else the last byte may hold more than elements
+        codes = source.packed.numpy().view(np.uint8)
+        for start in range(0, codes.size, _CHUNK):
+            yield codes[start : start + _CHUNK].tobytes()
+        return
     flat = source.numpy().reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         yield _pack(flat[start : start + _CHUNK], source.dtype).tobytes()
@@ -159,7 +178,7 @@ def _external(proto: TensorProto, dtype: DType, nbytes: int, folder: Path | None
         raise MalformedError(f"{where} lies outside of its file: bytes {offset} to {offset + nbytes}", at=location)
     if dtype.bits < 8:
         stored = MappedTensor(path, offset, DType.UINT8, (nbytes,))
-        return DerivedTensor(dtype, shape, (stored,), lambda packed: _unpack(packed, dtype, shape))
+        return PackedTensor(dtype, shape, stored)
     return MappedTensor(path, offset, dtype, shape)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,24 @@ def test_data_of_another_model_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(TargetExistsError):
         save(linear(), tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx.data").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "dangling symlink"])
+@pytest.mark.parametrize("name", ["m.onnx", "m.onnx.data"])
+def test_a_link_in_the_way_is_replaced_and_what_it_leads_to_left(name: str, kind: str, tmp_path: Path) -> None:
+    folder, canary = tmp_path / "folder", tmp_path / "canary"
+    folder.mkdir()
+    save(linear(), folder / "m.onnx")
+    canary.write_bytes(b"mine")
+    (folder / name).unlink()
+    if kind == "hard link":
+        (folder / name).hardlink_to(canary)
+    else:
+        (folder / name).symlink_to(canary if kind == "symlink" else tmp_path / "absent")
+    with contextlib.suppress(TargetExistsError):  # data without a model are somebody else's
+        save(linear(1), folder / "m.onnx", force=True)
+        assert load(folder / "m.onnx").parameters().keys() == linear().parameters().keys()
+    assert canary.read_bytes() == b"mine" and not (tmp_path / "absent").exists()
 
 
 @pytest.mark.parametrize("before", [False, True])

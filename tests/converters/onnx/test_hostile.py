@@ -240,6 +240,12 @@ def _beside(folder: Path) -> bytes:
         "..",
         ".",
         "./",
+        "w.bin/../../secret.bin",
+        "a/./../../secret.bin",
+        "/proc/self/environ",
+        "/dev/zero",
+        "//host/share/secret.bin",
+        "w.bin:stream",
     ],
 )
 def test_external_data_outside_of_the_folder(location: str, tmp_path: Path) -> None:
@@ -372,6 +378,7 @@ def test_cycles_missing_producers_and_doubled_names(tmp_path: Path) -> None:
         ("LRN", {}),
         ("Split", {"num_outputs": 0}),
         ("Split", {"num_outputs": -1}),
+        ("Split", {"num_outputs": 1 << 40}),
         ("ReduceMean", {"keepdims": "yes"}),
         ("Gelu", {"approximate": 3}),
         ("LayerNormalization", {"axis": 9}),
@@ -380,6 +387,13 @@ def test_cycles_missing_producers_and_doubled_names(tmp_path: Path) -> None:
 def test_absurd_attributes(kind: str, attributes: dict[str, Any], tmp_path: Path) -> None:
     node = helper.make_node(kind, ["x"], ["y"], **attributes)
     refused(model([node], {"x": [2, 4, 6, 6]}, ["y"]), tmp_path)
+
+
+@pytest.mark.parametrize("axis", [-(1 << 62), -5, 5, 1 << 62])
+def test_broadcasting_of_opset_6_beyond_the_axes(axis: int, tmp_path: Path) -> None:
+    node = helper.make_node("Add", ["x", "b"], ["y"], axis=axis, broadcast=1)
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32), "b")
+    refused(model([node], {"x": [2, 4, 6, 6]}, ["y"], [tensor], opset=6), tmp_path)
 
 
 def test_text_that_is_no_utf8(tmp_path: Path) -> None:

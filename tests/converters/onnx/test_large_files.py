@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from isomorph.converters.convert import load, save
+from isomorph.converters.onnx import stream
 from isomorph.converters.onnx.form import OnnxForm
 from isomorph.converters.onnx.stream import LARGEST_FILE, Weight, write_model
 from isomorph.errors import MalformedError, UnsupportedError
@@ -117,3 +118,31 @@ def test_weights_of_4_bits_lie_beside_the_model_packed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(y, evaluate(model, {"x": array})["y"])
     again = load(path).parameters()["q"].data
     assert not isinstance(again, MappedTensor) and np.array_equal(again.numpy(), codes)
+
+
+@pytest.mark.parametrize("columns", [500, 501], ids=["whole bytes", "half a byte left"])
+def test_weights_of_4_bits_are_copied_without_being_unpacked(columns: int, tmp_path: Path) -> None:
+    packed = np.random.default_rng(0).integers(0, 256, -(-3 * columns // 2), np.uint8)
+    tensor = TensorProto(name="w", data_type=TensorProto.UINT4, dims=[3, columns], raw_data=packed.tobytes())
+    proto = gather(TensorProto(name="s", data_type=TensorProto.FLOAT, dims=[], float_data=[0.5]))
+    proto.graph.initializer.append(tensor)
+    del proto.graph.node[:]
+    proto.graph.node.append(helper.make_node("DequantizeLinear", ["w", "s"], ["y"]))
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    model = load(tmp_path / "m.onnx")
+    save(model, tmp_path / "n.onnx", onnx=OnnxForm(external_data=0))
+    written = np.fromfile(tmp_path / "n.onnx.data", np.uint8)
+    if columns % 2:
+        packed[-1] &= 15  # what no element says is not copied
+    assert np.array_equal(written, packed)
+    again = load(tmp_path / "n.onnx").parameters()["w"].data.numpy()
+    assert np.array_equal(again, model.parameters()["w"].data.numpy())
+
+
+@pytest.mark.parametrize("perm", [(0, 2, 1), (2, 1, 0), (1, 0, 2)])
+def test_a_permuted_weight_is_written_piece_by_piece(perm: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_CHUNK", 64)
+    array = np.arange(2 * 30 * 7, dtype=np.float32).reshape(2, 30, 7)
+    pieces = [bytes(piece) for piece in stream.elements(ArrayTensor(array).permuted(perm))]
+    assert b"".join(pieces) == array.transpose(perm).tobytes()
+    assert max(map(len, pieces)) <= 64
