@@ -43,7 +43,6 @@ _UNSIGNED = {
     DType.INT64: DType.UINT64,
 }
 """What signed integers are shifted as: casts between integers keep the low bits."""
-_LOWEST = -(1 << 63)
 
 
 @operation
@@ -62,27 +61,30 @@ class _Bitwise(Op):
         return self.function(a, b)  # type: ignore[no-any-return]
 
     def decompose(self, b: Builder, left: Value, right: Value) -> Value:  # type: ignore[override]
-        """Bit by bit, in int64: casts between integers keep the low bits."""
-        (low_a, sign_a), (low_b, sign_b) = (_bits(b, value) for value in (left, right))
-        sign = b.emit(self.logical(), sign_a, sign_b)
-        low = b.emit(Cast(DType.INT64), b.emit(self.logical(), low_a, low_b))
-        total = b.emit(ReduceSum((-1,), False), b.emit(Mul(), low, _weights(b)))
-        lowest = b.emit(Where(), sign, scalar(b, _LOWEST, total), scalar(b, 0, total))
-        return _as(b, b.emit(Add(), total, lowest), left.dtype)
+        """Bit by bit, in int64, 32 bits at a time: casts between integers keep the low bits."""
+        sides = [_as(b, value, DType.INT64) for value in (left, right)]
+        if left.dtype.bits <= 32:
+            return _as(b, self._low_bits(b, *sides), left.dtype)
+        width = scalar(b, 1 << 32, sides[0])
+        low = [b.emit(Mod(), side, width) for side in sides]
+        high = [b.emit(Div(), b.emit(Sub(), *pair), width) for pair in zip(sides, low, strict=True)]
+        signed = _as(b, _as(b, self._low_bits(b, *high), DType.INT32), DType.INT64)
+        total = b.emit(Add(), b.emit(Mul(), signed, width), self._low_bits(b, *low))
+        return _as(b, total, left.dtype)
+
+    def _low_bits(self, b: Builder, left: Value, right: Value) -> Value:
+        """The 32 low bits of the result, as numbers in [0, 2^32): onnxruntime 1.32 adds int64 in float64."""
+        weights = b.constant(1 << np.arange(32, dtype=np.int64), "weights")
+        bits = [_bits(b, value, weights) for value in (left, right)]
+        chosen = b.emit(Cast(DType.INT64), b.emit(self.logical(), *bits))
+        return b.emit(ReduceSum((-1,), False), b.emit(Mul(), chosen, weights))
 
 
-def _bits(b: Builder, value: Value) -> tuple[Value, Value]:
-    """The 63 low bits of int64, along a new last axis, and the sign bit, as bool."""
-    wide = _as(b, value, DType.INT64)
-    weights = _weights(b)
-    column = b.emit(Unsqueeze((value.rank,)), wide)
+def _bits(b: Builder, value: Value, weights: Value) -> Value:
+    """The bits of these weights as bool, along a new last axis: floor(value / weight) mod 2."""
+    column = b.emit(Unsqueeze((value.rank,)), value)
     floor = b.emit(Div(), b.emit(Sub(), column, b.emit(Mod(), column, weights)), weights)
-    two = scalar(b, 2, wide)
-    return b.emit(Cast(DType.BOOL), b.emit(Mod(), floor, two)), b.emit(Less(), wide, scalar(b, 0, wide))
-
-
-def _weights(b: Builder) -> Value:
-    return b.constant(1 << np.arange(63, dtype=np.int64), "weights")
+    return b.emit(Cast(DType.BOOL), b.emit(Mod(), floor, scalar(b, 2, value)))
 
 
 def _as(b: Builder, value: Value, dtype: DType) -> Value:

@@ -443,12 +443,14 @@ class Where(Op):
         return np.where(condition, a, b)
 
     def decompose(self, builder: Builder, condition: Value, a: Value, b: Value) -> Value:  # type: ignore[override]
-        """Of bools by logic, of short integers in int32."""
+        """Of bools by logic, of short integers in int32, of bfloat16 in float32."""
         if a.dtype is DType.BOOL:
             others = builder.emit(And(), builder.emit(Not(), condition), b)
             return builder.emit(Or(), builder.emit(And(), condition, a), others)
-        self.require(a.dtype is DType.INT16, f"a choice of {a.dtype} is not put together from other operations")
-        wide = (builder.emit(Cast(DType.INT32), each) for each in (a, b))
+        wider = {DType.INT16: DType.INT32, DType.BFLOAT16: DType.FLOAT32}.get(a.dtype)
+        if wider is None:
+            raise GraphError(f"a choice of {a.dtype} is not put together from other operations")
+        wide = (builder.emit(Cast(wider), each) for each in (a, b))
         return builder.emit(Cast(a.dtype), builder.emit(Where(), condition, *wide))
 
 
