@@ -26,12 +26,17 @@ os.environ.update(ONE_THREAD, HF_HUB_OFFLINE="1")
 warnings.simplefilter("ignore")
 
 import onnxruntime  # noqa: E402
-from judge.models import KINDS, make  # noqa: E402
+from judge.models import KINDS, Pair, make  # noqa: E402
 from judge.rules import others  # noqa: E402
 from judge.trials import Remembering, open_source  # noqa: E402
+from judge.truth import Truth  # noqa: E402
 from judge.variants import VARIANTS, Target  # noqa: E402
 
 from isomorph.validators import ModelFile, judge  # noqa: E402
+from isomorph.validators.inputs import plan  # noqa: E402
+from isomorph.validators.runners.onnxruntime import OnnxRunner  # noqa: E402
+
+TRUTH_SEED = 4242
 
 
 def main() -> int:
@@ -66,6 +71,8 @@ def main() -> int:
                 if target is None:
                     continue
                 line |= _judged(source, target, seed=VARIANTS.index(variant))
+                if line["verdict"] == "DIFFERENT" and target.path is not None:
+                    line |= _truth(pair, target.path)
             except Exception as error:
                 traceback.print_exc()
                 line |= {"verdict": "broken", "reasons": [f"{type(error).__name__}: {error}"[:300]]}
@@ -91,6 +98,14 @@ def _judged(source: Remembering, target: Target, *, seed: int) -> dict[str, Any]
         "reasons": report.reasons[:2],
         "others": others(source, target.runner, report.pairing, report.seed),
     }
+
+
+def _truth(pair: Pair, path: Path) -> dict[str, Any]:
+    """Whether another hand's file is another function than ours, by float64 runs of both (truth.py)."""
+    clean = OnnxRunner(pair.target, role="target")
+    inputs = [case.inputs for case in plan(clean.signature(), TRUTH_SEED)]
+    change = Truth(pair.target, inputs, [clean.run(each).outputs for each in inputs]).change(path)
+    return {key: str(value) for key, value in (("effect", change.effect), ("amplitude", change.amplitude))}
 
 
 if __name__ == "__main__":

@@ -58,10 +58,12 @@ def page(power: Sequence[Line], calibration: Sequence[Line]) -> str:
     """The page in Markdown."""
     mutants = [line for line in power if line["fault"] != "none" and line["outcome"] == "judged"]
     refused = sum(line.get("outcome") in ("refused", "broken") for line in power)
+    others = [line for line in calibration if float(line.get("amplitude") or 0) >= SOLID]
+    calibration = [line for line in calibration if line not in others]
     parts = [
         _INTRODUCTION.format(versions=_versions(), models=len({line["model"] for line in power})),
         _power(mutants, refused),
-        _calibration(calibration),
+        _calibration(calibration, others),
         _tools(mutants, calibration),
         _kinds(mutants),
         _models(mutants, calibration),
@@ -98,7 +100,7 @@ def _power(mutants: Sequence[Line], refused: int) -> str:
     return f"## Power\n\n{summary}\n\n{_table(head, rows)}"
 
 
-def _calibration(pairs: Sequence[Line]) -> str:
+def _calibration(pairs: Sequence[Line], others: Sequence[Line]) -> str:
     judged = [line for line in pairs if line["verdict"] != "broken"]
     false = sum(line["verdict"] == "DIFFERENT" for line in judged)
     words = ("EQUIVALENT", "INCONCLUSIVE", "DIFFERENT")
@@ -113,6 +115,12 @@ def _calibration(pairs: Sequence[Line]) -> str:
         f" **{false} false DIFFERENT ({false / max(1, len(judged)):.2%})**,"
         f" {sum(line['verdict'] == 'EQUIVALENT' for line in judged)} EQUIVALENT."
     )
+    strict = [line["strict"] for line in judged if line.get("strict")]
+    if strict:
+        summary += f" With `--strict` {sum(word == 'EQUIVALENT' for word in strict)} of the {len(strict)} asked are."
+    if others:
+        named = ", ".join(f"{line['model']} by {line['variant']} ({line['verdict']})" for line in others)
+        summary += f" Left out is what float64 runs of both files show to be another function: {named}."
     return f"## Calibration\n\n{summary}\n\n{_table(['target', 'pairs', *words, 'largest ratio'], rows)}"
 
 

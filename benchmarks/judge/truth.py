@@ -75,8 +75,8 @@ class Truth:
         for reference, other, native in zip(clean, faulty, self._native, strict=False):
             if other is None:
                 return (effect, amplitude) if effect else None
-            for name, r in reference.items():
-                e, a = _distance(r, other[name], native[name])
+            for (name, r), f in zip(reference.items(), other.values(), strict=True):
+                e, a = _distance(r, f, native[name])
                 effect, amplitude = max(effect, e), max(amplitude, a)
             if amplitude > CERTAIN:
                 break
