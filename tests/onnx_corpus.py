@@ -1,6 +1,7 @@
 """Small ONNX models of every kind of thing that a file can hold, in a fixed order.
 
-Quantized and plain layers, control flow, functions, strings, sequences, optionals, sparse tensors, external data.
+Quantized and plain layers, operators of com.microsoft and of opset 6, control flow, functions, strings, sequences,
+optionals, sparse tensors, external data.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+from contrib_cases import CONTRIB
 from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["Original", "corpus"]
 
 _ROOT = Path(__file__).parents[1]
-_LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+_DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 _CASES = """
     adam_multiple ai_onnx_ml_tree_ensemble_set_membership attention_4d_with_past_and_present_expanded
     averagepool_2d_same_upper batchnorm_example_training_mode blackmanwindow_expanded cast_FLOAT16_to_INT4
@@ -37,6 +39,18 @@ _CASES = """
     slice softmax_axis_1_expanded split_to_sequence_1 split_variable_parts_default_axis stft_with_window
     string_concat string_split_basic tfidfvectorizer_tf_batch_uniandbigrams_skip5 top_k training_dropout_mask
     tril_neg unique_sorted_with_axis_3d
+""".split()  # noqa: SIM905
+
+_OPSET_6 = """
+    operator/test_operator_add_broadcast operator/test_operator_basic operator/test_operator_conv
+    operator/test_operator_pad operator/test_operator_pow operator/test_operator_view
+    converted/test_BatchNorm2d_eval converted/test_Embedding converted/test_GLU converted/test_PixelShuffle
+    converted/test_PReLU_2d_multiparam converted/test_softmax_functional_dim3
+""".split()  # noqa: SIM905
+_CONTRIB = """
+    attention_mask_causal embed_norm_positions fused_conv_sum fused_matmul_both group_query_packed group_query_rotary
+    matmul_4_bits_ragged matmul_4_bits_zeros multi_head_cache qgemm qlinear_average qlinear_concat rotary_part
+    skip_norm_sum
 """.split()  # noqa: SIM905
 
 
@@ -59,9 +73,18 @@ def corpus() -> tuple[Original, ...]:
         wanted = {f"test_{name}" for name in _CASES}
         cases = {case.name: case.model.SerializeToString() for case in collect_testcases(None) if case.name in wanted}
     found = [Original(name, cases[name]) for name in sorted(cases)]
-    found += [Original(name, (_LIGHT / f"light_{name}.onnx").read_bytes()) for name in ("bvlc_alexnet", "squeezenet")]
+    found += [
+        Original(name, (_DATA / "light" / f"light_{name}.onnx").read_bytes()) for name in ("bvlc_alexnet", "squeezenet")
+    ]
+    found += [Original(f"opset 6: {name}", _of_opset_6(name)) for name in _OPSET_6]
+    found += [Original(case.id, case.model().SerializeToString()) for case in CONTRIB if case.id in _CONTRIB]
     found.append(Original("digits-cnn", (_ROOT / "zoo" / "digits" / "digits-cnn.onnx").read_bytes()))
     return (*found, _functions(), _sparse(), _external())
+
+
+def _of_opset_6(name: str) -> bytes:
+    kind, _, folder = name.partition("/")
+    return (_DATA / f"pytorch-{kind}" / folder / "model.onnx").read_bytes()
 
 
 def _model(nodes: list[onnx.NodeProto], tensors: list[TensorProto], **more: Any) -> onnx.ModelProto:

@@ -5,10 +5,20 @@ The whole set: python tests/mutated_files.py
 
 from __future__ import annotations
 
-from mutated_files import trials
+from pathlib import Path
+
+import pytest
+from mutated_files import attempt, trials
+from onnx_corpus import Original, corpus
+from onnx_mutations import Mutant
 
 FILES = 300
 SEED = 7
+
+
+@pytest.mark.parametrize("original", corpus(), ids=lambda original: original.name)
+def test_undamaged_files_end_in_a_model(original: Original, tmp_path: Path) -> None:
+    assert attempt(0, Mutant(original, (), original.data), tmp_path).outcome == "model"
 
 
 def test_damaged_files_end_in_a_model_or_in_a_typed_error() -> None:
