@@ -69,10 +69,10 @@ def _volume_image(module: Callable[[], torch.nn.Module], *shape: int) -> Example
     return batched(module(), shape, symbolic=True)
 
 
-def _torchvision(name: str, size: int, **options: Any) -> Example:
+def _torchvision(name: str, size: int) -> Example:
     from torchvision import models
 
-    return batched(models.get_model(name, weights=None, **options), (3, size, size), symbolic=True)
+    return batched(models.get_model(name, weights=None), (3, size, size), symbolic=True)
 
 
 class _Masks(torch.nn.Module):
@@ -98,10 +98,10 @@ def _timm(name: str, size: int) -> Example:
     return batched(timm.create_model(name, pretrained=False), (3, size, size), symbolic=True)
 
 
-def _transformers(name: str, **options: Any) -> Example:
+def _transformers(name: str, *, symbolic: bool = True) -> Example:
     from models.transformers import ENTRIES
 
-    return next(entry for entry in ENTRIES if entry.name == f"transformers/{name}").make(True)
+    return next(entry for entry in ENTRIES if entry.name == f"transformers/{name}").make(symbolic)
 
 
 _NETWORKS: dict[str, tuple[str, Callable[[], Example]]] = {
@@ -128,7 +128,7 @@ _NETWORKS: dict[str, tuple[str, Callable[[], Example]]] = {
     "gpt2": ("language", partial(_transformers, "gpt2")),
     "llama": ("language", partial(_transformers, "llama")),
     "t5": ("language", partial(_transformers, "t5")),
-    "mamba": ("language", partial(_transformers, "mamba")),
+    "mamba": ("language", partial(_transformers, "mamba", symbolic=False)),
     "wav2vec2": ("audio", partial(_transformers, "wav2vec2")),
     "segformer": ("segmentation", partial(_transformers, "segformer")),
 }
