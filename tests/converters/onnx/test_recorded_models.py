@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recorded_models import OPENCV, REASONS, Outcome, Recorded, light, opencv, outcome, packaged, zoo
+from recorded_models import REASONS, Outcome, outcome
+from recorded_sets import OPENCV, Recorded, light, opencv, packaged, zoo
 
 
 def _check(found: Outcome) -> None:
@@ -28,7 +29,7 @@ def test_small_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recorded", light(), ids=lambda recorded: recorded.name)
+@pytest.mark.parametrize("recorded", [*light()], ids=lambda recorded: recorded.name)
 def test_light_nets(recorded: Recorded, tmp_path: Path) -> None:
     found = outcome(recorded, tmp_path)
     _check(found)
@@ -45,7 +46,7 @@ def test_opencv_models(tmp_path: Path) -> None:
     assert [each.name for each in found if not each.same] == ["average_pooling"]
 
 
-@pytest.mark.parametrize("recorded", zoo(), ids=lambda recorded: recorded.name)
+@pytest.mark.parametrize("recorded", [*zoo()], ids=lambda recorded: recorded.name)
 def test_zoo_models_in_the_cache(recorded: Recorded, tmp_path: Path) -> None:
     found = outcome(recorded, tmp_path)
     _check(found)
