@@ -130,12 +130,12 @@ def _triangular(layer: Layer, x: Value) -> Value:
 @rules.exports(ops.Gather)
 def _take_operation(out: Emitter, node: Node) -> Tensor:
     """x[:, 3] for one known index, else an operation, which wraps negative indices as well."""
-    op = node.op
-    assert isinstance(op, ops.Gather)
-    place = out.literal(node.inputs[1])
+    op, x = node.op, node.inputs[0]
+    assert isinstance(op, ops.Gather) and x is not None
+    axis, place = op.axis % x.rank, out.literal(node.inputs[1])
     if place is not None and place.ndim == 0:
-        return out.operation(node, "GetItem", {}, out.tensor(node.inputs[0]), (*(slice(None),) * op.axis, int(place)))
-    return out.operation(node, "Take", {"axis": op.axis}, *out.arguments(node))
+        return out.operation(node, "GetItem", {}, out.tensor(x), (*(slice(None),) * axis, int(place)))
+    return out.operation(node, "Take", {"axis": axis}, *out.arguments(node))
 
 
 @rules.exports(ops.GatherElements)

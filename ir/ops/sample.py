@@ -14,6 +14,7 @@ from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.elementwise import Add, Cast, Div, Mul, Sub, scalar
 from isomorph.ir.ops.linear import MatMul
 from isomorph.ir.ops.numerics import Array, in_single
+from isomorph.ir.ops.sampled import Sampling
 from isomorph.ir.ops.shape import Concat, Expand, Range, Reshape, Transpose
 from isomorph.ir.shapes import Dim, Shape, Sym, elements
 
@@ -96,6 +97,13 @@ class GridSample(Op):
         batch = np.arange(len(x)).reshape(-1, *(1,) * len(sizes))
         values = np.moveaxis(np.moveaxis(x, 1, -1)[(batch, *index)], -1, 1)
         return np.where(inside[:, None], values, 0)
+
+    def decompose(self, b: Builder, x: Value, grid: Value) -> Value:  # type: ignore[override]
+        """Half precision in float32, as `evaluate`."""
+        wide = [each if each.dtype.bits >= 32 else b.emit(Cast(DType.FLOAT32), each) for each in (x, grid)]
+        sampling = Sampling(b, wide[0], wide[1], self.padding_mode, self.align_corners)
+        y = {"linear": sampling.linear, "nearest": sampling.nearest, "cubic": sampling.cubic}[self.mode]()
+        return y if y.dtype is x.dtype else b.emit(Cast(x.dtype), y)
 
 
 def _keys(distance: Array) -> Array:

@@ -61,8 +61,8 @@ UNROLLED = {
 
 
 WITHOUT_OPERATION = {
-    "BindDim", "BitCast", "BitShift", "Col2Im", "Compress", "ConvInteger", "CumProd", "DeformConv", "Det", "GridSample",
-    "MaxPoolWithIndices", "MaxRoiPool", "NonMaxSuppression", "NonZero", "RoiAlign", "ScatterElements", "ScatterND",
+    "BindDim", "BitShift", "Col2Im", "Compress", "ConvInteger", "CumProd", "DeformConv", "Det", "MaxPoolWithIndices",
+    "MaxRoiPool", "NonMaxSuppression", "NonZero", "RoiAlign", "ScatterElements", "ScatterND",
     "TensorScatter", "Unique",
 }  # fmt: skip
 

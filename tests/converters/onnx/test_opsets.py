@@ -29,13 +29,11 @@ NOT_BELOW = {
     "average_pool_dilated": 19, "lp_pool_dilated": 18, "lp_pool_ceil": 18,
 }  # fmt: skip
 """The rows that ONNX can say only from an opset on, and that have no decomposition below it."""
-OPS_NOT_BELOW = {"GridSample": 16, "Col2Im": 18, "DeformConv": 19, "CumProd": 26}
+OPS_NOT_BELOW = {"Col2Im": 18, "DeformConv": 19, "CumProd": 26}
 """The ops of which that is true of every row."""
 
 
 def earliest(case: OpCase) -> int:
-    if case.id.startswith("grid_sample_3d"):
-        return 20
     if case.op.name == "RoiAlign" and "output" not in case.id:
         return 16
     return NOT_BELOW.get(case.id, OPS_NOT_BELOW.get(case.op.name, 0))
