@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,34 @@ def test_torch_to_keras(source: ModelFile, tmp_path: Path) -> None:
     assert report.verdict is Verdict.DIFFERENT
     assert report.culprit is not None
     assert report.culprit.path == "second"
+
+
+RECURRENT = """
+import sys, keras
+from keras import layers
+keras.utils.set_random_seed(0)
+x = keras.Input((5, 4), name="x")
+keras.Model(x, layers.Dense(3, activation="tanh", name="head")(layers.GRU(6, name="gru")(x))).save(sys.argv[1])
+"""
+
+
+@pytest.mark.requires("keras")
+def test_keras_with_a_recurrent_layer_to_onnx(tmp_path: Path) -> None:
+    """The activation of a recurrent layer is inside its cell: there is no value before it to ask for."""
+    subprocess.run([sys.executable, "-c", RECURRENT, str(tmp_path / "net.keras")], check=True, capture_output=True)
+    path = tmp_path / "net.onnx"
+    convert(tmp_path / "net.keras", path)
+    proto = onnx.load(str(path))
+    weight = next(t for t in proto.graph.initializer if sorted(t.dims) == [3, 6])
+    negated = numpy_helper.to_array(weight).copy()
+    negated[1] *= -1
+    weight.CopyFrom(numpy_helper.from_array(negated, weight.name))
+    onnx.save(proto, str(path))
+    report = validate(ModelFile(tmp_path / "net.keras", "keras"), ModelFile(path, "onnx"))
+    assert report.verdict is Verdict.DIFFERENT
+    assert report.culprit is not None
+    assert report.culprit.path == "head"
+    assert report.culprit.op == "Linear"
 
 
 def rewrite_weights(path: Path, target: Path, *, shape: tuple[int, ...]) -> None:

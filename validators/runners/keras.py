@@ -158,7 +158,11 @@ def _evaluate(functional: Any, feeds: list[Any]) -> list[np.ndarray]:
 
 
 def _has_activation(layer: Any) -> bool:
-    return callable(getattr(layer, "activation", None)) and layer.activation is not keras.activations.linear
+    """Whether a layer ends with an activation of its own: a recurrent one has it inside, as a property of its cell."""
+    inside = isinstance(getattr(type(layer), "activation", None), property)
+    return (
+        not inside and callable(getattr(layer, "activation", None)) and layer.activation is not keras.activations.linear
+    )
 
 
 def _calls(model: Any) -> Iterator[tuple[str, Any]]:
