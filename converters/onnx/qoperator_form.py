@@ -160,10 +160,12 @@ def _known(value: Value | None) -> np.ndarray | None:
     node = value.producer
     if node is None or not isinstance(node.op, ops.Mul | ops.Reshape) or not value.type.is_static:
         return None
-    parts = [_known(operand) for operand in node.operands()]
-    if any(part is None for part in parts):
+    parts = [part for operand in node.operands() if (part := _known(operand)) is not None]
+    if len(parts) != len(node.inputs):
         return None
-    return parts[0] * parts[1] if isinstance(node.op, ops.Mul) else parts[0].reshape(value.shape)  # type: ignore[operator,union-attr,no-any-return]
+    if isinstance(node.op, ops.Mul):
+        return np.asarray(parts[0] * parts[1])
+    return parts[0].reshape([dim for dim in value.shape if isinstance(dim, int)])
 
 
 def _zero_of(quantized: _Quantized) -> np.ndarray | None:

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from isomorph.api import validate
 from isomorph.converters.convert import convert, prepare
 from isomorph.converters.onnx import reader, writer
 from isomorph.converters.onnx.form import OnnxForm
@@ -19,6 +20,7 @@ from isomorph.converters.onnx.qoperator_form import in_qoperator_form
 from isomorph.errors import UsageError
 from isomorph.ir import Builder, DType, Model, Origin, Scope, Value, ops
 from isomorph.ir.evaluate import evaluate
+from isomorph.validators import Verdict
 
 FORM = OnnxForm(quantized="qoperator")
 IN_WHOLE_NUMBERS = [
@@ -224,6 +226,15 @@ NEAR_MISSES: dict[str, Model] = {
 def test_what_is_not_the_pattern_stays(name: str) -> None:
     model = NEAR_MISSES[name]
     assert in_qoperator_form(model, 21).graph.nodes == model.graph.nodes
+
+
+def test_the_judge_finds_them_equivalent(
+    quantized: Callable[[QuantFormat, QuantType, bool], Path], tmp_path: Path
+) -> None:
+    """Of a source in whole numbers it has no run in float64, and says INCONCLUSIVE."""
+    source = quantized(QuantFormat.QDQ, QuantType.QInt8, True)
+    convert(source, tmp_path / "m.onnx", onnx=FORM)
+    assert validate(source, tmp_path / "m.onnx").verdict is Verdict.EQUIVALENT
 
 
 def test_it_is_asked_for_and_of_onnx_alone(
