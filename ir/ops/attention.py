@@ -17,13 +17,25 @@ from isomorph.ir.ops.linear import MatMul
 from isomorph.ir.ops.numerics import Array, in_single
 from isomorph.ir.ops.reduce import ReduceMax
 from isomorph.ir.ops.shape import Expand, Range, Reshape, Transpose, Unsqueeze
-from isomorph.ir.shapes import Sym
+from isomorph.ir.shapes import Shape, Sym, format_shape
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Value
 
 __all__ = ["MultiHeadAttention", "ScaledDotProductAttention", "leaves_a_key"]
+
+
+def _check_mask(op: Op, mask: TensorType, dtype: DType, scores: Shape) -> None:
+    """Raise DTypeError or ShapeError unless a mask has a type and a shape for scores of this shape."""
+    if mask.dtype not in (DType.BOOL, dtype):
+        raise DTypeError(f"{op.name}: a mask of bool or {dtype} is needed, not {mask.dtype}")
+    together = broadcast(mask.shape, scores)
+    grown = len(together) > len(scores) or any(
+        isinstance(size, int) and isinstance(known, int) and size != known
+        for size, known in zip(together, scores, strict=True)
+    )
+    op.require(not grown, f"a mask of {format_shape(mask.shape)} is more than scores of {format_shape(scores)} have")
 
 
 def leaves_a_key(mask: Value) -> bool:
@@ -63,9 +75,7 @@ class ScaledDotProductAttention(Op):
         self.require(same, f"keys {k} and values {v} differ in number")
         batch = broadcast(q.shape[:-2], *(self._repeated(x).shape[:-2] for x in (k, v)))
         if mask is not None:
-            if mask.dtype not in (DType.BOOL, dtype):
-                raise DTypeError(f"{self.name}: a mask of bool or {dtype} is needed, not {mask.dtype}")
-            broadcast(mask.shape, (*batch, q.shape[-2], k.shape[-2]))
+            _check_mask(self, mask, dtype, (*batch, q.shape[-2], k.shape[-2]))
         return (TensorType(dtype, (*batch, q.shape[-2], v.shape[-1])),)
 
     def _repeated(self, x: TensorType) -> TensorType:
@@ -150,9 +160,7 @@ class MultiHeadAttention(Op):
         width = _width(self, q, self.heads)
         self.require(width == _width(self, k, self.kv_heads), f"the heads of queries {q} and keys {k} differ in width")
         if mask is not None:
-            if mask.dtype not in (DType.BOOL, dtype):
-                raise DTypeError(f"{self.name}: a mask of bool or {dtype} is needed, not {mask.dtype}")
-            broadcast(mask.shape, (q.shape[0], self.heads, q.shape[1], k.shape[1]))
+            _check_mask(self, mask, dtype, (q.shape[0], self.heads, q.shape[1], k.shape[1]))
         return (TensorType(dtype, (*q.shape[:2], self.heads * _width(self, v, self.kv_heads))),)
 
     def _apart(self) -> ScaledDotProductAttention:
