@@ -69,7 +69,7 @@ def opsets_for(use: Use, opset: int) -> tuple[int, int]:
     if place is None:
         return opset, onnx.defs.onnx_opset_version()
     first = last = place
-    while first and _same_below(use, listed[first - 1], listed[first]):
+    while listed[first].since_version > _FIRST_WRITTEN and first and _same_below(use, listed[first - 1], listed[first]):
         first -= 1
     while last + 1 < len(listed) and _same_above(use, listed[last], listed[last + 1]):
         last += 1
