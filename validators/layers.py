@@ -23,8 +23,8 @@ class Layer:
     ratio                    its error over its budget, as the model runs
     error, source_error      relative RMS error of the target's value and of the source's, against the float64 run
     generated                its error over its budget when it is given the source's operands; None if nobody asked
-    state                    "right"; "culprit": this op makes an error; "carried": its operands make it
-                             wrong; "wrong": nobody could ask which
+    state                    "right", also of a move that arranges the same elements in another way; "culprit": this op
+                             makes an error; "carried": its operands make it wrong; "wrong": nobody could ask which
     """
 
     op: str
@@ -48,6 +48,7 @@ class Layer:
 def along_the_graph(taps: Taps, pieces: Mapping[Node, Piece] | None = None) -> tuple[Layer, ...]:
     """Every value that was compared. `pieces` are the ops that were judged by themselves (forced.py)."""
     judged = pieces or {}
+    doubtful = set(taps.doubtful())
     found = []
     for node, name in taps.names.items():
         result = taps.results.get(name)
@@ -68,7 +69,7 @@ def along_the_graph(taps: Taps, pieces: Mapping[Node, Piece] | None = None) -> t
                 error=result.comparison.error,
                 source_error=result.comparison.accuracy,
                 generated=None if piece is None else piece.ratio,
-                state=_state(ratio, piece),
+                state=_state(ratio if name in doubtful else 0.0, piece),
             )
         )
     return tuple(found)

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from isomorph.errors import IsomorphError
-from isomorph.ir import Node, Value
+from isomorph.ir import Node
 from isomorph.validators.forced import LIMIT, Piece, Teacher
 from isomorph.validators.inputs import Case
 from isomorph.validators.layers import Layer, along_the_graph
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.runner import Runner, Subject
-from isomorph.validators.taps import NoTaps, Taps, compare_taps
+from isomorph.validators.taps import MOVES, NoTaps, Taps, compare_taps
 from isomorph.validators.verdict import UNEQUAL
 
 __all__ = ["Localization", "localize"]
@@ -40,22 +40,6 @@ _CURVES = (
     "Elu",
     "HardSwish",
     "QuickGelu",
-)
-
-
-_MOVES = (
-    "Concat",
-    "DepthToSpace",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "Reshape",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
 )
 
 
@@ -141,27 +125,10 @@ def _suspects(taps: Taps) -> list[Node]:
         result = taps.result(node)
         if result is None or result.severity < (False, UNEQUAL):
             continue
-        readers, open_end = _compared_readers(node, users, taps)
+        readers, open_end = taps.readers(node, users)
         if open_end or any(found is not None and found.doubtful for found in map(taps.result, readers)):
             suspects.append(node)
     return suspects
-
-
-def _compared_readers(node: Node, users: Mapping[Value, list[Node]], taps: Taps) -> tuple[list[Node], bool]:
-    """The nearest nodes downstream that were compared, and whether an output of the model comes before any."""
-    outputs = set(taps.model.graph.outputs.values())
-    found: list[Node] = []
-    open_end = False
-    pending, seen = [node], {node}
-    while pending:
-        for output in pending.pop().outputs:
-            open_end |= output in outputs
-            for user in users.get(output, ()):
-                if user in seen:
-                    continue
-                seen.add(user)
-                (pending if taps.result(user) is None else found).append(user)
-    return found, open_end
 
 
 def _together_with_moves(teacher: Teacher, taps: Taps, pieces: Mapping[Node, Piece]) -> dict[Node, Piece]:
@@ -171,9 +138,9 @@ def _together_with_moves(teacher: Teacher, taps: Taps, pieces: Mapping[Node, Pie
     settled = dict(pieces)
     beyond: set[Node] = set()
     for node, piece in pieces.items():
-        if type(node.op).__name__ not in _MOVES or not piece.guilty:
+        if type(node.op).__name__ not in MOVES or not piece.guilty:
             continue
-        readers = [each for each in _compared_readers(node, users, taps)[0] if each in settled]
+        readers = [each for each in taps.readers(node, users)[0] if each in settled]
         if readers and all(settled[each].guilty for each in readers):
             beyond.add(node)
             del settled[node]

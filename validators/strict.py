@@ -1,6 +1,7 @@
 """What --strict asks beyond outputs that agree: nothing inside may differ, and nothing at a threshold.
 
-    inside      every intermediate value that both sides have is within EQUAL times its budget, in every case
+    inside      every intermediate value that both sides have is within EQUAL times its budget, in every case, but for
+                a move (taps.py) whose readers all agree: the same elements in another order
     thresholds  every output is within its budget when S on moved inputs is left out of it
 
 The second: an input that lies exactly on a threshold of the model (`x >= 0.5` at 0.5, a half that is rounded) is on its
@@ -37,7 +38,7 @@ def inside(
             taps = compare_taps(target, left, right, case, pairing)
         except NoTaps as reason:
             return f"--strict: no intermediate value could be compared: {reason.what}", layers
-        beyond = [name for name, found in taps.results.items() if _objects(found)]
+        beyond = taps.doubtful()
         if beyond:
             ratio = taps.results[beyond[0]].comparison.worst
             said = f"the intermediate value `{beyond[0]}` is at {ratio:.3g} times its budget ({case.describe()})"

@@ -5,7 +5,7 @@ would be with other weights too. And of an output that is sorted by values with 
 certain. The model is then judged one step earlier. An output is EQUIVALENT by witnesses if
 
     it is within its budget in every case (as always),
-    every intermediate value that both sides have is within EQUAL times its own budget, and
+    every intermediate value that both sides have is within EQUAL times its own budget (taps.py), and
     walking up from the output, each path meets an informative value (one that changes with the input by far more than
     its tolerance) before it meets a weight: what is left unproven in between has no parameters.
 """
@@ -39,7 +39,7 @@ class Testimony:
 
 def call_witnesses(taps: Taps, position: int) -> Testimony:
     """The testimony on the target's output at this position."""
-    beyond = [name for name, result in taps.results.items() if result.comparison.worst > EQUAL and not result.chaotic]
+    beyond = taps.doubtful()
     if beyond:
         return Testimony((), f"the intermediate value `{beyond[0]}` is beyond its budget")
     start = list(taps.model.graph.outputs.values())[position]
