@@ -235,11 +235,14 @@ wrote; nothing here is by hand. {versions}.
 
 {models} models (`benchmarks/judge/models.py`): small networks of our own, of torchvision, timm and transformers, a
 quantized one, packaged ones with trained weights, two of Keras. Each is converted to ONNX; a fault
-(`benchmarks/judge/faults`) is an edit of that file as a converter could have made it. Whether it changes the function
-is decided by float64 runs of both files in which no code of the judge takes part (`benchmarks/judge/truth.py`):
-*effect* is the largest change of an output over its largest element, *amplitude* the same change over what float32
-rounding does to the clean file, on up to 18 cases of seeds that no trial uses. The judge sees the source and the
-faulty file, with default settings."""
+(`benchmarks/judge/faults`) is an edit of that file as a converter could have made it. Each kind is made at one seeded
+place of each model that has one; of the larger models with a seeded sample of the kinds (`--limit`). Whether it changes
+the function is decided by float64 runs of both files in which no code of the judge takes part
+(`benchmarks/judge/truth.py`): *effect* is the largest change of an output over its largest element, *amplitude* the
+same change over what float32 rounding does to the clean file, on up to 18 cases of seeds that no trial uses. The judge
+sees the source and the faulty file, with default settings; mutants that are not DIFFERENT are judged once more with
+`--strict`. The culprit named first counts as right if it is the edited op, or its piece (the ops between it and the
+nearest values that both sides have) contains it."""
 
 _RULES = """The same mutants that change the function and the same clean pairs, by the rules of other tools, on the one
 kind of input that each uses (`benchmarks/judge/rules.py`; not the tools themselves): `numpy.allclose(rtol=1e-3,
