@@ -170,7 +170,9 @@ def prepare(model: Model, target: Target, wishes: Wishes | None = None, changes:
     wishes = wishes or Wishes()
     made: list[Change] = [] if changes is None else changes
     simplifies = wishes.simplify or model.source[0] != target.name
-    simple = fold(canonicalize(model))
+    simple = canonicalize(model)
+    if simplifies:  # within a format, what computes a weight stays: it may be small and the weight large
+        simple = fold(simple)
     made += changed("constants", model, simple)
     if simplifies:
         simple = _simplified(simple, target, made)
