@@ -85,6 +85,9 @@ class Relu(Op):
     def evaluate(self, x: Array) -> Array:  # type: ignore[override]
         return np.maximum(x, x.dtype.type(0))  # type: ignore[no-any-return]
 
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return b.emit(Max(), x, scalar(b, 0, x))
+
 
 @operation
 class LeakyRelu(_Activation):

@@ -23,7 +23,6 @@ from isomorph.ir.verify import verify
 
 OPSETS = (13, 15, 17, 18, 20, 21, 23, 24, 28)
 NOT_BELOW = {
-    "relu_int": 14,
     "scatter_elements_add": 16, "scatter_elements_mul": 16, "scatter_nd_add": 16, "scatter_nd_mul": 16,
     "scatter_elements_max": 18, "scatter_elements_min": 18, "scatter_nd_max": 18, "scatter_nd_min": 18,
     "average_pool_dilated": 19, "lp_pool_dilated": 18, "lp_pool_ceil": 18,
