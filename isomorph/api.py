@@ -184,6 +184,7 @@ def validate(
     reduce: str | Path | None = None,
     certificate: str | Path | None = None,
     strict: bool = False,
+    train: bool | int = False,
     inputs: Mapping[str, InputShape] | None = None,
     arch: str | None = None,
     prefix: str | None = None,
@@ -203,6 +204,7 @@ def validate(
     reduce   on DIFFERENT, where to write the failing op of an ONNX target as a model, with its operands beside it
     certificate  where to write one, which `isomorph verify` replays with the target's runtime alone
     strict   EQUIVALENT only if the intermediate values that both sides have agree, too
+    train    compare so many steps of training, too (True: 3); torch and keras can
     inputs   shapes of inputs that the source itself does not describe (TorchScript), as for `convert`
     arch     for a checkpoint as the source: your own code that makes the module, as for `load`
     Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
@@ -221,6 +223,7 @@ def validate(
         memory=memory,
         reduce=Path(reduce) if reduce is not None else None,
         strict=strict,
+        train=3 if train is True else int(train),
     )
     sides = locate(source, format=source_format).joined(arch, prefix), locate(target, format=target_format)
     chosen = judging.choose(*sides)

@@ -69,12 +69,20 @@ _OPTIONS = (
         is_flag=True,
         help="EQUIVALENT only if the intermediate values agree, too; else INCONCLUSIVE.",
     ),
+    click.option(
+        "--train",
+        type=click.IntRange(min=1, max=100),
+        is_flag=False,
+        flag_value=3,
+        metavar="[STEPS]",
+        help="Compare training, too (torch, keras): loss, gradients, updates, running statistics; 3 steps by default.",
+    ),
 )
 
 
 def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; their values arrive as `data`, `images`, `maps`, `runners`, `devices`, `timeout`, `memory`,
-    `reduce`, `strict`."""
+    `reduce`, `strict`, `train`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -93,6 +101,7 @@ class Judging:
     memory: int | None = None
     reduce: Path | None = None
     strict: bool = False
+    train: int | None = None
 
     def spelled(self) -> dict[str, Any]:
         """The options that decide the verdict, as `spell_command` takes them; defaults are None."""
@@ -105,6 +114,7 @@ class Judging:
             "timeout": None if self.timeout == TIMEOUT else f"{self.timeout:g}",
             "memory": self.memory,
             "strict": self.strict or None,
+            "train": self.train or None,
         }
 
     def opened(self) -> Data:
@@ -128,6 +138,6 @@ class Judging:
 
         memory = None if self.memory is None else self.memory * 1_000_000
         limits: dict[str, Any] = {"timeout": self.timeout, "memory": memory}
-        limits |= {"reduce": self.reduce, "strict": self.strict}
+        limits |= {"reduce": self.reduce, "strict": self.strict, "train": self.train or 0}
         source, target = subjects
         return validate(source, target, maps=self.maps, runners=runners, **limits, **more)

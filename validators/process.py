@@ -25,6 +25,7 @@ import numpy as np
 
 from isomorph.errors import IsomorphError, RunnerError
 from isomorph.ir import DType
+from isomorph.validators.exercise import Exercise, Trained
 from isomorph.validators.protocol import Channel, Message, ProtocolError, tensors
 from isomorph.validators.runner import (
     NATIVE,
@@ -44,6 +45,7 @@ __all__ = ["TIMEOUT", "Worker"]
 TIMEOUT = 600.0
 """Seconds that one request may take."""
 _PIECE = "piece"
+_TRAINING = "training"
 _GUEST = Path(__file__).parent / "guest"
 
 
@@ -153,6 +155,26 @@ class Worker:
         if list(values) != list(wanted):
             raise self._failure(ProtocolError(f"answered with {list(values)}", kind="garbage"))
         return values
+
+    def train(self, inputs: Arrays, exercise: Exercise, *, precision: str = NATIVE) -> Trained:
+        """Some steps of training (exercise.py), from the weights of the file each time. Raises NotImplementedError if
+        the runner cannot."""
+        self.signature()
+        if self._broken is not None:
+            raise self._broken
+        if self.choice.elsewhere:
+            raise NotImplementedError("a runner elsewhere is not asked to train")
+        asked = {**exercise.settings(), "precision": precision}
+        sent = tensors(inputs, "input") + tensors(exercise.cotangents, "cotangent")
+        try:
+            self._channel.send(Message("train", asked, sent), timeout=self._timeout)
+        except ProtocolError as error:
+            raise self._failure(error) from error
+        answer = self._answer("trained", _TRAINING)
+        try:
+            return Trained.of(answer.body["weights"], answer.by_role("value"), exercise.steps)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._failure(ProtocolError(f"answered without {error}", kind="garbage")) from error
 
     def _answer(self, kind: str, precision: str) -> Message:
         if self._broken is not None:

@@ -25,6 +25,8 @@ from isomorph.validators.verdict import EQUAL, UNEQUAL, OutputVerdict, Verdict
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from isomorph.validators.training import Training
+
 __all__ = ["Report", "Tried"]
 
 FORMAT = 1
@@ -87,6 +89,7 @@ class Report:
     layers    errors along the graph, where intermediate values were compared
     replay    the command that gives this report again; "" where there is none (runners of the caller's own)
     counterexample  on DIFFERENT, the case that speaks most against the target
+    training  what `--train` showed; None if it was not asked
     """
 
     subjects: tuple[Subject | None, Subject | None]
@@ -105,6 +108,17 @@ class Report:
     layers: tuple[Layer, ...] = ()
     replay: str = ""
     counterexample: Case | None = None
+    training: Training | None = None
+
+    def add_training(self, training: Training) -> None:
+        """Let the verdict be the worse of the two."""
+        self.training = training
+        self.reasons += [f"training: {reason}" for reason in training.reasons]
+        self.notes += [f"training: {note}" for note in training.notes]
+        if Verdict.DIFFERENT in (self.verdict, training.verdict):
+            self.verdict = Verdict.DIFFERENT
+        elif training.verdict is not Verdict.EQUIVALENT:
+            self.verdict = training.verdict
 
     @property
     def exit_code(self) -> int:
@@ -139,6 +153,7 @@ class Report:
             "histogram_edges": list(EDGES),
             "judge": _judge_environment(),
             "replay": self.replay or None,
+            "training": _safe(self.training.as_dict()) if self.training else None,
         }
 
     def render(self, console: Console) -> None:
@@ -150,14 +165,20 @@ class Report:
         print_(self.verdict.value, _COLOURS[self.verdict])
         for output in self.outputs:
             print_(f"  {_summary(output)}")
+        for line in self.training.lines() if self.training else ():
+            print_(f"  {line}")
         for reason in self.reasons:
             print_(f"  because  {reason}")
-        if self.verdict is Verdict.DIFFERENT:
+        if self.verdict is Verdict.DIFFERENT and not self._only_training():
             self._render_difference(print_)
         for note in self.notes:
             print_(f"  note     {note}", "dim")
         runtimes = " against ".join(str(signature.environment.get("runtime", "?")) for signature in self.signatures)
         print_(f"  judged   {runtimes}, {len(self.cases)} cases, seed {self.seed}, {self.seconds:.1f} s", "dim")
+
+    def _only_training(self) -> bool:
+        """Whether all outputs are EQUIVALENT, and only training shows a difference."""
+        return bool(self.outputs) and all(output.verdict is Verdict.EQUIVALENT for output in self.outputs)
 
     def _render_difference(self, print_: Any) -> None:
         guilty = next((output for output in self.outputs if output.verdict is Verdict.DIFFERENT and output.worst), None)

@@ -28,6 +28,7 @@ from isomorph.validators.strict import at_thresholds, inside
 from isomorph.validators.suggest import suggest_maps
 from isomorph.validators.taps import NoTaps, compare_taps
 from isomorph.validators.ties import contested
+from isomorph.validators.training import check_trainable, judge_training
 from isomorph.validators.verdict import CaseResult, OutputVerdict, Verdict, decide, overall, signal
 from isomorph.validators.witness import call_witnesses
 
@@ -60,6 +61,7 @@ def validate(
     reduce: Path | None = None,
     certificate: Path | None = None,
     strict: bool = False,
+    train: int = 0,
 ) -> Report:
     """Judge whether `target` computes what `source` computes. This runs both models, each in a process of its own.
 
@@ -72,6 +74,7 @@ def validate(
     reduce    where to write the culprit's piece of an ONNX target (reduce.py)
     certificate  where to write a certificate (certificate.py); the source then runs more often
     strict    EQUIVALENT only if every intermediate value that both sides have is within its budget, too
+    train     steps of training that are compared besides (training.py); 0 for none
 
     Raises RunnerError if a side cannot be run at all, UsageError if data or pairing do not fit.
     """
@@ -79,6 +82,8 @@ def validate(
     wanted = [parse_map(text) for text in maps]
     if reduce is not None:
         check_reducible(target, reduce)
+    if train:
+        check_trainable((source, target), runners)
     say = progress or (lambda step: None)
     say("starting the runtimes")
     with (
@@ -88,6 +93,10 @@ def validate(
         asked = Recorder(left) if certificate is not None else left
         trial = _Trial(source, target, asked, right, say, strict=strict)
         report = trial.run(data, seed, wanted)
+        if train and not report.pairing.problems:
+            say("training both sides")
+            cases = plan(_narrow(*report.signatures, report.pairing), seed)
+            report.add_training(judge_training(left, right, target, report.pairing, cases, steps=train, seed=seed))
     if certificate is not None and isinstance(asked, Recorder):
         write_certificate(certificate, report, asked, maps=maps, choice=runners[1])
     if reduce is not None:

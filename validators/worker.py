@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from isomorph.errors import IsomorphError
+from isomorph.validators.exercise import Exercise
 from isomorph.validators.protocol import Channel, Message, ProtocolError, tensors
 from isomorph.validators.runner import Runner
 
@@ -58,6 +59,8 @@ def serve(channel: Channel, open_model: Callable[..., Runner], settings: dict[st
                 answer = Message("error", {"what": "no model is open", "because": None, "exception": "ValueError"})
             elif request.kind == "piece":
                 answer = _run_piece(runner, request)
+            elif request.kind == "train":
+                answer = _train(runner, request)
             else:
                 answer = _run(runner, request)
         except Exception as error:  # every failure of a framework becomes an answer; the judge reports it
@@ -81,6 +84,16 @@ def _run_piece(runner: Runner, request: Message) -> Message:
         raise NotImplementedError("this runner cannot run a piece of a model")
     values = runner.run_piece(request.by_role("input"), request.body["wanted"])
     return Message("result", {}, tensors(values, "output"))
+
+
+def _train(runner: Runner, request: Message) -> Message:
+    if not hasattr(runner, "train"):
+        raise NotImplementedError("this runner cannot train: torch (.pt2, code, checkpoints) and keras can")
+    body = request.body
+    exercise = Exercise(body["steps"], body["rate"], body["momentum"], request.by_role("cotangent"))
+    trained = runner.train(request.by_role("input"), exercise, precision=body["precision"])
+    weights = [weight.as_dict() for weight in trained.weights]
+    return Message("trained", {"weights": weights}, tensors(trained.arrays(), "value"))
 
 
 def _describe_error(error: Exception) -> Message:

@@ -20,7 +20,9 @@ import keras
 from keras.src.backend.common import dtypes
 
 from isomorph.errors import RunnerError
+from isomorph.validators.exercise import Exercise, Trained
 from isomorph.validators.runner import FLOAT64, LINEAR, NATIVE, Result, Signature, TensorSpec
+from isomorph.validators.runners.keras_train import train
 
 __all__ = ["KerasRunner", "open_model"]
 
@@ -115,6 +117,16 @@ class KerasRunner:
             }
             return self._double.run(wide, taps)
 
+    def train(self, inputs: Mapping[str, np.ndarray], exercise: Exercise, precision: str = "native") -> Trained:
+        if precision == NATIVE:
+            return self._native.train(self._model, inputs, exercise)
+        if precision != FLOAT64:
+            raise NotImplementedError(f"no training in the precision `{precision}`")
+        with _wide_backend():
+            double = _doubled(self._model)
+            wide = {n: a.astype(np.float64) if a.dtype.name in _NARROW else a for n, a in inputs.items()}
+            return _Network(double).train(double, wide, exercise)
+
 
 class _Network:
     """A model between flat lists of named inputs and outputs; taps as in KerasRunner."""
@@ -142,6 +154,10 @@ class _Network:
             if tap != name and name in self._layers and _has_activation(_maker(self._layers[name])):
                 values[tap] = self._before_activation(self._layers[name], feeds)
         return Result(outputs, values)
+
+    def train(self, model: Any, inputs: Mapping[str, np.ndarray], exercise: Exercise) -> Trained:
+        feeds = [_tensor(inputs[name]) for name in self.input_names]
+        return train(model, self._functional, feeds, self.output_names, exercise)
 
     def _before_activation(self, tensor: Any, feeds: list[Any]) -> np.ndarray:
         layer = _maker(tensor)

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,11 +41,13 @@ from isomorph.errors import IsomorphError, MalformedError, RunnerError, UsageErr
 from isomorph.ir import DimRange, DType, TensorType
 from isomorph.ir.conditions import Condition
 from isomorph.ir.shapes import as_dim, parse_dim
+from isomorph.validators.exercise import Exercise, Trained
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.torch_device import Device, environment
 from isomorph.validators.runners.torch_double import WIDE, in_double, widened
 from isomorph.validators.runners.torch_quantized import register_operators
+from isomorph.validators.runners.torch_train import train
 from isomorph.validators.runners.torch_versions import loadable
 
 __all__ = ["CallableRunner", "ProgramRunner", "open_model"]
@@ -276,6 +278,24 @@ class _GraphRunner:
         given = dict(zip(self.input_names, arguments, strict=True))
         return Result({**results, **self._states.after(module, given)}, kept)
 
+    def train(self, inputs: Mapping[str, np.ndarray], exercise: Exercise, precision: str) -> Trained:
+        arguments = [Device.tensor(inputs[name]) for name in self.input_names]
+        if precision == NATIVE:
+            self._states.restore(self._module, inputs)
+            return train(self._module, self._module, lambda module: self._named(module, arguments), exercise)
+        Device.needs_double()
+        self._double = self._double or _doubled(self._module)
+        double, wide = self._double, [widened(a) for a in arguments]
+        self._states.restore(double, inputs)
+        done = in_double(
+            lambda: train(double, self._module, lambda module: self._named(module, wide), exercise),
+            Noise.parse(precision),
+        )
+        return cast("Trained", done)
+
+    def _named(self, module: Any, arguments: Sequence[torch.Tensor]) -> list[tuple[str | None, Any]]:
+        return list(zip(self.output_names, tree_flatten(module(*arguments))[0], strict=True))
+
 
 def _interpret(module: Any, arguments: Sequence[torch.Tensor], taps: Sequence[str], kept: dict[str, np.ndarray]) -> Any:
     """Run the module; values named in `taps` are copied when they are made, before a later op writes into them."""
@@ -361,6 +381,9 @@ class ProgramRunner:
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         return self._runner.run(inputs, taps=taps, precision=precision)
+
+    def train(self, inputs: Mapping[str, np.ndarray], exercise: Exercise, precision: str = "native") -> Trained:
+        return self._runner.train(inputs, exercise, precision)
 
 
 def _assumed(program: Any, inputs: Sequence[TensorSpec], dims: Mapping[str, tuple[int, int | None]]) -> tuple[str, ...]:
@@ -463,6 +486,23 @@ class CallableRunner:
         names = _result_names(spec, len(flat_values), self._names)
         results = {name: as_numpy(value) for name, value in zip(names, flat_values, strict=True)}
         return Result({**results, **self._states.after(module, dict(zip(self._names, leaves, strict=True)))})
+
+    def train(self, inputs: Mapping[str, np.ndarray], exercise: Exercise, precision: str = "native") -> Trained:
+        leaves = [Device.tensor(inputs[name]) for name in self._names]
+
+        def forward(module: torch.nn.Module) -> list[tuple[str | None, Any]]:
+            given = leaves if precision == NATIVE else [widened(leaf) for leaf in leaves]
+            values, spec = tree_flatten(self._call(module, given))
+            return list(zip(_result_names(spec, len(values), self._names), values, strict=True))
+
+        if precision == NATIVE:
+            self._states.restore(self._module, inputs)
+            return train(self._module, self._module, forward, exercise)
+        Device.needs_double()
+        double = self._double = self._double or _doubled(self._module)
+        self._states.restore(double, inputs)
+        done = in_double(lambda: train(double, self._module, forward, exercise), Noise.parse(precision))
+        return cast("Trained", done)
 
     def _run_exported(
         self, leaves: list[torch.Tensor], inputs: Mapping[str, np.ndarray], taps: Sequence[str], precision: str

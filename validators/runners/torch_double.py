@@ -58,6 +58,7 @@ _TERMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "hardswish": torch.abs,
 }
 
+_BATCH_NORM = ("native_batch_norm", "_native_batch_norm_legit", "_batch_norm_with_update")
 _TRANSFORMS = ("_fft_r2c", "_fft_c2c", "_fft_c2r")
 
 
@@ -125,12 +126,14 @@ class _Noisy(_Widening):
         if views or name in _EXACT:
             return func(*args, **kwargs)
         terms = _TERMS[name](args[0]) if name in _TERMS else None
-        if name not in _ELEMENTWISE and not writes:
+        if name in _BATCH_NORM:  # they write running statistics, and declare it or not
+            args = (*(self._moved(each) for each in args[:3]), *args[3:])
+        elif name not in _ELEMENTWISE and not writes:
             args, kwargs = tree_map(self._moved, (args, kwargs))
         result = func(*args, **kwargs)
         if name in _TRANSFORMS:
             return result + self._chirped(result, _lengths(name, args))
-        if writes:
+        if writes and name not in _BATCH_NORM:
             for written in filter(_is_float, tree_flatten(result)[0]):
                 written.copy_(self._moved(written, terms))
             return result
