@@ -135,6 +135,8 @@ def take_out(
                 continue
             before, nodes_inside, after = placed
             body = _body(module, nodes_inside, [node for _, node in after], outputs, small)
+            if not body.outputs:
+                continue
             left = [*before, (module[:-1], _call(library.function(body), body)), *after]
             inside.update(body.constants)
     rest = [node for _, node in left]
@@ -209,7 +211,8 @@ def _read(node: NodeProto) -> Iterator[str]:
 def _short_names(body: _Body) -> dict[str, str]:
     """Names inside: what follows the last slash, before which reading puts the call's, and a number where they meet."""
     short: dict[str, str] = {}
-    taken: set[str] = set()
+    graphs = [item.g for node in body.nodes for item in node.attribute if item.HasField("g")]
+    taken = {name for graph in graphs for name in names_made(graph)}  # these stay
     values = [*body.inputs, *body.constants, *(name for node in body.nodes for name in node.output if name)]
     for value in dict.fromkeys(values):
         base = value.rpartition("/")[2] or value
@@ -223,16 +226,25 @@ def _short_names(body: _Body) -> dict[str, str]:
 
 
 def _bare(node: NodeProto) -> NodeProto:
-    """A node without what only one of several calls may say of it."""
+    """A node without what only one of several calls may say of it and of the subgraphs in it."""
     made = NodeProto()
     made.CopyFrom(node)
     made.ClearField("metadata_props")
     made.ClearField("name")
+    for item in made.attribute:
+        if item.HasField("g"):
+            item.g.name = item.name
+            item.g.ClearField("value_info")
+            inner = [_bare(each) for each in item.g.node]
+            del item.g.node[:]
+            item.g.node.extend(inner)
     return made
 
 
 def _call(function: FunctionProto, body: _Body) -> NodeProto:
-    call = helper.make_node(function.name, body.inputs, body.outputs, name=body.path[-1][0], domain=function.domain)
+    path, _, turn = body.path[-1]
+    name = f"{path}.{turn}" if turn else path  # a module that is called again
+    call = helper.make_node(function.name, body.inputs, body.outputs, name=name, domain=function.domain)
     around = [list(entry) for entry in body.path[:-1]]
     if around:
         call.metadata_props.add(key=_SCOPE, value=json.dumps(around, ensure_ascii=False, separators=(",", ":")))

@@ -127,3 +127,32 @@ def test_modules_become_functions_where_they_are_whole(split: bool, tmp_path: Pa
     if not split:
         assert {node.scope.path.rpartition("/")[2] for node in again.graph.nodes} == {"first", "second"}
         assert {node.scope.cls for node in again.graph.nodes} == {"nets.Block", "nets.Block_1"}
+
+
+def test_a_branch_in_a_function_reads_what_is_around_it(tmp_path: Path) -> None:
+    result = [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 4])]
+    then, other = (
+        helper.make_graph([helper.make_node(kind, ["t", "x"], ["z"])], kind, [], result) for kind in ("Add", "Sub")
+    )
+    body = [
+        helper.make_node("Mul", ["x", "x"], ["t"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in ("x", "y")]
+    condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    calls = [
+        helper.make_node("Choose", ["c", "x"], ["z"], domain="my.nets"),
+        helper.make_node("Choose", ["c", "z"], ["y"], domain="my.nets"),
+    ]
+    graph = helper.make_graph(calls, "net", [condition, ends[0]], ends[1:])
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("my.nets", 1)]
+    function = _function("Choose", ["c", "x"], body, "y")
+    source = tmp_path / "a.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=imports, functions=[function], ir_version=10), source)
+    convert(source, tmp_path / "b.onnx", onnx=KEPT)
+    onnx.checker.check_model(tmp_path / "b.onnx", full_check=True)
+    written = onnx.load(tmp_path / "b.onnx")
+    assert [node.op_type for node in written.graph.node] == ["Choose", "Choose"]
+    for c in (True, False):
+        wanted, got = (_run(path, x=X, c=np.array(c)) for path in (source, tmp_path / "b.onnx"))
+        np.testing.assert_array_equal(got, wanted)
