@@ -9,7 +9,8 @@ from isomorph.converters.onnx.export import Export
 from isomorph.converters.onnx.reading import OnnxNode
 from isomorph.converters.onnx.rules import rules
 from isomorph.errors import Unsupported, UnsupportedError
-from isomorph.ir import Dim, DType, Node, Sym, Value, ops
+from isomorph.ir import Dim, DType, Node, Shape, Sym, Value, ops
+from isomorph.ir.shapes import format_shape
 
 
 def smallest_epsilon(dtype: DType) -> float:
@@ -19,12 +20,16 @@ def smallest_epsilon(dtype: DType) -> float:
 
 def _vector(export: Export, value: Value | None, like: Value, size: Dim, fill: float) -> Value | str:
     """A vector over the channels; one that is left out in the IR is stated in full."""
-    if value is not None:
-        return value
-    if isinstance(size, Sym):
-        reason = f"ONNX wants a scale and a bias, and the number of channels is {size}"
+    return value if value is not None else _filled(export, like, (size,), fill)
+
+
+def _filled(export: Export, like: Value, shape: Shape, fill: float) -> str:
+    """A constant of this shape. Raises UnsupportedError if its sizes are not known."""
+    sizes = [size for size in shape if not isinstance(size, Sym)]
+    if len(sizes) < len(shape):
+        reason = f"ONNX wants a scale and a bias, and the normalized sizes are {format_shape(shape)}"
         raise UnsupportedError("write onnx", [Unsupported("normalization", reason, like.name)])
-    return export.constant(np.full(size, fill, like.dtype.numpy), "ones" if fill else "zeros")
+    return export.constant(np.full(sizes, fill, like.dtype.numpy), "ones" if fill else "zeros")
 
 
 @rules.imports("BatchNormalization")
@@ -144,8 +149,7 @@ def write_layer_normalization(export: Export, node: Node) -> None:
     x, scale, *rest = (*node.inputs, None)
     assert x is not None
     if scale is None:
-        shape = tuple(int(size) for size in x.shape[op.axis :])  # type: ignore[arg-type]
-        ones = export.constant(np.ones(shape, x.dtype.numpy), "ones")
+        ones = _filled(export, x, x.shape[op.axis :], 1.0)
         export.replace(op.name, node, inputs=[x, ones, *rest[:1]], axis=op.axis, epsilon=op.epsilon)
     else:
         export.replace(op.name, node, axis=op.axis, epsilon=op.epsilon)
