@@ -32,11 +32,11 @@ taking turns, their fastest runs (in rows of earlier commits the medians). The m
 do not. Time, memory and latency compare the two sides of one run; nodes are those of the newest run of each. torch.onnx
 folds batch normalization into convolutions; isomorph does on request, and both are shown.
 
-Latencies above 1.1 have two causes. Group normalization (bit, mobilevitv2, poolformer: 1.12 to 1.21) is written as ONNX's one
-operator, for which onnxruntime 1.32 has no kernel: it expands it into nodes that take 1.6 to 1.9 times as long as torch.onnx's
-reshape and instance normalization. `--opset 20`, from before the operator, gives that spelling, and poolformer's ratio is then 1.01
-instead of 1.28, bit's 0.98 instead of 1.31 (one run, minimum of 60). The others are models of 0.06 to 0.3 ms (layoutlm, rwkv), where
-the difference is 7 to 30 microseconds.
+Latencies above 1.1 have two causes. Group normalization (bit, mobilevitv2, poolformer: 1.12 to 1.21) is written as
+ONNX's one operator, for which onnxruntime 1.32 has no kernel: it expands it into nodes that take 1.6 to 1.9 times as
+long as torch.onnx's reshape and instance normalization. `--opset 20`, from before the operator, gives that spelling,
+and poolformer's ratio is then 1.01 instead of 1.28, bit's 0.98 instead of 1.31 (one run, minimum of 60). The others are
+models of 0.06 to 0.3 ms (layoutlm, rwkv), where the difference is 7 to 30 microseconds.
 
 """
 

@@ -110,13 +110,13 @@ def bind(op: OpT, sizes: Mapping[str, int], precision: DType | None = None) -> O
     """
     changed = {}
     own = op.defines()
-    for field in fields(op):  # type: ignore[arg-type]
+    for field in fields(op):
         before = getattr(op, field.name)
         decided = isinstance(before, Sym) and before.names() <= own
         after = before if decided else _bound(before, sizes, precision)
         if after is not before:
             changed[field.name] = after
-    return replace(op, **changed) if changed else op  # type: ignore[type-var]
+    return replace(op, **changed) if changed else op
 
 
 def _bound(value: Any, sizes: Mapping[str, int], precision: DType | None) -> Any:

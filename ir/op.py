@@ -207,7 +207,7 @@ class Op(_Frozen):
             return self
         if self.layout_rule is LayoutRule.BOUND:
             layout = self.layout.after(perm)  # type: ignore[attr-defined]
-            return None if layout is None else replace(self, layout=layout)  # type: ignore[type-var]
+            return None if layout is None else replace(self, layout=layout)  # type: ignore[call-arg]
         return None
 
     @classmethod

@@ -234,7 +234,7 @@ class _Reader:
         kind = OPS.get(cursor.take("word", "an op"))
         if kind is None:
             cursor.fail(f"unknown op {token.text}", token)
-        known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        known = {field.name: field for field in dataclasses.fields(kind)}
         operands: list[Value | None] = []
         attributes: dict[str, Any] = {}
         cursor.expect("(")

@@ -143,7 +143,7 @@ def _node(node: Node, scopes: _Scopes, origins: bool, shared: Mapping[Parameter,
 
 
 def _attributes(op: Op) -> Iterable[str]:
-    for field in dataclasses.fields(op):  # type: ignore[arg-type]
+    for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if type(value) is not type(field.default) or value != field.default:
             yield f"{field.name}={_literal(value)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import itertools
 import json
 import shutil
@@ -94,7 +95,7 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_the_version_is_the_installed_one() -> None:
-    assert isomorph.__version__ == PROJECT["project"]["version"]
+    assert isomorph.__version__ == importlib.metadata.version("isomorph")
 
 
 def test_python_m_isomorph(tmp_path: Path) -> None:

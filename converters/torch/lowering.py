@@ -80,7 +80,7 @@ class Lowering(Builder):
         """A number as a tensor of shape (); equal numbers are one constant."""
         if isinstance(value, Sym):
             return self.cast(self.emit(ops.Dims((value,), scalar=True)), dtype)
-        if isinstance(value, Value):
+        if not isinstance(value, bool | int | float | complex | np.generic):
             raise TypeError("a tensor stands where a number is expected")
         key = (dtype, repr(value))
         if key not in self._numbers:

@@ -33,7 +33,8 @@ def batch_norm(
         return _by_its_own_statistics(b, input, weight, bias, eps)
     b.require(not training and running_mean is not None and running_var is not None, _TRAINING)
     _require_channels(b, input)
-    return b.emit(ops.BatchNormalization(eps, 1), input, weight, bias, running_mean, running_var)
+    op = ops.BatchNormalization(eps, 1, momentum=1 - momentum)
+    return b.emit(op, input, weight, bias, running_mean, running_var)
 
 
 def _require_channels(b: Lowering, x: Value) -> None:

@@ -11,7 +11,7 @@ from isomorph.converters.torch.program import Computed, ProgramNode, Ref
 from isomorph.converters.torch.storage import IDENTITIES, MAYBE_VIEWS, VIEWS, base_name, mutates
 from isomorph.ir import Dim
 
-__all__ = ["Recording", "free_in", "memory_of"]
+__all__ = ["Recording", "free_in", "memory_of", "root_of"]
 
 
 @dataclass(slots=True)
@@ -44,14 +44,20 @@ def free_in(argument: Any, made: Collection[str], parameters: Collection[str]) -
         yield argument
 
 
-def memory_of(name: str, recording: Recording, through: Collection[str] = VIEWS | MAYBE_VIEWS) -> str | None:
-    """The tensor from outside whose memory a tensor of a branch may be; None if it is the branch's own."""
+def root_of(name: str, recording: Recording, through: Collection[str] = VIEWS | MAYBE_VIEWS) -> str:
+    """The tensor whose memory a tensor of a branch may be: itself, or what it is a view of."""
     made_by = {output: node for node in recording.nodes for output in node.outputs}
     while name in made_by:
         node = made_by[name]
         target = base_name(node.target)
         operand = node.args.get("self", node.args.get("input"))
         if not isinstance(operand, Ref) or not (target in through or target in IDENTITIES or mutates(node.target)):
-            return None
+            return name
         name = operand.name
     return name
+
+
+def memory_of(name: str, recording: Recording, through: Collection[str] = VIEWS | MAYBE_VIEWS) -> str | None:
+    """The tensor from outside whose memory a tensor of a branch may be; None if it is the branch's own."""
+    root = root_of(name, recording, through)
+    return None if root in recording.made else root

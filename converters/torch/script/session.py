@@ -12,7 +12,7 @@ import numpy as np
 
 from isomorph.converters.torch.importer import Importer
 from isomorph.converters.torch.program import Block, Computed, Program, ProgramNode, Ref, user_frame
-from isomorph.converters.torch.script.recording import Recording, free_in, memory_of
+from isomorph.converters.torch.script.recording import Recording, free_in, memory_of, root_of
 from isomorph.converters.torch.script.results import count_of, decided_types, evaluated
 from isomorph.converters.torch.script.schemas import Schema
 from isomorph.converters.torch.script.values import SCALAR_TYPES, Device, Number, Rows, SizeTensor, Value, is_tensor
@@ -229,11 +229,9 @@ class Session:
 
     def is_written(self, name: str) -> bool:
         """Whether a tensor of the inner graph that is recorded is changed in place there."""
-        return any(
-            mutates(node.target) and memory_of(node.outputs[0], self._recordings[-1]) is None
-            for node in self._recordings[-1].nodes
-            if node.outputs and Ref(name) in (node.args.get("self"), node.args.get("input"))
-        )
+        recording = self._recordings[-1]
+        changed = [node.args.get("self", node.args.get("input")) for node in recording.nodes if mutates(node.target)]
+        return any(isinstance(each, Ref) and root_of(each.name, recording) == name for each in changed)
 
     def as_tensor(self, value: Value, kind: TensorType) -> Ref:
         """A tensor, or a number as a tensor of this type."""

@@ -195,6 +195,18 @@ class Growing(nn.Module):
         return y
 
 
+class Overwriting(nn.Module):
+    """The first iteration writes to what the caller gave, the others to what they made."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x[0].clone()
+        z = y
+        for t in range(x.size(0)):
+            z[0:1].mul_(2.0)
+            z = z + x[t]
+        return y + z
+
+
 class Peeking(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: list[Tensor] = [x[0]]
@@ -215,6 +227,7 @@ class Popping(nn.Module):
     ("module", "reason"),
     [
         (Growing(), "another type after an iteration"),
+        (Overwriting(), "another one in the next iteration"),
         (Peeking(), "reads a list in the loop that appends to it"),
         (Popping(), "otherwise than by appending"),
     ],
