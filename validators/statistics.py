@@ -28,11 +28,12 @@ def explain_statistics(begun: np.ndarray, expected: np.ndarray, got: np.ndarray)
     if not size:
         return "the target does not update it at all"
     factor = float(r @ t / (r @ r))
-    if np.linalg.norm(t - factor * r) <= _EXACT * size:
-        return f"the target's moves {factor:.4g} times as far: another momentum"
     basis = np.stack([r, start], axis=1)
     (a, b), *_ = np.linalg.lstsq(basis, t, rcond=None)
-    if r.size < _FEW or np.linalg.norm(t - basis @ (a, b)) > _EXACT * size or a == 1:
+    alone, both = (float(np.linalg.norm(t - each)) for each in (factor * r, basis @ (a, b)))
+    if alone <= _EXACT * size and (r.size < _FEW or both > alone / 8):
+        return f"the target's moves {factor:.4g} times as far: another momentum"
+    if r.size < _FEW or both > _EXACT * size or a == 1:
         return ""
     count = 1 / (1 - a)
     if 0 < a < 1 and abs(count - round(count)) < 0.01 * count and 0 < b / (a - 1) <= 1.001:

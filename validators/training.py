@@ -35,7 +35,7 @@ from isomorph.validators.process import Worker
 from isomorph.validators.runner import FLOAT64, RunnerChoice, Subject, runner_name
 from isomorph.validators.statistics import explain_statistics
 from isomorph.validators.verdict import EQUAL, INFORMATIVE_SHARE, UNEQUAL, Verdict
-from isomorph.validators.weight_pairing import WeightPairing, names_of, pair_weights, recorded_weights
+from isomorph.validators.weight_pairing import WeightPair, WeightPairing, names_of, pair_weights, recorded_weights, sums
 
 __all__ = ["STEPS", "Quantity", "Training", "check_trainable", "judge_training"]
 
@@ -156,6 +156,7 @@ class _Lesson:
         self.left, self.right, self.pairing, self.case, self.training = left, right, pairing, case, training
         self.rng = np.random.default_rng(seed)
         self._noisy: list[Trained] | None = None
+        self._still: tuple[Trained, Trained] | None = None
 
     def judge(self, record: dict[str, list[str]]) -> None:
         exercise = self._exercise()
@@ -176,6 +177,7 @@ class _Lesson:
         weights = pair_weights(plain, got, record)
         if not self.training.weights:
             _state_weights(self.training, weights)
+            self.training.quantities += [_fact(*each) for each in sums(weights, plain, got)]
         self._compare_all(exercise, weights, exact, [plain, *moved], got)
 
     def _exercise(self) -> Exercise | None:
@@ -230,10 +232,21 @@ class _Lesson:
             change = pair.to_source(end.astype(np.float64) - start)
             quantity = judge("change", names, _change(name), change)
             if pair.source.kind == "buffer" and quantity.verdict is not Verdict.EQUIVALENT:
-                begun = np.asarray(exact.initial[name], np.float64)
-                told = explain_statistics(begun, _change(name)(exact), change)
-                quantity = replace(quantity, explanation=told)
+                quantity = replace(quantity, explanation=self._explain(exercise, pair, exact))
             add(quantity)
+
+    def _explain(self, exercise: Exercise, pair: WeightPair, exact: Trained) -> str:
+        """The convention behind running statistics that differ: with weights at rest the batch's stay the same."""
+        if self._still is None:
+            here = replace(exercise, rate=0.0)
+            there = replace(here, cotangents=self._to_target(here.cotangents))
+            feeds = {p.target: p.to_target(self.case.inputs[p.source]) for p in self.pairing.inputs}
+            reference = self.left.train(self.case.inputs, here, precision=FLOAT64)
+            self._still = reference, self.right.train(feeds, there)
+        reference, got = self._still
+        name = pair.source.name
+        change = pair.to_source(got.final[pair.target.name].astype(np.float64) - got.initial[pair.target.name])
+        return explain_statistics(np.asarray(exact.initial[name]), _change(name)(reference), change)
 
     def _second_opinion(self, exercise: Exercise, unit: float) -> list[Trained]:
         if self._noisy is None:

@@ -20,7 +20,7 @@ from isomorph.errors import MalformedError
 from isomorph.validators.exercise import Trained, Weight
 from isomorph.validators.runner import ModelFile, Subject
 
-__all__ = ["WeightPair", "WeightPairing", "names_of", "pair_weights", "recorded_weights"]
+__all__ = ["WeightPair", "WeightPairing", "names_of", "pair_weights", "recorded_weights", "sums"]
 
 _RECORD_LIMIT = 64 << 20
 _MOST_AXES = 6
@@ -140,3 +140,22 @@ def _bits(array: np.ndarray) -> np.ndarray:
 def names_of(weights: Sequence[Weight]) -> str:
     """For a sentence."""
     return ", ".join(f"`{weight.name}`" for weight in weights)
+
+
+def sums(pairing: WeightPairing, source: Trained, target: Trained) -> list[tuple[str, str, str]]:
+    """What the target has as one weight where the source adds two (the biases of a recurrent layer): in training the
+    sum of the two moves twice as far. Names of the source's and of the target's weight, and the sentence."""
+    said = []
+    for weight in pairing.only_target:
+        whole = target.initial[weight.name]
+        for one, other in itertools.combinations(pairing.only_source, 2):
+            first, second = source.initial[one.name], source.initial[other.name]
+            if (
+                first.shape == second.shape
+                and first.size == whole.size
+                and np.array_equal(np.sort(first + second, axis=None), np.sort(whole, axis=None))
+            ):
+                both = f"`{weight.name}` of the target is the sum of {names_of([one, other])}"
+                sentence = f"{both}: one step moves the sum of the two twice as far as the one"
+                said.append((one.name, weight.name, sentence))
+    return said

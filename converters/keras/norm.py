@@ -22,7 +22,8 @@ def _batch_norm(layer: Layer, x: Value) -> Value:
         raise layer.unsupported("a mode that uses the statistics of the batch")
     if layer.always_training:
         raise layer.unsupported("a call with training=True, which uses the statistics of the batch")
-    op = ops.BatchNormalization(layer.number("epsilon", 1e-3), layer.axis("axis", x.rank))
+    kept = layer.number("momentum", 0.99)
+    op = ops.BatchNormalization(layer.number("epsilon", 1e-3), layer.axis("axis", x.rank), momentum=kept)
     scale, bias = layer.optional("gamma"), layer.optional("beta")
     return layer.emit(op, x, scale, bias, layer.weight("moving_mean"), layer.weight("moving_variance"))
 
@@ -181,6 +182,7 @@ def _batch_norm_layer(out: Emitter, node: Node) -> Tensor:
     x, scale, bias, mean, variance = node.inputs
     axis = -1 if op.axis == node.output.rank - 1 else op.axis
     config = {"axis": axis, "epsilon": op.epsilon, "center": bias is not None, "scale": scale is not None}
+    config["momentum"] = op.momentum
     weights = [out.held(value) for value in (scale, bias, mean, variance)]
     return out.layer(node, "BatchNormalization", config, out.tensor(x), weights=weights)
 

@@ -43,7 +43,8 @@ def read_batch_normalization(node: OnnxNode) -> Value | list[Value]:
     if node.opset < 9 and not node.attribute("spatial", 1):
         node.refuse("statistics per element (spatial=0)")
     operands = [node.value(position) for position in range(5)]
-    return node.emit(ops.BatchNormalization(float(node.attribute("epsilon", 1e-5))), *operands)
+    epsilon, momentum = float(node.attribute("epsilon", 1e-5)), float(node.attribute("momentum", 0.9))
+    return node.emit(ops.BatchNormalization(epsilon, momentum=momentum), *operands)
 
 
 def _with_batch_statistics(node: OnnxNode) -> list[Value]:
@@ -127,7 +128,8 @@ def write_batch_normalization(export: Export, node: Node) -> None:
     assert x is not None and mean is not None
     size = mean.shape[0]
     operands = [x, _vector(export, scale, x, size, 1.0), _vector(export, bias, x, size, 0.0), mean, var]
-    export.replace("BatchNormalization", node, inputs=operands, epsilon=node.op.epsilon)
+    momentum = None if node.op.momentum == 0.9 else node.op.momentum
+    export.replace("BatchNormalization", node, inputs=operands, epsilon=node.op.epsilon, momentum=momentum)
 
 
 @rules.exports(ops.InstanceNormalization, ops.GroupNormalization)

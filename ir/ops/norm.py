@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -86,9 +86,15 @@ class BatchNormalization(_ChannelNorm):
     """y = scale * (x - mean) / sqrt(var + epsilon) + bias, with recorded statistics per index of `axis`.
 
     Shapes: x and y any shape with C at `axis`; scale, bias (absent: 1 and 0), mean, var (C,).
+    `momentum` is the share of mean and var that one step of training keeps (Keras' momentum, 1 - PyTorch's); inference,
+    which alone is computed here, does not look at it.
     Differs from ONNX BatchNormalization-15: inference only, any axis, scale and bias optional.
     See: torch.nn.BatchNorm2d in eval mode; keras.layers.BatchNormalization.
     """
+
+    momentum: float = field(
+        default=0.9, kw_only=True
+    )  # two ops that differ here alone compute the same: they are equal
 
     inputs: ClassVar[tuple[str, ...]] = ("x", "scale?", "bias?", "mean", "var")
 
