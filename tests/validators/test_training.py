@@ -49,6 +49,16 @@ class _Images(torch.nn.Module):  # type: ignore[misc]
         return self.head(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
 
 
+class _Detached(torch.nn.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = torch.nn.Linear(6, 6), torch.nn.Linear(6, 4)
+
+    def forward(self, x: Any) -> Any:
+        h = torch.tanh(self.first(x))
+        return self.head(h.detach() + 0.5 * x * h)
+
+
 class _Recurrent(torch.nn.Module):  # type: ignore[misc]
     def __init__(self, *, bias: bool) -> None:
         super().__init__()
@@ -120,6 +130,14 @@ def test_the_two_biases_of_a_recurrent_layer(tmp_path: Path) -> None:
     report = validate(*_converted(_Recurrent(bias=True), torch.randn(2, 5, 4), tmp_path), train=2)
     assert report.verdict is Verdict.DIFFERENT
     assert "is the sum of `lstm.bias_ih_l0`, `lstm.bias_hh_l0`" in " ".join(report.reasons)
+
+
+@pytest.mark.slow
+def test_a_branch_without_gradient(tmp_path: Path) -> None:
+    report = validate(*_converted(_Detached(), torch.randn(4, 6), tmp_path), train=1)
+    assert all(output.verdict is Verdict.EQUIVALENT for output in report.outputs)
+    wrong = [q for q in _training(report).quantities if q.verdict is Verdict.DIFFERENT]
+    assert {q.source for q in wrong} == {"first.weight", "first.bias"}
 
 
 def test_batch_normalization_differs_in_its_variance_alone(tmp_path: Path) -> None:
