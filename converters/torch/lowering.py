@@ -80,11 +80,12 @@ class Lowering(Builder):
         """A number as a tensor of shape (); equal numbers are one constant."""
         if isinstance(value, Sym):
             return self.cast(self.emit(ops.Dims((value,), scalar=True)), dtype)
-        if not isinstance(value, bool | int | float | complex | np.generic):
-            raise TypeError("a tensor stands where a number is expected")
         key = (dtype, repr(value))
         if key not in self._numbers:
-            self._numbers[key] = self.constant(np.asarray(value).astype(dtype.numpy), "scalar")
+            array = np.asarray(value)
+            if array.dtype == object:  # np.bool(Value) would be True
+                raise TypeError(f"a {type(value).__name__} stands where a number is expected")
+            self._numbers[key] = self.constant(array.astype(dtype.numpy), "scalar")
         return self._numbers[key]
 
     def cast(self, value: Value, dtype: DType) -> Value:
