@@ -181,9 +181,9 @@ def _page(rows: list[dict[str, Any]]) -> str:
         "simplified by isomorph (`convert raw.onnx out.onnx --simplify --fold-batch-norm`), onnxsim, onnxslim and "
         "onnxscript's optimizer as they are by default. `benchmarks/simplify_speed.py` makes this page.",
         "",
-        "All tools in turn on one thread, one round, on a machine that was busy with other work: equal graphs differ "
-        "by up to a tenth in latency here, small ones by more. Latencies were taken in a later run than times "
-        "(`--again`).",
+        "All tools in turn on one thread, the least of three rounds, on a machine whose other processor was busy: "
+        "equal graphs differ by up to a tenth in latency here, small ones by more. Half of isomorph's process is the start: "
+        "the interpreter, numpy and onnx.",
         "",
         f"{versions}.",
         "",
