@@ -149,6 +149,11 @@ def _refuse_lrn(node: Node, opset: int) -> str | None:
     return None if node.op.size % 2 else "runtimes take windows of odd sizes only"
 
 
+def _refuse_group_norm(node: Node, opset: int) -> str | None:
+    """onnxruntime runs the function body of ONNX, in which one size is left open: of nothing, it may be any."""
+    return "onnxruntime cannot expand it over no elements" if 0 in node.output.shape else _refuse_double(node, opset)
+
+
 def _refuse_double(node: Node, opset: int) -> str | None:
     x = node.inputs[0]
     return "ONNX takes the statistics in float32" if x is not None and x.dtype is DType.FLOAT64 else None
@@ -289,7 +294,7 @@ _CHECKS: dict[type[Op], Callable[[Node, int], str | None]] = {
     ops.LSTM: _refuse_recurrent,
     ops.LocalResponseNormalization: _refuse_lrn,
     ops.LayerNormalization: _refuse_double,
-    ops.GroupNormalization: _refuse_double,
+    ops.GroupNormalization: _refuse_group_norm,
     ops.RMSNormalization: _refuse_double,
     ops.ScatterElements: _refuse_scatter,
     ops.ScatterND: _refuse_scatter,
