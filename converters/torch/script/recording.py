@@ -22,7 +22,7 @@ class Recording:
     nodes      its operations, in order
     made       names of the tensors and numbers that they make
     changed    tensors from outside that it changes in place
-    inputs     tensors that it is given, where it is of a loop
+    inputs     tensors that it is given, where it is of a loop; `let` are the tensors from outside among them
     """
 
     importer: Importer
@@ -32,6 +32,7 @@ class Recording:
     made: set[str] = field(default_factory=set)
     changed: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
+    let: list[str] = field(default_factory=list)
 
 
 def free_in(argument: Any, made: Collection[str], parameters: Collection[str]) -> Iterator[Ref | Computed]:

@@ -141,14 +141,26 @@ class Session:
     def end_block(self) -> Recording:
         """End the innermost recording."""
         recording = self._recordings.pop()
-        for name, formal in self._formals.pop(id(recording), {}).items():
+        reached = self._formals.pop(id(recording), {})
+        for name, formal in reached.items():
             cell = self.importer.cells.get(name)
             if cell is not None and (cell.value is not formal or cell.stale):
                 recording.changed.append(name)
         self.importer = recording.importer
+        self._refuse_shared_memory(recording, reached)
         self._sizes = recording.sizes
         del self.importer.items[recording.noted :]
         return recording
+
+    def _refuse_shared_memory(self, recording: Recording, reached: Mapping[str, IRValue]) -> None:
+        """Refuse an inner graph that changes a tensor from outside and reads another one of the same memory: each is an
+        input of its own there, and the other one would be out of date."""
+        cells = self.importer.cells
+        for name in (*recording.changed, *recording.let):
+            family = cells[name].family if name in cells else []
+            if any(other != name and any(cells.get(other) is each for each in family) for other in reached):
+                reason = "a branch or loop changes a tensor in place and reads another one of its memory from outside"
+                self.note("prim.If", reason, self.here())
 
     def original(self, recording: Recording, ref: Ref) -> Ref:
         """The tensor from outside that a result of in-place operations in a branch is; else the tensor itself."""
@@ -226,6 +238,7 @@ class Session:
     def let(self, name: str, given: Ref) -> None:
         """In the inner graph that is recorded, a tensor from outside is what is given."""
         self._step(ProgramNode(self._fresh("memory"), "aten.clone.default", {"self": given}, (name,), *self.where))
+        self._recordings[-1].let.append(name)
 
     def is_written(self, name: str) -> bool:
         """Whether a tensor of the inner graph that is recorded is changed in place there."""
@@ -304,6 +317,11 @@ class Session:
             if isinstance(changed, Ref) and changed.name in self._shared:
                 reason = "it changes a tensor in place that may be another one, depending on a branch"
                 self.note(node.target, reason, self.here())
+            if isinstance(changed, Ref) and self._recordings:
+                name = root_of(changed.name, self._recordings[-1])
+                if name in self.program.parameters:
+                    title = self.program.parameters[name].name
+                    self.note(node.target, f"it changes `{title}` in place, in a branch or loop", self.here())
         if self._recordings:
             for argument in node.args.values():
                 for each in free_in(argument, set(), {}):

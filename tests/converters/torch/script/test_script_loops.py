@@ -207,6 +207,45 @@ class Overwriting(nn.Module):
         return y + z
 
 
+class Viewing(nn.Module):
+    """Reads a view that was taken before its memory is changed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory = x.clone()
+        row, y = memory[0], x[0]
+        for _ in range(x.size(0)):
+            memory[:3].add_(1.0)
+            y = y + row
+        return y
+
+
+class Branching(nn.Module):
+    """The same in a branch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory = x.clone()
+        row = memory[0]
+        if bool(x.sum() > 0):
+            memory.add_(1.0)
+            y = row * 2
+        else:
+            y = row
+        return y
+
+
+class Counting(nn.Module):
+    """Changes a buffer in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for t in range(x.size(0)):
+            self.count[0:2].add_(x[t, 0:2])
+        return self.count * x[0]
+
+
 class Peeking(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: list[Tensor] = [x[0]]
@@ -228,6 +267,9 @@ class Popping(nn.Module):
     [
         (Growing(), "another type after an iteration"),
         (Overwriting(), "another one in the next iteration"),
+        (Viewing(), "reads another one of its memory"),
+        (Branching(), "reads another one of its memory"),
+        (Counting(), "changes `count` in place"),
         (Peeking(), "reads a list in the loop that appends to it"),
         (Popping(), "otherwise than by appending"),
     ],
