@@ -16,8 +16,8 @@ from pathlib import Path
 
 from isomorph.converters.formats import identify
 from isomorph.validators import ModelFile, Worker
-from isomorph.validators import process as processes
 from isomorph.validators.trial import validate
+from isomorph.validators.workers import process as processes
 
 
 def main() -> int:

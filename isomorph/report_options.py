@@ -58,7 +58,7 @@ class Saving:
 
     def check(self) -> None:
         """Raise UsageError for what cannot be written, before anything is run."""
-        from isomorph.validators.certificate import check_certificate_path
+        from isomorph.validators.certificates.certificate import check_certificate_path
         from isomorph.validators.counterexample import check_counterexample_path
         from isomorph.validators.reports import check_report_path
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isomorph.validators.functions import judge_functions
-    from isomorph.validators.process import Worker
     from isomorph.validators.report import Report
     from isomorph.validators.runner import Capture, ModelFile, Runner, RunnerChoice, Signature, TensorSpec
     from isomorph.validators.trial import judge, validate
     from isomorph.validators.verdict import Verdict
+    from isomorph.validators.workers.process import Worker
 
 __all__ = [
     "Capture",
@@ -40,7 +40,7 @@ _HOMES = {
     "validate": "trial",
     "Report": "report",
     "Verdict": "verdict",
-    "Worker": "process",
+    "Worker": "workers.process",
     **dict.fromkeys(("Capture", "ModelFile", "Runner", "RunnerChoice", "Signature", "TensorSpec"), "runner"),
 }
 

@@ -170,7 +170,7 @@ def recorded(subject: Subject | None) -> Mapping[str, Any] | None:
 def _record_of(subject: ModelFile) -> str | None:
     path = Path(subject.path)
     if subject.format == "onnx":
-        from isomorph.validators.onnx_metadata import read_metadata
+        from isomorph.validators.localization.onnx_metadata import read_metadata
 
         return read_metadata(path).get("isomorph.pairing")
     if subject.format == "keras":

@@ -16,8 +16,8 @@ import numpy as np
 from isomorph.ir import DType
 from isomorph.validators.histogram import EDGES
 from isomorph.validators.inputs import Case
-from isomorph.validators.layers import Layer
-from isomorph.validators.localize import Localization
+from isomorph.validators.localization.layers import Layer
+from isomorph.validators.localization.localize import Localization
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.runner import Signature, Subject
 from isomorph.validators.verdict import EQUAL, UNEQUAL, OutputVerdict, Verdict
@@ -25,7 +25,7 @@ from isomorph.validators.verdict import EQUAL, UNEQUAL, OutputVerdict, Verdict
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from isomorph.validators.training import Training
+    from isomorph.validators.training.trial import Training
 
 __all__ = ["Report", "Tried"]
 

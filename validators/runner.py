@@ -1,8 +1,8 @@
 """What the judge asks of a framework (`Runner`), and which one it asks (`RunnerChoice`).
 
 A model to be judged is described, never loaded, on the judge's side: `ModelFile` or `Capture`. The framework runs in a
-process of its own (process.py), because frameworks disturb each other (tensorflow followed by torch.export in one
-process is a SIGSEGV), crash, hang and leak. Whatever happens to a worker becomes a `RunnerError`.
+process of its own (workers/process.py), because frameworks disturb each other (tensorflow followed by torch.export in
+one process is a SIGSEGV), crash, hang and leak. Whatever happens to a worker becomes a `RunnerError`.
 
 This file imports no framework.
 """

@@ -1,7 +1,7 @@
 """What --strict asks beyond outputs that agree: nothing inside may differ, and nothing at a threshold.
 
     inside      every intermediate value that both sides have is within EQUAL times its budget, in every case, but for
-                a move (taps.py) whose readers all agree: the same elements in another order
+                a move (localization/taps.py) whose readers all agree: the same elements in another order
     thresholds  every output is within its budget when S on moved inputs is left out of it
 
 The second: an input that lies exactly on a threshold of the model (`x >= 0.5` at 0.5, a half that is rounded) is on its
@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from isomorph.validators.inputs import Case
-from isomorph.validators.layers import Layer, along_the_graph
+from isomorph.validators.localization.layers import Layer, along_the_graph
+from isomorph.validators.localization.taps import NoTaps, compare_taps
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.runner import Runner, Subject
-from isomorph.validators.taps import NoTaps, compare_taps
 from isomorph.validators.verdict import CaseResult
 
 __all__ = ["at_thresholds", "inside"]

@@ -11,26 +11,26 @@ import numpy as np
 
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
-from isomorph.validators.certificate import write_certificate
+from isomorph.validators.certificates.certificate import write_certificate
+from isomorph.validators.certificates.record import Recorder
 from isomorph.validators.compare import compare_exact, compare_float, undecidable, unit_roundoff
 from isomorph.validators.histogram import spread
 from isomorph.validators.inputs import Case, Data, data_cases, plan
-from isomorph.validators.layers import along_the_graph
-from isomorph.validators.localize import Localization, localize
+from isomorph.validators.localization.layers import along_the_graph
+from isomorph.validators.localization.localize import Localization, localize
+from isomorph.validators.localization.reduce import check_reducible, write_reduced
+from isomorph.validators.localization.taps import NoTaps, compare_taps
+from isomorph.validators.localization.witness import call_witnesses
 from isomorph.validators.monte_carlo import NoisySource, reconsider
 from isomorph.validators.pairing import Map, Pairing, pair, parse_map
-from isomorph.validators.process import TIMEOUT, Worker
-from isomorph.validators.record import Recorder
-from isomorph.validators.reduce import check_reducible, write_reduced
 from isomorph.validators.report import Report, Tried, describe_array
 from isomorph.validators.runner import FLOAT64, ModelFile, Runner, RunnerChoice, Signature, Subject
 from isomorph.validators.strict import at_thresholds, inside
 from isomorph.validators.suggest import suggest_maps
-from isomorph.validators.taps import NoTaps, compare_taps
 from isomorph.validators.ties import contested
-from isomorph.validators.training import check_trainable, judge_training
+from isomorph.validators.training.trial import check_trainable, judge_training
 from isomorph.validators.verdict import CaseResult, OutputVerdict, Verdict, decide, overall, signal
-from isomorph.validators.witness import call_witnesses
+from isomorph.validators.workers.process import TIMEOUT, Worker
 
 __all__ = ["Progress", "judge", "validate"]
 
@@ -71,10 +71,10 @@ def validate(
     runners   of the source and of the target: which, in which interpreter, on which device
     timeout   seconds that one request to a runner may take
     memory    bytes that each runner may allocate; by default 80 % of the machine's memory
-    reduce    where to write the culprit's piece of an ONNX target (reduce.py)
-    certificate  where to write a certificate (certificate.py); the source then runs more often
+    reduce    where to write the culprit's piece of an ONNX target (localization/reduce.py)
+    certificate  where to write a certificate (certificates/certificate.py); the source then runs more often
     strict    EQUIVALENT only if every intermediate value that both sides have is within its budget, too
-    train     steps of training that are compared besides (training.py); 0 for none
+    train     steps of training that are compared besides (training/trial.py); 0 for none
 
     Raises RunnerError if a side cannot be run at all, UsageError if data or pairing do not fit.
     """
@@ -394,7 +394,8 @@ class _Trial:
         return [self.left.run(run.case.perturbed(rng, TIE_ULPS)).outputs[name] for _ in range(TIE_RUNS)]
 
     def _call_witnesses(self, report: Report, runs: Sequence[_Run]) -> None:
-        """An output that is within its budget but proves nothing may be proven by the values before it (witness.py)."""
+        """An output that is within its budget but proves nothing may be proven by the values before it
+        (localization/witness.py)."""
         target = self.subjects[1]
         mute = [i for i, output in enumerate(report.outputs) if output.mute]
         if not mute or target is None or self.no_double is not None or not runs:

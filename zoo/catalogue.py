@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from isomorph.errors import IntegrityError
-from isomorph.validators.process import Worker
 from isomorph.validators.runner import ModelFile
+from isomorph.validators.workers.process import Worker
 from isomorph.zoo.answers import AnswerResult, check_answers
 from isomorph.zoo.cache import check_bytes, check_file, is_intact, place, store
 from isomorph.zoo.manifest import Embedded, Entry, File, load_manifest

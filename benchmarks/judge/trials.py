@@ -13,7 +13,7 @@ import onnxruntime
 from onnx import ModelProto
 
 from isomorph.validators import ModelFile, Worker
-from isomorph.validators.record import question
+from isomorph.validators.certificates.record import question
 from isomorph.validators.runner import NATIVE, Arrays, Result, Runner, Signature
 from isomorph.validators.runners.onnxruntime import OnnxRunner
 from judge.models import Pair

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from isomorph.validators.verify import Verification
+    from isomorph.validators.certificates.verify import Verification
 
 __all__ = ["command"]
 
@@ -52,8 +52,8 @@ def command(  # noqa: PLR0917 (click passes by name)
     from isomorph import screen
     from isomorph.converters.formats import by_name
     from isomorph.runtimes import choose_runners, require_runtime
-    from isomorph.validators.certificate import read_certificate
-    from isomorph.validators.verify import certified_choice, certified_target, verify
+    from isomorph.validators.certificates.certificate import read_certificate
+    from isomorph.validators.certificates.verify import certified_choice, certified_target, verify
 
     read = read_certificate(certificate)
     subject = certified_target(read, target)

@@ -20,9 +20,9 @@ import keras
 from keras.src.backend.common import dtypes
 
 from isomorph.errors import RunnerError
-from isomorph.validators.exercise import Exercise, Trained
 from isomorph.validators.runner import FLOAT64, LINEAR, NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.keras_train import train
+from isomorph.validators.training.exercise import Exercise, Trained
 
 __all__ = ["KerasRunner", "open_model"]
 

@@ -1,4 +1,6 @@
-"""Training steps of a Keras model (exercise.py), on the tensorflow, jax or torch backend. Its weights are put back."""
+"""Training steps of a Keras model (training/exercise.py), on the tensorflow, jax or torch backend.
+
+Its weights are put back."""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from isomorph.validators.exercise import Arrays, Exercise, Trained, Weight, descend
+from isomorph.validators.training.exercise import Arrays, Exercise, Trained, Weight, descend
 
 __all__ = ["train"]
 

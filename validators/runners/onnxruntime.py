@@ -15,8 +15,8 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from isomorph.errors import DTypeError, RunnerError
 from isomorph.ir import DType
+from isomorph.validators.localization.onnx_part import extract
 from isomorph.validators.monte_carlo import Noise
-from isomorph.validators.onnx_part import extract
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.onnx_double import DoubleModel
 from isomorph.validators.runners.onnx_tables import count, index_bounds, states
@@ -106,7 +106,7 @@ class OnnxRunner:
         return Result({name: values[name] for name in names}, {tap: np.asarray(values[tap]) for tap in found})
 
     def run_piece(self, feeds: Mapping[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
-        """See forced.py. A piece is one op or a few: fusions over its border do not take place."""
+        """See localization/forced.py. A piece is one op or a few: fusions over its border do not take place."""
         if self._whole is None:
             self._whole = onnx.load(str(self._path))
         try:

@@ -41,7 +41,6 @@ from isomorph.errors import IsomorphError, MalformedError, RunnerError, UsageErr
 from isomorph.ir import DimRange, DType, TensorType
 from isomorph.ir.conditions import Condition
 from isomorph.ir.shapes import as_dim, parse_dim
-from isomorph.validators.exercise import Exercise, Trained
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.torch_device import Device, environment
@@ -49,6 +48,7 @@ from isomorph.validators.runners.torch_double import WIDE, in_double, widened
 from isomorph.validators.runners.torch_quantized import register_operators
 from isomorph.validators.runners.torch_train import train
 from isomorph.validators.runners.torch_versions import loadable
+from isomorph.validators.training.exercise import Exercise, Trained
 
 __all__ = ["CallableRunner", "ProgramRunner", "open_model"]
 

@@ -1,4 +1,4 @@
-"""Training steps of a PyTorch module (exercise.py): a copy of it is trained, the module stays as it was."""
+"""Training steps of a PyTorch module (training/exercise.py): a copy of it is trained, the module stays as it was."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from isomorph.validators.exercise import Arrays, Exercise, Trained, Weight, descend
 from isomorph.validators.runners.torch_device import Device
+from isomorph.validators.training.exercise import Arrays, Exercise, Trained, Weight, descend
 
 __all__ = ["train"]
 

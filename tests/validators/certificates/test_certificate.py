@@ -15,10 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from isomorph.cli import main
 from isomorph.errors import MalformedError, RunnerError, UsageError
 from isomorph.validators import ModelFile, Verdict
-from isomorph.validators.certificate import Certificate, fingerprint, read_certificate
+from isomorph.validators.certificates.certificate import Certificate, fingerprint, read_certificate
+from isomorph.validators.certificates.record import Recording, pack, question, unpack
+from isomorph.validators.certificates.verify import certified_target, verify
 from isomorph.validators.npz import npz_bytes
-from isomorph.validators.record import Recording, pack, question, unpack
-from isomorph.validators.verify import certified_target, verify
 
 WEIGHTS = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 

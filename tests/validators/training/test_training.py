@@ -14,10 +14,10 @@ import pytest
 from isomorph.converters.convert import convert
 from isomorph.errors import UsageError
 from isomorph.validators import ModelFile, Verdict, validate
-from isomorph.validators.exercise import Trained, Weight
 from isomorph.validators.report import Report
-from isomorph.validators.statistics import explain_statistics
-from isomorph.validators.weight_pairing import pair_weights
+from isomorph.validators.training.exercise import Trained, Weight
+from isomorph.validators.training.statistics import explain_statistics
+from isomorph.validators.training.weights import pair_weights
 
 torch: Any = pytest.importorskip("torch")
 pytestmark = [pytest.mark.requires("torch"), pytest.mark.requires("keras")]

@@ -25,8 +25,8 @@ import numpy as np
 
 from isomorph.converters.archive import parse_json
 from isomorph.errors import MalformedError, UsageError
+from isomorph.validators.certificates.record import Recorder, pack, unpack
 from isomorph.validators.npz import save_npz
-from isomorph.validators.record import Recorder, pack, unpack
 from isomorph.validators.report import Report
 from isomorph.validators.runner import Capture, ModelFile, RunnerChoice, Signature, Subject
 

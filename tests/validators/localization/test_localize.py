@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from isomorph import convert
 from isomorph.errors import UsageError
 from isomorph.validators import Capture, ModelFile, Report, Verdict, judge
-from isomorph.validators.onnx_part import extract
-from isomorph.validators.reduce import check_reducible, write_reduced
+from isomorph.validators.localization.onnx_part import extract
+from isomorph.validators.localization.reduce import check_reducible, write_reduced
 from isomorph.validators.runners.onnxruntime import OnnxRunner
 
 LAYERS = 6

@@ -2,7 +2,7 @@
 
 The process is one of three:
 
-    here         `python -P -m isomorph.validators.worker`, this interpreter and this isomorph
+    here         `python -P -m isomorph.validators.workers.worker`, this interpreter and this isomorph
     elsewhere    another interpreter runs the folder guest/, which needs NumPy and the framework only
     a program    an executable of the user's that speaks the protocol itself (docs/runner-protocol.md)
 
@@ -25,8 +25,6 @@ import numpy as np
 
 from isomorph.errors import IsomorphError, RunnerError
 from isomorph.ir import DType
-from isomorph.validators.exercise import Exercise, Trained
-from isomorph.validators.protocol import Channel, Message, ProtocolError, tensors
 from isomorph.validators.runner import (
     NATIVE,
     PROGRAM,
@@ -39,6 +37,8 @@ from isomorph.validators.runner import (
     TensorSpec,
     runner_name,
 )
+from isomorph.validators.training.exercise import Exercise, Trained
+from isomorph.validators.workers.protocol import Channel, Message, ProtocolError, tensors
 
 __all__ = ["TIMEOUT", "Worker"]
 
@@ -46,7 +46,7 @@ TIMEOUT = 600.0
 """Seconds that one request may take."""
 _PIECE = "piece"
 _TRAINING = "training"
-_GUEST = Path(__file__).parent / "guest"
+_GUEST = Path(__file__).parents[1] / "guest"
 
 
 class Worker:
@@ -139,8 +139,8 @@ class Worker:
         return result
 
     def run_piece(self, feeds: Arrays, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-        """Values of the target, computed from others of its values (forced.py). Raises NotImplementedError if its
-        runner cannot."""
+        """Values of the target, computed from others of its values (localization/forced.py). Raises NotImplementedError
+        if its runner cannot."""
         if self._broken is not None:
             raise self._broken
         if self.choice.elsewhere:
@@ -157,8 +157,8 @@ class Worker:
         return values
 
     def train(self, inputs: Arrays, exercise: Exercise, *, precision: str = NATIVE) -> Trained:
-        """Some steps of training (exercise.py), from the weights of the file each time. Raises NotImplementedError if
-        the runner cannot."""
+        """Some steps of training (training/exercise.py), from the weights of the file each time. Raises
+        NotImplementedError if the runner cannot."""
         self.signature()
         if self._broken is not None:
             raise self._broken
@@ -263,7 +263,7 @@ def _command(name: str, choice: RunnerChoice, limit: int) -> list[str]:
         return [choice.python]
     if choice.python is not None:
         return [choice.python, str(_GUEST), name, str(limit)]
-    return [sys.executable, "-P", "-m", "isomorph.validators.worker", name, str(limit)]
+    return [sys.executable, "-P", "-m", "isomorph.validators.workers.worker", name, str(limit)]
 
 
 def _described(subject: Subject) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""In words: how the running statistics of a target differ from the source's (training.py).
+"""In words: how the running statistics of a target differ from the source's (trial.py).
 
 After k steps on one batch a running statistic r has moved from r_0 to r_0 + A (s - r_0), s that of the batch, A = 1 -
 m^k with the share m kept in each step (Keras' momentum; 1 - PyTorch's). For two sides of different conventions

@@ -27,15 +27,22 @@ import numpy as np
 from isomorph.errors import RunnerError, UsageError
 from isomorph.ir import DType
 from isomorph.validators.compare import NOISE_ULPS, Comparison, chaos, compare_float, unit_roundoff
-from isomorph.validators.exercise import Exercise, Trained
 from isomorph.validators.inputs import Case
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.pairing import Pairing
-from isomorph.validators.process import Worker
 from isomorph.validators.runner import FLOAT64, RunnerChoice, Subject, runner_name
-from isomorph.validators.statistics import explain_statistics
+from isomorph.validators.training.exercise import Exercise, Trained
+from isomorph.validators.training.statistics import explain_statistics
+from isomorph.validators.training.weights import (
+    WeightPair,
+    WeightPairing,
+    names_of,
+    pair_weights,
+    recorded_weights,
+    sums,
+)
 from isomorph.validators.verdict import EQUAL, INFORMATIVE_SHARE, UNEQUAL, Verdict
-from isomorph.validators.weight_pairing import WeightPair, WeightPairing, names_of, pair_weights, recorded_weights, sums
+from isomorph.validators.workers.process import Worker
 
 __all__ = ["STEPS", "Quantity", "Training", "check_trainable", "judge_training"]
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from isomorph.converters.archive import Archive, parse_json
 from isomorph.errors import MalformedError
-from isomorph.validators.exercise import Trained, Weight
 from isomorph.validators.runner import ModelFile, Subject
+from isomorph.validators.training.exercise import Trained, Weight
 
 __all__ = ["WeightPair", "WeightPairing", "names_of", "pair_weights", "recorded_weights", "sums"]
 

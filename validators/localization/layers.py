@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from isomorph.ir import Node
-from isomorph.validators.forced import Piece
-from isomorph.validators.taps import Taps
+from isomorph.validators.localization.forced import Piece
+from isomorph.validators.localization.taps import Taps
 from isomorph.validators.verdict import UNEQUAL
 
 __all__ = ["Layer", "along_the_graph"]

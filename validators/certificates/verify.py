@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from isomorph.errors import UsageError
-from isomorph.validators.certificate import Certificate, fingerprint
-from isomorph.validators.process import TIMEOUT, Worker
-from isomorph.validators.record import Recorder, Recording
+from isomorph.validators.certificates.certificate import Certificate, fingerprint
+from isomorph.validators.certificates.record import Recorder, Recording
 from isomorph.validators.report import Report
 from isomorph.validators.runner import ModelFile, RunnerChoice
 from isomorph.validators.trial import Progress, judge
 from isomorph.validators.verdict import Verdict
+from isomorph.validators.workers.process import TIMEOUT, Worker
 
 __all__ = ["Verification", "certified_choice", "certified_target", "verify"]
 

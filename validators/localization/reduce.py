@@ -16,8 +16,8 @@ import onnx
 
 from isomorph.converters.files import atomic_path
 from isomorph.errors import UsageError
-from isomorph.validators.forced import Piece
-from isomorph.validators.onnx_part import extract
+from isomorph.validators.localization.forced import Piece
+from isomorph.validators.localization.onnx_part import extract
 from isomorph.validators.runner import Capture, ModelFile, Subject
 
 __all__ = ["check_reducible", "write_reduced"]

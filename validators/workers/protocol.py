@@ -14,7 +14,7 @@ answers:
     open {model, role}                 -> signature {inputs, outputs, dims, parameters, environment, notes}
     run {precision, taps} + inputs     -> result {order} + outputs (role "output") and taps (role "tap")
     train {precision, steps, rate, momentum} + inputs + cotangents
-                                       -> trained {weights} + values (role "value"); exercise.py
+                                       -> trained {weights} + values (role "value"); training/exercise.py
     close {}                           -> the worker exits
     anything that fails                -> error {what, because, exception}; the worker stays
 """

@@ -17,12 +17,12 @@ from typing import Any
 
 from isomorph.errors import IsomorphError
 from isomorph.ir import Node
-from isomorph.validators.forced import LIMIT, Piece, Teacher
 from isomorph.validators.inputs import Case
-from isomorph.validators.layers import Layer, along_the_graph
+from isomorph.validators.localization.forced import LIMIT, Piece, Teacher
+from isomorph.validators.localization.layers import Layer, along_the_graph
+from isomorph.validators.localization.taps import MOVES, NoTaps, Taps, compare_taps
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.runner import Runner, Subject
-from isomorph.validators.taps import MOVES, NoTaps, Taps, compare_taps
 from isomorph.validators.verdict import UNEQUAL
 
 __all__ = ["Localization", "localize"]

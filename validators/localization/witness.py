@@ -13,7 +13,7 @@ certain. The model is then judged one step earlier. An output is EQUIVALENT by w
 from __future__ import annotations
 
 from isomorph.ir import Node, Value
-from isomorph.validators.taps import Taps
+from isomorph.validators.localization.taps import Taps
 from isomorph.validators.verdict import EQUAL
 
 __all__ = ["Testimony", "call_witnesses"]

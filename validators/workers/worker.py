@@ -1,4 +1,4 @@
-"""The process that runs one model: `python -P -m isomorph.validators.worker RUNNER MEMORY_LIMIT`.
+"""The process that runs one model: `python -P -m isomorph.validators.workers.worker RUNNER MEMORY_LIMIT`.
 
 It confines itself before it imports a framework: a limit on allocated data, no core dumps, no network where the kernel
 permits it (Linux: a network namespace of its own), and it dies with its parent. A model is still run by its framework,
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from isomorph.errors import IsomorphError
-from isomorph.validators.exercise import Exercise
-from isomorph.validators.protocol import Channel, Message, ProtocolError, tensors
 from isomorph.validators.runner import Runner
+from isomorph.validators.training.exercise import Exercise
+from isomorph.validators.workers.protocol import Channel, Message, ProtocolError, tensors
 
 __all__ = ["main", "serve"]
 

@@ -1,0 +1,9 @@
+"""What happened inside: intermediate values of both sides, the ops to blame, and the smallest model that shows it.
+
+taps       the values that both sides have, held to their own budgets
+forced     each op of the target on the source's operands: error it makes, told from error it hands on
+localize   from both, the culprits
+witness    the values before an output that proves nothing by itself
+layers     the error along the graph, for reports
+reduce     the culprit's piece as a model of its own (`--reduce`); onnx_part cuts it
+"""
