@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from isomorph.validators.runners.onnx_kernels import KERNELS
@@ -57,6 +57,36 @@ def test_dequantize_of_every_opset(opset: int, case: str) -> None:
     wide = x.astype(np.float64) - (0 if zero is None else _spread(zero, case, shape))
     np.testing.assert_array_equal(got, wide * _spread(scale, case, shape))
     assert got.dtype == np.float64
+
+
+@pytest.mark.parametrize(("shape", "turns"), [("", 4), ("2", 0), ("2", 4), ("2, 3", 0), ("2, 3", 1), ("2, 3", 4)])
+def test_what_the_turns_of_a_loop_give_is_stacked(shape: str, turns: int) -> None:
+    """A state that doubles, and what each turn makes of it and of a value from outside."""
+    model = parser.parse_model(f"""
+    <ir_version: 8, opset_import: ["": 18]>
+    loop (int64 trips, double[{shape}] x, double[{shape}] outer)
+        => (double[{shape}] last, double[T, {shape or 1}] stack) {{
+        going = Constant <value = bool {{1}}> ()
+        last, stacked = Loop (trips, going, x) <body = body (int64 turn, bool on, double[{shape}] h)
+            => (bool still, double[{shape}] h1, double[{shape}] given) {{
+            still = Identity (on)
+            h1 = Add (h, h)
+            given = Sub (h1, outer)
+        }}>
+        stack = Identity (stacked)
+    }}
+    """)
+    if not shape:
+        model.graph.output[1].type.tensor_type.shape.dim.pop()
+    size = tuple(map(int, shape.split(","))) if shape else ()
+    rng = np.random.default_rng(0)
+    feeds = {"trips": np.asarray(turns, np.int64), "x": rng.normal(size=size), "outer": rng.normal(size=size)}
+    feeds = {name: np.asarray(array) for name, array in feeds.items()}
+    got = ReferenceEvaluator(model, new_ops=KERNELS).run(None, feeds)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for ours, theirs in zip(got, session.run(None, feeds), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert np.shape(ours) == theirs.shape
 
 
 def _spread(value: np.ndarray, case: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TypeProto, helper
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_loop
 
 __all__ = ["KERNELS"]
 
@@ -221,6 +223,48 @@ class DequantizeLinear(OpRun):
         return (np.asarray(wide * spread(scale), scale.dtype),)
 
 
+class Loop(op_loop.Loop):  # type: ignore[misc]
+    """ONNX Loop: `onnx.reference` joins what turns give along the first axis instead of stacking it along a new one.
+
+    A loop of no turns gives stacks of no elements, of the shape that the body declares.
+    """
+
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self,
+        trips: np.ndarray | None,
+        going: np.ndarray | None,
+        *states: Any,
+        context: dict[str, Any] | None = None,
+        **linked: Any,
+    ) -> tuple[Any, ...]:
+        turn, condition, *names = self.body.input_names
+        carried, given = list(states), []
+        count, goes_on = 0, going is None or bool(going)
+        while goes_on and (trips is None or count < int(trips)):
+            now = {**(context or {}), turn: np.asarray(count, np.int64), condition: np.asarray(goes_on)}
+            now.update(zip(names, carried, strict=True))
+            after, *results = self._run_body(now, attributes=linked.get("attributes"), bindings=linked.get("bindings"))
+            carried, goes_on = results[: len(names)], bool(after)
+            given.append(results[len(names) :])
+            count += 1
+        if not given:
+            stacks = [_none_of(value.type) for value in self.body.proto_.output[1 + len(names) :]]
+        else:
+            stacks = [np.stack(each) for each in zip(*given, strict=True)]
+        return (*carried, *stacks)
+
+
+def _none_of(declared: TypeProto) -> np.ndarray:
+    """No elements (0, *shape) of the shape that a value is declared with."""
+    tensor = declared.tensor_type
+    if not tensor.HasField("shape") or not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+        raise NotImplementedError("a Loop of no turns that does not declare the shape of what it stacks")
+    shape = [dim.dim_value for dim in tensor.shape.dim]
+    return np.empty((0, *shape), helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+
+
 def _last(index: Sequence[Any]) -> Any:
     """An index of the last axes."""
     return (..., *index)
@@ -241,4 +285,5 @@ KERNELS: list[type[OpRun]] = [
     GlobalMaxPool,
     GatherElements,
     DequantizeLinear,
+    Loop,
 ]
