@@ -17,7 +17,7 @@ from isomorph.ir.graph import Value
 from isomorph.ir.op import Op
 from isomorph.ir.ops.activation import Relu, Sigmoid, Tanh
 from isomorph.ir.ops.elementwise import Add, Mul, Sub
-from isomorph.ir.ops.linear import Linear, MatMul
+from isomorph.ir.ops.linear import Gemm, Linear, MatMul
 from isomorph.ir.ops.recurrent import GRU, LSTM, RNN, Recurrent
 from isomorph.ir.ops.shape import Slice, Split
 from isomorph.ir.passes.raising.arithmetic import both_ways, made_of, operand
@@ -86,39 +86,70 @@ def _terms(value: Value, place: int | None, width: int) -> list[Term]:
     pair = made_of(value, Add)
     if pair is not None and all(each.rank > 0 and each.shape[-1] == value.shape[-1] for each in pair):
         return [*_terms(pair[0], place, width), *_terms(pair[1], place, width)]
-    divided = _divided_product(value, width) if place is None else None
-    return [(value, place) if divided is None else divided]
+    product, added = _gemm(value) or (_product(value), None)
+    more = [] if added is None else _terms(added, place, width)
+    if product.weight is None:
+        return [(value, place)]
+    divided = _undivided(product, place, width)
+    if divided is not None:
+        return [divided, *more]
+    return [(product if added is not None else value, place), *more]
 
 
-def _divided_product(value: Value, width: int) -> tuple[Product, int] | None:
-    """(product, k) of a value that is a product with the k-th run of rows of a weight."""
-    product = _product(value)
-    run = None if product.weight is None or product.transposed else _run(product.weight, width, 0)
-    if run is None:
+def _gemm(value: Value) -> tuple[Product, Value] | None:
+    """(product, what is added to it) of a Gemm."""
+    node = value.producer
+    a, weight, added = (*node.inputs, None, None)[:3] if node is not None and node.inputs else (None, None, None)
+    op = node.op if node is not None else None
+    if not isinstance(op, Gemm) or a is None or weight is None or added is None or op.trans_a:
         return None
-    bias = None if product.bias is None else _run(product.bias, width)
-    fits = product.bias is None or (bias is not None and bias[1] == run[1])
-    return (Product(product.data, run[0], bias and bias[0]), run[1]) if fits else None
+    plain = op.alpha == op.beta == 1 and added.rank > 0 and added.shape[-1] == value.shape[-1]
+    return (Product(a, weight, None, not op.trans_b), added) if plain else None
 
 
-def _run(value: Value, width: int, axis: int = -1) -> tuple[Value, int] | None:
-    """(x, k) of a value that is the k-th run of this many columns of x, or of elements along another axis."""
+def _undivided(product: Product, place: int | None, width: int) -> Term | None:
+    """A run of a product with runs of a weight as a run of the product with all of it."""
+    if product.weight is None:
+        return None
+    run = _piece(product.weight, 1 if product.transposed else 0)
+    if run is None or run[1] % width or run[2] % width or (place is None and run[2] != width):
+        return None
+    bias = None if product.bias is None else _piece(product.bias, 0)
+    if product.bias is not None and (bias is None or bias[1:] != run[1:]):
+        return None
+    whole = Product(product.data, run[0], bias and bias[0], product.transposed)
+    return whole, run[1] // width + (place or 0)
+
+
+def _run(value: Value, width: int) -> tuple[Value, int] | None:
+    """(x, k) of a value that is the k-th run of this many columns of x."""
+    found = _piece(value, -1)
+    if found is None or found[2] != width or found[1] % width or found[0].shape[-1] == width:
+        return None
+    return found[0], found[1] // width
+
+
+def _piece(value: Value, axis: int) -> tuple[Value, int, int] | None:
+    """(x, start, length) of the elements of x along an axis, and along no other one, that a value is."""
     node = value.producer
     x = node.inputs[0] if node is not None and isinstance(node.op, Split | Slice) else None
-    if node is None or x is None or x.rank == 0 or not isinstance(x.shape[axis], int) or x.shape[axis] == width:
+    if node is None or x is None or x.rank == 0 or not isinstance(size := x.shape[axis], int):
         return None
     if isinstance(node.op, Split):
         place = next(at for at, each in enumerate(node.outputs) if each is value)
-        same = node.op.axis % x.rank == axis % x.rank and set(node.op.sizes) == {width}
-        return (x, place) if same else None
+        start, length = sum(node.op.sizes[:place]), node.op.sizes[place]
+        along = node.op.axis % x.rank == axis % x.rank and isinstance(start, int) and isinstance(length, int)
+        return (x, int(start), int(length)) if along else None  # type: ignore[arg-type]
     assert isinstance(node.op, Slice)
-    if [each % x.rank for each in node.op.axes] != [axis % x.rank] or node.op.steps != (1,):
-        return None
-    start, end = node.op.starts[0], node.op.ends[0]
-    if not isinstance(start, int | None) or not isinstance(end, int | None):
-        return None
-    found = range(*slice(start, end).indices(int(x.shape[axis])))  # type: ignore[arg-type]
-    return (x, found.start // width) if len(found) == width and found.start % width == 0 else None
+    found: range | None = None
+    for each, first, last, step in zip(node.op.axes, node.op.starts, node.op.ends, node.op.steps, strict=True):
+        if step != 1 or not isinstance(first, int | None) or not isinstance(last, int | None):
+            return None
+        if each % x.rank == axis % x.rank:
+            found = range(*slice(first, last).indices(size))
+        elif first not in (None, 0) or last is not None:
+            return None
+    return None if found is None else (x, found.start, len(found))
 
 
 def _runs(gates: Mapping[str, Value], width: int) -> tuple[list[Summand], str] | None:
@@ -143,12 +174,12 @@ def _runs(gates: Mapping[str, Value], width: int) -> tuple[list[Summand], str] |
 def _columns(value: Summand) -> Dim:
     if isinstance(value, Value):
         return value.shape[-1] if value.rank else 1
-    return value.weight.shape[0] if value.weight is not None else 0
+    return value.weight.shape[1 if value.transposed else 0] if value.weight is not None else 0
 
 
 def _products(values: list[Summand]) -> tuple[tuple[Product, ...], tuple[Value, ...]]:
     """(products, vectors) of the summands of all gates."""
-    vectors = tuple(value for value in values if isinstance(value, Value) and value.is_parameter and value.rank == 1)
+    vectors = tuple(value for value in values if isinstance(value, Value) and value.rank == 1)
     return tuple(_product(value) for value in values if value not in vectors), vectors
 
 
@@ -182,7 +213,10 @@ def _lstm(h_next: Value) -> Cell | None:
 def _gru(h_next: Value) -> Cell | None:
     width = int(h_next.shape[-1])  # type: ignore[arg-type]
     for z, n, h in _mixed(h_next):
-        for of_x, of_h in both_ways(operand(n, Tanh), Add) if h.type == h_next.type else ():
+        bent = operand(n, Tanh)
+        gemm = None if bent is None else _gemm(bent)
+        pairs: list[tuple[Value, Summand]] = [*both_ways(bent, Add)] if gemm is None else [(gemm[1], gemm[0])]
+        for of_x, of_h in pairs if h.type == h_next.type else ():
             for reset, again, before in _again(of_h, h, width):
                 q = operand(reset, Sigmoid)
                 found = None if q is None else _runs_of_gru({"z": z, "r": q, "h": of_x}, again, width)
@@ -193,17 +227,22 @@ def _gru(h_next: Value) -> Cell | None:
     return None
 
 
-def _again(value: Value, h: Value, width: int) -> list[tuple[Value, Term, bool]]:
+def _again(value: Summand, h: Value, width: int) -> list[tuple[Value, Term, bool]]:
     """(reset gate, run of the product of h, whether h is reset after it) for a part of the gate of n."""
     found: list[tuple[Value, Term, bool]] = []
-    for reset, part in both_ways(value, Mul):
-        run = _run(part, width)
-        if run is not None and _product(run[0]).data is h and _product(run[0]).weight is not None:
-            found.append((reset, run, True))
-    divided = _divided_product(value, width)
-    for reset, state in both_ways(divided[0].data, Mul) if divided is not None else ():
+    for reset, part in both_ways(value, Mul) if isinstance(value, Value) else ():
+        terms = _terms(part, None, width)
+        product = _product(terms[0][0])
+        vectors = [term for term in terms[1:] if isinstance(term[0], Value) and term[0].rank == 1]
+        if product.data is h and product.weight is not None and product.bias is None and len(terms) == 2 and vectors:
+            biased = replace(product, bias=vectors[0][0])  # type: ignore[arg-type]
+            found.append((reset, (biased, terms[0][1]), True))
+        elif product.data is h and product.weight is not None and len(terms) == 1:
+            found.append((reset, terms[0], True))
+    divided = _undivided(_product(value), None, width)
+    for reset, state in both_ways(divided[0].data, Mul) if divided is not None else ():  # type: ignore[union-attr]
         if state is h and divided is not None:
-            found.append((reset, (replace(divided[0], data=h), divided[1]), False))
+            found.append((reset, (replace(_product(divided[0]), data=h), divided[1]), False))
     return found
 
 
@@ -211,7 +250,7 @@ def _runs_of_gru(gates: Mapping[str, Value], again: Term, width: int) -> tuple[l
     """As `_runs`; the product of h is a summand of the gates z and r, and its run for n stands apart."""
     apart, place = again
     fresh = _terms(gates["h"], None, width)
-    shared = {letter: _terms(gates[letter], None, width) for letter in "zr"}
+    shared = {letter: _joined(_terms(gates[letter], None, width), apart) for letter in "zr"}
     runs = {"h": place, **{letter: run for letter, listed in shared.items() for value, run in listed if value == apart}}
     if len(runs) != 3 or sorted(run for run in runs.values() if run is not None) != [0, 1, 2]:
         return None
@@ -221,6 +260,19 @@ def _runs_of_gru(gates: Mapping[str, Value], again: Term, width: int) -> tuple[l
             return None
     wide = all(_columns(value) == 3 * width for value in (*values, apart))
     return (values, "".join(sorted(runs, key=lambda letter: runs[letter] or 0))) if wide else None
+
+
+def _joined(terms: list[Term], apart: Summand) -> list[Term]:
+    """The summands with the product of h as one with its bias, if `apart` is that."""
+    if not isinstance(apart, Product) or apart.bias is None:
+        return terms
+    bare = replace(apart, bias=None)
+    places = {place for term, place in terms if _product(term) == bare}
+    vector = [(term, place) for term, place in terms if term is apart.bias and place in places]
+    if len(places) != 1 or not vector:
+        return terms
+    kept = [term for term in terms if term not in vector and _product(term[0]) != bare]
+    return [*kept, (apart, places.pop())]
 
 
 def _mixed(h_next: Value) -> list[tuple[Value, Value, Value]]:

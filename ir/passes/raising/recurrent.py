@@ -11,25 +11,25 @@ step is says cells.py. The same formulas; rounding may differ in the last places
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from isomorph.ir.builder import Rewriter, rewrite
+from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Model, Node, Value
-from isomorph.ir.op import Op
 from isomorph.ir.ops.activation import Relu, Tanh
 from isomorph.ir.ops.control import Loop, Scan
-from isomorph.ir.ops.elementwise import Identity
-from isomorph.ir.ops.index import Gather
+from isomorph.ir.ops.elementwise import Cast
 from isomorph.ir.ops.shape import Dims, Slice, Squeeze, Transpose, Unsqueeze
 from isomorph.ir.passes.canonicalize import canonicalize, prune
 from isomorph.ir.passes.raising import Refuse, refuses, take_all
-from isomorph.ir.passes.raising.arithmetic import operand
 from isomorph.ir.passes.raising.cells import Cell, read_cell
 from isomorph.ir.passes.raising.directions import join_directions, put_batch_first
+from isomorph.ir.passes.raising.frames import Frame, is_kept, read_frame
 from isomorph.ir.passes.raising.layers import layer_of, made
-from isomorph.ir.passes.raising.scores import constant_number
+from isomorph.ir.passes.raising.reversals import raise_reversals
 from isomorph.ir.passes.raising.steps import raise_steps
+from isomorph.ir.passes.sizes import with_sizes
+from isomorph.ir.shapes import Dim
 
 __all__ = ["raise_recurrent"]
 
@@ -39,139 +39,111 @@ def raise_recurrent(model: Model, refuse: Refuse = take_all) -> Model:
     before = model
 
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
-        read = _FRAMES.get(type(node.op))
-        frame = None if read is None else read(node)
+        frame = read_frame(node)
         return None if frame is None else _raised(b, node, frame, refuse)
 
-    if any(type(node.op) in _FRAMES for node in model.graph.nodes):
-        model = prune(rewrite(model, "raise_recurrent", change))
+    if any(isinstance(node.op, Loop | Scan) for node in model.graph.nodes):
+        model = prune(rewrite(_settled(model), "raise_recurrent", change))
     if any(isinstance(node.op, Tanh | Relu) for node in model.graph.nodes):
         model = raise_steps(model, refuse)
+    model = raise_reversals(model, refuse)
     if model is not before:
         model = canonicalize(put_batch_first(canonicalize(model)))
     return join_directions(model, refuse)
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """A loop over the steps of data `x`: the states before and after a step, what it takes of x, and what it gives.
-
-    Values but x are of the body; `initial` are the states that the loop begins with, and x is taken apart along `axis`.
-    """
-
-    before: Sequence[Value]
-    after: Sequence[Value]
-    initial: Sequence[Value]
-    taken: Value
-    given: Sequence[Value]
-    x: Value
-    axis: int = 0
-    backwards: bool = False
+def _settled(model: Model) -> Model:
+    """The model with the number of steps wherever a loop over them is said to decide its own number of turns."""
+    for node in model.graph.nodes:
+        frame = read_frame(node) if isinstance(node.op, Loop) and node.op.decides else None
+        if isinstance(node.op, Loop) and frame is not None and _step(frame) is not None:
+            turns = {str(kind.shape[0]) for kind in node.op.types[node.op.carried :]}
+            sizes = dict.fromkeys(turns & node.op.defines(), frame.x.shape[frame.axis])
+            return _settled(with_sizes(model, sizes, "raise_recurrent")) if sizes else model
+    return model
 
 
-def _scan(node: Node) -> _Frame | None:
-    op, (body,) = node.op, node.regions
-    assert isinstance(op, Scan)
-    if op.scanned != 1 or op.axes != (0,) or any(op.output_axes) or op.decides:
-        return None
-    if any(back != op.reverse[0] for back in op.output_reverse):
-        return None
-    results, operands = list(body.outputs.values()), list(node.operands())
-    return _Frame(
-        body.inputs[: op.carried],
-        results[: op.carried],
-        operands[: op.carried],
-        body.inputs[op.carried],
-        results[op.carried :],
-        operands[op.carried],
-        backwards=op.reverse[0],
-    )
-
-
-def _loop(node: Node) -> _Frame | None:
-    """A Loop that takes step t of x in turn t, as many as there are."""
-    op, (body,) = node.op, node.regions
-    assert isinstance(op, Loop)
-    trips, going, *operands = node.operands()
-    turn, condition, *inputs = body.inputs
-    goes_on, *results = body.outputs.values()
-    if not _is_true(going) or not (_is_true(goes_on) or _source(goes_on) is condition):
-        return None
-    gathers = [each for each in body.nodes if isinstance(each.op, Gather) and _source(each.inputs[1]) is turn]
-    if len(gathers) != 1 or any(turn in each.inputs and each is not gathers[0] for each in body.nodes):
-        return None
-    source = _source(gathers[0].inputs[0])
-    place = inputs.index(source) if source in inputs else -1
-    gather = gathers[0].op
-    if place < op.carried or not isinstance(gather, Gather) or operands[place].rank != 3 or gather.axis % 3 == 2:
-        return None
-    x, axis = operands[place], gather.axis % 3
-    if not _counts(trips, x, axis):
-        return None
-    before, after = inputs[: op.carried], results[: op.carried]
-    return _Frame(before, after, operands[: op.carried], gathers[0].output, results[op.carried :], x, axis)
-
-
-def _source(value: Value | None) -> Value | None:
-    """What a value is, before an Identity, or a Slice that takes all of it."""
-    inner = operand(value, Identity, Slice)
-    whole = inner is not None and value is not None and inner.type == value.type and _takes_all(value)
-    return _source(inner) if whole else value
-
-
-def _takes_all(value: Value) -> bool:
-    op = value.producer.op if value.producer is not None else None
-    plain = isinstance(op, Slice) and all(start in (None, 0) for start in op.starts) and not any(op.ends)
-    return isinstance(op, Identity) or (plain and isinstance(op, Slice) and all(step == 1 for step in op.steps))
-
-
-def _is_true(value: Value) -> bool:
-    inner = _source(value)
-    return constant_number(inner) == 1
-
-
-def _counts(trips: Value, x: Value, axis: int) -> bool:
-    """Whether a number of turns is the size of x along an axis."""
-    op = trips.producer.op if trips.producer is not None else None
-    size = x.shape[axis]
-    return (isinstance(op, Dims) and op.dims == (size,)) or (isinstance(size, int) and constant_number(trips) == size)
-
-
-_FRAMES: Mapping[type[Op], Callable[[Node], _Frame | None]] = {Scan: _scan, Loop: _loop}
-
-
-def _raised(b: Rewriter, node: Node, frame: _Frame, refuse: Refuse) -> Sequence[Value] | None:
+def _raised(b: Rewriter, node: Node, frame: Frame, refuse: Refuse) -> Sequence[Value] | None:
     """The results of a loop whose body is a step of a layer: the last states, and y for each h that it gives."""
     found = _step(frame)
     layer = None if found is None else layer_of(found[0], frame.before[found[1][0]])
-    if found is None or layer is None or layer.inside.data is not frame.taken:
+    if found is None or layer is None or layer.inside.data is not frame.taken or node.op.defines():
         return None
     cell, order = found
     if any(value is not cell.h_next for value in frame.given) or (layer.inside.weight is None and frame.axis):
         return None
-    (body,) = node.regions
-    outer = dict(zip(body.inputs, node.inputs, strict=True))
+    outside = _Outside(b, node, frame)
     weights = (layer.inside.weight, layer.inside.bias, layer.back.weight, layer.back.bias, *layer.vectors)
-    if any(each is not None and each not in outer and each.parameter is None for each in weights):
+    if not all(each is None or outside.has(each) for each in weights):
         return None
-
-    def carry(value: Value) -> Value:
-        known = outer.get(value)
-        return b.parameter(value.parameter) if known is None and value.parameter is not None else b.new(known or value)
-
     first = [b.emit(Unsqueeze((0,)), b.new(frame.initial[place])) for place in order]
     way = "reverse" if frame.backwards else "forward"
     data = frame.x if layer.inside.weight is None else b.new(frame.x)
-    results = made(b, layer, data, first, carry, direction=way, batch_first=frame.axis == 1)
+    results = made(b, layer, data, first, outside.carry, direction=way, batch_first=frame.axis == 1)
     if results is None or refuses(refuse, results[0]):
         return None
     y, *states = results
-    y = b.emit(Transpose((1, 0, 2)), y) if frame.axis == 1 and frame.given else y
-    last = {place: b.emit(Squeeze((0,)), state) for place, state in zip(order, states, strict=True)}
-    return *(last[place] for place in range(len(order))), *([y] * len(frame.given))
+    if frame.given:
+        y = _as_given(b, y, frame)
+    last = {frame.places[at]: b.emit(Squeeze((0,)), state) for at, state in zip(order, states, strict=True)}
+    for place, value in frame.fixed.items():
+        last[place] = b.new(value) if isinstance(value, Value) else _number(b, value, node.outputs[place].dtype)
+    return *(last[place] for place in sorted(last)), *([y] * len(frame.given))
 
 
-def _step(frame: _Frame) -> tuple[Cell, list[int]] | None:
+def _number(b: Rewriter, size: Dim, dtype: DType) -> Value:
+    number = b.emit(Dims((size,), scalar=True))
+    return number if dtype is DType.INT64 else b.emit(Cast(dtype), number)
+
+
+def _as_given(b: Rewriter, y: Value, frame: Frame) -> Value:
+    """y as a loop stacks it: the first step first."""
+    first = b.emit(Transpose((1, 0, 2)), y) if frame.axis == 1 else y
+    if not frame.backwards or not frame.fixed:
+        return first
+    return b.emit(Slice((0,), (None,), (None,), (-1,)), first)
+
+
+class _Outside:
+    """What values of a body are outside: operands of the loop that stay the same, parameters, what is made of them."""
+
+    def __init__(self, b: Rewriter, node: Node, frame: Frame) -> None:
+        self.b = b
+        changing = {*frame.before, frame.taken}
+        self.operands = {
+            inner: outer
+            for inner, outer in zip(node.regions[0].inputs, node.inputs, strict=True)
+            if outer is not None and inner not in changing and _is_constant_input(node, inner)
+        }
+        self.made: dict[Value, Value] = {}
+
+    def has(self, value: Value) -> bool:
+        if value in self.operands or value.parameter is not None:
+            return True
+        node = value.producer
+        plain = node is not None and len(node.outputs) > 0 and not node.regions and not node.op.is_random
+        return node is not None and plain and bool(node.inputs) and all(map(self.has, node.operands()))
+
+    def carry(self, value: Value) -> Value:
+        if value.parameter is not None:
+            return self.b.parameter(value.parameter)
+        if value in self.operands:
+            return self.b.new(self.operands[value])
+        if value not in self.made:
+            node = value.producer
+            assert node is not None
+            operands = (each and self.carry(each) for each in node.inputs)
+            self.made.update(zip(node.outputs, self.b.emit_many(node.op, *operands), strict=True))
+        return self.made[value]
+
+
+def _is_constant_input(node: Node, value: Value) -> bool:
+    if not isinstance(node.op, Loop):
+        return True
+    return node.regions[0].inputs.index(value) >= 2 and is_kept(node, value)
+
+
+def _step(frame: Frame) -> tuple[Cell, list[int]] | None:
     """(cell, [which state is h, which is c]) of a body."""
     before, after = frame.before, frame.after
     for place, value in enumerate(after):
