@@ -151,10 +151,10 @@ def _unary() -> list[OpCase]:
         "Abs", "Neg", "Sign", "Identity", "Floor", "Ceil", "Round", "Erf", "Exp", "Sin", "Cos", "Tan", "Atan", "Sinh",
         "Cosh", "Asinh", "Relu", "LeakyRelu", "Elu", "Celu", "Selu", "Sigmoid", "LogSigmoid", "HardSigmoid",
         "HardSwish", "Swish", "Mish", "Softplus", "Softsign", "Tanh", "ThresholdedRelu", "Shrink", "Gelu", "Dropout",
-        "IsNaN", "IsInf",
+        "IsNaN", "IsInf", "Erfc", "Expm1",
     )  # fmt: skip
     rows = [_case(name.lower(), getattr(ops, name)(), _X) for name in plain]
-    rows += [_case(name.lower(), getattr(ops, name)(), _POSITIVE) for name in ("Sqrt", "Log", "Reciprocal")]
+    rows += [_case(name.lower(), getattr(ops, name)(), _POSITIVE) for name in ("Sqrt", "Log", "Log1p", "Reciprocal")]
     rows += [_case(name.lower(), getattr(ops, name)(), _UNIT) for name in ("Asin", "Acos", "Atanh")]
     rows += [
         _case("acosh", ops.Acosh(), Data((2, 3, 4), low=1.1, high=4.0)),

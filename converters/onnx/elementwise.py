@@ -28,6 +28,12 @@ def read_unary(node: OnnxNode) -> Value:
     return node.emit(OPS[node.kind](), node.value(0))
 
 
+@rules.imports("Erfc", "Expm1", "Log1p")
+def read_leftover(node: OnnxNode) -> Value:
+    """What ONNX has not, and tf2onnx leaves in a file under TensorFlow's name; no runtime runs such a file."""
+    return node.emit(OPS[node.kind](), node.value(0))
+
+
 @rules.imports("IsInf")
 def read_is_inf(node: OnnxNode) -> Value:
     x = node.value(0)

@@ -25,5 +25,6 @@ from isomorph.ir.ops.sample import *  # noqa: F403
 from isomorph.ir.ops.select import *  # noqa: F403
 from isomorph.ir.ops.shape import *  # noqa: F403
 from isomorph.ir.ops.signal import *  # noqa: F403
+from isomorph.ir.ops.special import *  # noqa: F403
 from isomorph.ir.ops.steps import *  # noqa: F403
 from isomorph.ir.ops.vision import *  # noqa: F403

@@ -5,7 +5,7 @@
     x where x >= 0, else alpha * x; max(x, alpha * x), 0 < alpha < 1 ->  LeakyRelu(x)
     x where x > 0, else alpha * (exp(x) - 1)                         ->  Elu(x)
     gamma * Elu(x), both numbers Klambauer's                         ->  Selu(x)
-    max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))                 ->  Celu(x)
+    max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))                 ->  Celu(x)      also with expm1(min(x, 0) / alpha)
     1 / (1 + exp(-x))                                                ->  Sigmoid(x)
     clip(alpha * x + beta, 0, c) / c                                 ->  HardSigmoid(x)
     x * clip(x + 3, 0, 6) / 6                                        ->  HardSwish(x)
@@ -66,6 +66,7 @@ from isomorph.ir.ops.elementwise import (
     Reciprocal,
     Where,
 )
+from isomorph.ir.ops.special import Expm1
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.raising import Refuse, refuses, take_all
 from isomorph.ir.passes.raising.arithmetic import (
@@ -171,9 +172,20 @@ def _grown(value: Value | None, x: Value) -> tuple[float, float] | None:
     if value is None:
         return None
     factor, parts = product(value)
+    if len(parts) == 1 and (inner := operand(parts[0], Expm1)) is not None:
+        slope = multiple(inner, x)
+        return None if slope is None else (factor, slope)
     inner = operand(other_term(parts[0], -1.0), Exp) if len(parts) == 1 else None
     slope = None if inner is None else multiple(inner, x)
     return None if slope is None else (factor, slope)
+
+
+def _grown_below(value: Value, x: Value) -> tuple[float, float] | None:
+    """(c, a) of a value that is c * expm1(a * min(x, 0))."""
+    factor, parts = product(value)
+    inner = operand(parts[0], Expm1) if len(parts) == 1 else None
+    slope, below = (0.0, []) if inner is None else product(inner)
+    return (factor, slope) if len(below) == 1 and limits(below[0]) == (x, None, 0.0) else None
 
 
 def _elu(y: Value) -> Found | None:
@@ -201,6 +213,8 @@ def _celu(y: Value) -> Found | None:
             continue
         grown, least, most = limits(negative) or (negative, None, None)
         alpha, slope = _grown(grown, x) or (0.0, 0.0)
+        if least is None and most is None:
+            (alpha, slope), most = _grown_below(negative, x) or (0.0, 0.0), 0.0
         if (least, most) == (None, 0.0) and alpha > 0 and is_number(alpha * slope, 1.0, y):
             return x, Celu(alpha)
     return None

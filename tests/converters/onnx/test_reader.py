@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -306,3 +307,22 @@ def test_a_number_of_a_foreign_file_is_a_literal(tmp_path: Path) -> None:
     text = "g (float[N, 4] x) => (float[N, 4] y) <float c = {3}, float[1] w = {2}> { a = Div(x, c) y = Mul(a, w) }"
     model = read(text, tmp_path)
     assert {name: value.role for name, value in model.parameters().items()} == {"c": "constant", "w": "weight"}
+
+
+def test_functions_that_tf2onnx_leaves_in_the_standard_domain(tmp_path: Path) -> None:
+    """They are read as what TensorFlow computes, and written as what ONNX has."""
+    text = (
+        "g (float[N, 5] x) => (float[N, 5] a, float[N, 5] b, float[N, 5] c) { a = Erfc(x) b = Expm1(x) c = Log1p(x) }"
+    )
+    model = read(text, tmp_path, HEAD.replace("21", "15"))
+    assert kinds(model) == ["Erfc", "Expm1", "Log1p"]
+    path = tmp_path / "written.onnx"
+    writer.write(prepare(model, writer.target()), path)
+    x = np.array([[-0.75, -1e-6, 0.0, 1e-6, 9.0], [-0.5, 1e-20, 0.3, 3.0, 6.0]], np.float32)
+    wanted = [
+        np.vectorize(math.erfc)(x.astype(np.float64)),
+        np.expm1(x.astype(np.float64)),
+        np.log1p(x.astype(np.float64)),
+    ]
+    for got, exact in zip(run(path, x=x), wanted, strict=True):
+        np.testing.assert_allclose(got, exact, rtol=1e-6)

@@ -41,7 +41,7 @@ add, sub, mul, div, high, low = (emit(op()) for op in (ops.Add, ops.Sub, ops.Mul
 exp, log, neg, absolute, where = (emit(op()) for op in (ops.Exp, ops.Log, ops.Neg, ops.Abs, ops.Where))
 greater, less, at_least = emit(ops.Greater()), emit(ops.Less()), emit(ops.GreaterOrEqual())
 sigmoid, tanh, softplus, relu = (emit(op()) for op in (ops.Sigmoid, ops.Tanh, ops.Softplus, ops.Relu))
-reciprocal = emit(ops.Reciprocal())
+reciprocal, expm1 = emit(ops.Reciprocal()), emit(ops.Expm1())
 
 
 def clip(b: Builder, x: Value, least: float | None, most: float | None) -> Value:
@@ -56,6 +56,10 @@ def six(b: Builder, x: Value) -> Value:
 def grown(b: Builder, x: Value, alpha: float, slope: float = 1.0) -> Value:
     inside = x if slope == 1.0 else div(b, x, 1 / slope)
     return mul(b, alpha, sub(b, exp(b, inside), 1.0))
+
+
+def grown_below(b: Builder, x: Value, alpha: float, slope: float) -> Value:
+    return mul(b, alpha, expm1(b, mul(b, low(b, x, 0.0), slope)))
 
 
 FORMS: dict[str, tuple[Make, Op]] = {
@@ -90,6 +94,8 @@ FORMS: dict[str, tuple[Make, Op]] = {
     "elu": (lambda b, x, z: where(b, at_least(b, x, 0.0), x, grown(b, x, 0.5)), ops.Elu(0.5)),
     "elu, below": (lambda b, x, z: where(b, less(b, x, 0.0), sub(b, exp(b, x), 1.0), x), ops.Elu(1.0)),
     "celu": (lambda b, x, z: add(b, relu(b, x), low(b, 0.0, grown(b, x, 2.0, 0.5))), ops.Celu(2.0)),
+    "celu by expm1": (lambda b, x, z: add(b, high(b, x, 0.0), grown_below(b, x, 2.0, 0.5)), ops.Celu(2.0)),
+    "elu by expm1": (lambda b, x, z: where(b, greater(b, x, 0.0), x, mul(b, 0.5, expm1(b, x))), ops.Elu(0.5)),
     "selu": (lambda b, x, z: mul(b, ops.Selu().gamma, b.emit(ops.Elu(ops.Selu().alpha), x)), ops.Selu()),
     "leaky relu by max": (lambda b, x, z: high(b, mul(b, x, 0.25), x), ops.LeakyRelu(0.25)),
     "leaky relu by a choice": (lambda b, x, z: where(b, greater(b, x, 0.0), x, mul(b, x, -0.25)), ops.LeakyRelu(-0.25)),
@@ -158,6 +164,8 @@ NEAR_MISSES: dict[str, Make] = {
     "elu above another threshold": lambda b, x, z: where(b, greater(b, x, 1.0), x, grown(b, x, 0.5)),
     "exp without minus one": lambda b, x, z: where(b, greater(b, x, 0.0), x, mul(b, 0.5, exp(b, x))),
     "celu of two slopes": lambda b, x, z: add(b, relu(b, x), low(b, 0.0, grown(b, x, 2.0, 0.25))),
+    "celu of two slopes, by expm1": lambda b, x, z: add(b, relu(b, x), grown_below(b, x, 2.0, 0.25)),
+    "celu of two values, by expm1": lambda b, x, z: add(b, relu(b, z), grown_below(b, x, 2.0, 0.5)),
     "another gamma": lambda b, x, z: mul(b, 1.1, b.emit(ops.Elu(ops.Selu().alpha), x)),
     "the greater of x and 2 x": lambda b, x, z: high(b, x, mul(b, 2.0, x)),
     "the lesser of x and x / 4": lambda b, x, z: low(b, x, mul(b, 0.25, x)),

@@ -61,6 +61,27 @@ def halved_last(b: Builder) -> Value:
     return times(b, times(b, x, plus(b, b.emit(ops.Erf(), times(b, x, math.sqrt(0.5))), 1.0)), 0.5)
 
 
+def tail(b: Builder, *, slope: float = -math.sqrt(0.5), factor: float = 0.5) -> Value:
+    """What tf2onnx makes of Keras' GELU."""
+    x = x_of(b)
+    inner = times(b, b.emit(ops.Neg(), x), -slope)
+    return times(b, times(b, factor, x), b.emit(ops.Erfc(), inner))
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_gelu_of_the_tail_is_raised_for_any_target(takes: bool) -> None:
+    model = built(tail)
+    raised = raise_gelu(model, lambda node: None if takes else "no")
+    assert [node.op for node in raised.graph.nodes] == [ops.Gelu()]
+    agree(model, raised)
+
+
+@pytest.mark.parametrize(("slope", "factor"), [(math.sqrt(0.5), 0.5), (-0.7, 0.5), (-math.sqrt(0.5), 1.0)])
+def test_another_tail_is_no_gelu(slope: float, factor: float) -> None:
+    model = built(lambda b: tail(b, slope=slope, factor=factor))
+    assert kinds(raise_gelu(model)) == kinds(model)
+
+
 @pytest.mark.parametrize(
     ("make", "approximate"), [(gpt2, "tanh"), (fast, "tanh"), (erf, "none"), (halved_last, "none")]
 )
