@@ -3,6 +3,8 @@
     y = InstanceNormalization(x as (N, G, …)) as x has it   ->  GroupNormalization(x)     G divides the channels
     y = LayerNormalization(x as (N, G, …), axis 2), likewise
     w * y + b, w and b along the channels                   ->  y with scale w and bias b
+    x as (N, …, G, K) normalized over all axes but 0 and G,
+    scaled and shifted by (G, K), as x has it               ->  GroupNormalization(x, axis=-1)      as Keras spells it
 
 What normalizes the groups has no scale and bias, or ones and zeros.
 """
@@ -15,16 +17,19 @@ from dataclasses import replace
 import numpy as np
 
 from isomorph.ir.builder import Rewriter, rewrite
+from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Model, Node, Value
 from isomorph.ir.ops.elementwise import Add, Mul
 from isomorph.ir.ops.norm import GroupNormalization, InstanceNormalization, LayerNormalization
 from isomorph.ir.ops.shape import Reshape
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.raising import Refuse, refuses, take_all
+from isomorph.ir.passes.raising.arithmetic import operand
+from isomorph.ir.passes.raising.moments import Normalized, read_affine, read_normalized, read_scaled
 from isomorph.ir.passes.raising.scores import Readers
-from isomorph.ir.shapes import elements
+from isomorph.ir.shapes import Shape, elements
 
-__all__ = ["raise_group_norms"]
+__all__ = ["in_shape", "raise_group_norms", "raise_groups_of_last"]
 
 _LARGEST = 1 << 12
 """Constants of more elements are not looked at."""
@@ -50,6 +55,41 @@ def raise_group_norms(model: Model, refuse: Refuse = take_all) -> Model:
     for kind, place in ((Mul, 1), (Add, 2)):
         model = _absorb(model, kind, place)
     return model
+
+
+def raise_groups_of_last(model: Model, refuse: Refuse) -> Model:
+    """The model with GroupNormalization where groups of the last axis are spelled out."""
+    readers = Readers(model.graph)
+
+    def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
+        found = _groups_of_last(node, readers)
+        if found is None:
+            return None
+        x, normalized = found
+        groups, channels = normalized.x.shape[-2], (x.shape[-1],)
+        op = GroupNormalization(int(groups), normalized.epsilon, x.rank - 1)  # type: ignore[arg-type]
+        vectors = (normalized.scale, normalized.bias)
+        y = b.emit(op, b.new(x), *(value and in_shape(b, value, channels, readers) for value in vectors))
+        return None if refuses(refuse, y) else (y,)
+
+    return prune(rewrite(model, "raise_norms", change))
+
+
+def _groups_of_last(node: Node, readers: Readers) -> tuple[Value, Normalized] | None:
+    """(x, what is normalized) of a Reshape that gives normalized groups (N, ..., G, K) the shape of x back."""
+    inner = readers.maker(node.inputs[0], Add, Mul) if _reshapes(node) else None
+    found = None if inner is None else read_affine(inner) or read_scaled(inner) or read_normalized(inner)
+    x = operand(found.x, Reshape) if found is not None else None
+    if found is None or x is None or not found.centered or x.type != node.output.type or x.dtype is not DType.FLOAT32:
+        return None
+    rank, shape = found.x.rank, found.x.shape
+    over = tuple(axis for axis in range(1, rank) if axis != rank - 2)
+    if found.axes != over or rank != x.rank + 1 or shape[:-2] != x.shape[:-1]:
+        return None
+    fits = all(isinstance(dim, int) for dim in (*shape[-2:], x.shape[-1])) and shape[-2] != 0
+    wide = (*(1,) * (rank - 2), *shape[-2:])
+    vectors = (value.shape for value in (found.scale, found.bias) if value is not None)
+    return (x, found) if fits and all(each in (wide, shape[-2:]) for each in vectors) else None
 
 
 def _grouped(node: Node, readers: Readers) -> tuple[Value, GroupNormalization] | None:
@@ -118,7 +158,7 @@ def _absorb(model: Model, kind: type[Mul | Add], place: int) -> Model:
             if free and _is_along(vector, axis, y):
                 operands[place] = None
                 given = [value and b.new(value) for value in operands[:place]]
-                return (b.emit(norm.op, *given, _as_vector(b, vector, readers)),)
+                return (b.emit(norm.op, *given, in_shape(b, vector, (vector.type.size,), readers)),)
         return None
 
     return prune(rewrite(model, "raise_norms", change))
@@ -130,13 +170,13 @@ def _is_along(value: Value, axis: int, y: Value) -> bool:
     return axis >= offset and value.type.size == y.shape[axis] == value.shape[axis - offset]
 
 
-def _as_vector(b: Rewriter, value: Value, readers: Readers) -> Value:
-    """The value as (C,); a parameter that nothing else reads is stored so."""
+def in_shape(b: Rewriter, value: Value, shape: Shape, readers: Readers) -> Value:
+    """The value in another shape; a parameter that nothing else reads is stored so."""
     new = b.new(value)
-    if new.rank == 1:
+    if new.shape == shape:
         return new
-    shape = (value.type.size,)
-    if value.parameter is not None and readers.times(value) == 1 and isinstance(shape[0], int):
-        stored = replace(value.parameter, data=value.parameter.data.reshaped([shape[0]]))
+    if value.parameter is not None and readers.times(value) == 1 and all(isinstance(dim, int) for dim in shape):
+        sizes = [dim for dim in shape if isinstance(dim, int)]
+        stored = replace(value.parameter, data=value.parameter.data.reshaped(sizes))
         return b.keep(b.parameter(stored), value.name)
     return b.emit(Reshape(shape), new)

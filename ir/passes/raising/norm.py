@@ -16,13 +16,14 @@ from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Model, Node, Value
 from isomorph.ir.ops.elementwise import Add, Div, Mul
 from isomorph.ir.ops.norm import InstanceNormalization, LayerNormalization, RMSNormalization
+from isomorph.ir.ops.pool import GlobalAveragePool
 from isomorph.ir.ops.reduce import ReduceMean
 from isomorph.ir.ops.shape import Reshape
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.raising import Refuse, refuses, take_all
 from isomorph.ir.passes.raising.arithmetic import operand
-from isomorph.ir.passes.raising.group_norm import raise_group_norms
-from isomorph.ir.passes.raising.moments import Normalized, read_affine, read_normalized
+from isomorph.ir.passes.raising.group_norm import in_shape, raise_group_norms, raise_groups_of_last
+from isomorph.ir.passes.raising.moments import Normalized, read_affine, read_normalized, read_scaled
 from isomorph.ir.passes.raising.scores import Readers
 
 __all__ = ["raise_norms"]
@@ -33,12 +34,13 @@ def raise_norms(model: Model, refuse: Refuse = take_all) -> Model:
 
     A target that refuses RMSNormalization gets our spelling of it, which runtimes recognize.
     """
-    if any(isinstance(node.op, ReduceMean) for node in model.graph.nodes):
+    if any(isinstance(node.op, ReduceMean | GlobalAveragePool) for node in model.graph.nodes):
+        model = raise_groups_of_last(model, refuse)
         readers = Readers(model.graph)
 
         def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
             found = _read(node)
-            for y in () if found is None else _raised(b, found, _is_of_groups(node, found, readers)):
+            for y in () if found is None else _raised(b, found, _is_of_groups(node, found, readers), readers):
                 if not refuses(refuse, y) or _is_of_root(y):
                     return (y,)
             return None
@@ -65,14 +67,18 @@ def _read(node: Node) -> Normalized | None:
         if found is None or scale is None or found.x.type != node.output.type or not _fits(scale, found):
             continue
         return Normalized(found.x, found.axes, found.epsilon, found.centered, scale)
+    spelled = read_scaled(node)
+    if spelled is not None and spelled.x.type == node.output.type and spelled.scale is not None:
+        return spelled if _fits(spelled.scale, spelled) else None
     found = read_normalized(node)
     return found if found is not None and found.centered and found.x.type == node.output.type else None
 
 
 def _fits(vector: Value, found: Normalized) -> bool:
-    """Whether a value has an element for each that is normalized together, and nothing else."""
-    x = found.x
-    return _last(found) and vector.shape == x.shape[found.axes[0] :]
+    """Whether a value has an element for each that is normalized together, and nothing else but axes of size 1."""
+    shape = found.x.shape[found.axes[0] :]
+    missing = vector.rank - len(shape)
+    return _last(found) and 0 <= missing <= found.axes[0] and vector.shape == (*(1,) * missing, *shape)
 
 
 def _last(found: Normalized) -> bool:
@@ -86,13 +92,14 @@ def _is_of_groups(node: Node, found: Normalized, readers: Readers) -> bool:
     return operand(found.x, Reshape) is not None and len(users) == 1 and isinstance(users[0].op, Reshape)
 
 
-def _raised(b: Rewriter, found: Normalized, of_groups: bool) -> Iterator[Value]:
+def _raised(b: Rewriter, found: Normalized, of_groups: bool, readers: Readers) -> Iterator[Value]:
     """The layers that it may be, as far as its scale and bias fit them."""
     x, axis = b.new(found.x), found.axes[0]
     vectors = [value for value in (found.scale, found.bias) if value is not None]
     if not all(_fits(value, found) for value in vectors):
         return
-    scale, bias = (value and b.new(value) for value in (found.scale, found.bias))
+    shape = found.x.shape[axis:]
+    scale, bias = (value and in_shape(b, value, shape, readers) for value in (found.scale, found.bias))
     if not found.centered:
         if len(found.axes) == 1:
             yield b.emit(RMSNormalization(found.epsilon, axis), x, scale)
