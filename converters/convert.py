@@ -29,6 +29,7 @@ from isomorph.ir.passes.movement import pick_elements
 from isomorph.ir.passes.raising.recurrent import raise_recurrent
 from isomorph.ir.passes.stored import store_reshaped
 from isomorph.ir.verify import verify
+from isomorph.records import record
 
 if TYPE_CHECKING:
     from isomorph.converters.onnx.form import OnnxForm
@@ -147,7 +148,7 @@ def save(
     return prepared
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wishes:
     """What a user asks of a conversion beyond the target.
 

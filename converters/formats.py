@@ -8,17 +8,17 @@ from __future__ import annotations
 import difflib
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from isomorph.errors import MalformedError, UnknownFormatError, UsageError
+from isomorph.records import record
 
 __all__ = ["FORMATS", "Format", "by_name", "by_suffix", "identify"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Format:
     """One file format.
 

@@ -12,10 +12,10 @@ Each framework folder makes one `Rules` in its `rules.py`; its family files regi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from isomorph.ir import Layout, Node, Op
+from isomorph.records import record
 
 __all__ = ["Rules", "Target"]
 
@@ -70,7 +70,7 @@ class Rules(Generic[Import, Export]):
         return sorted(self._exports, key=lambda kind: kind.__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """What a writer can take; the conversion legalizes and lays out for it.
 

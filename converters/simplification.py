@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from isomorph.ir import Model
@@ -26,6 +25,7 @@ from isomorph.ir.passes.raising.softmax import raise_softmax
 from isomorph.ir.passes.rows import merge_rows
 from isomorph.ir.passes.share import share
 from isomorph.ir.passes.states import drop_zero_states
+from isomorph.records import record
 
 __all__ = ["STEPS", "Change", "changed", "simplify"]
 
@@ -55,7 +55,7 @@ STEPS: Sequence[tuple[str, Sequence[Pass]]] = (
 """What `simplify` does, in this order."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """What a step did to the nodes: `gone` and `new` count operators."""
 

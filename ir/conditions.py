@@ -14,11 +14,11 @@ import math
 import operator
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from isomorph.errors import MalformedError
 from isomorph.ir.shapes import DimRange
+from isomorph.records import record
 
 __all__ = ["CONDITIONS", "Condition", "conditions_of"]
 
@@ -61,7 +61,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Condition:
     """A condition and the names of the sizes it is about."""
 

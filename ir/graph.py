@@ -14,6 +14,7 @@ from isomorph.ir.op import Op, TensorType
 from isomorph.ir.origin import Origin, Scope
 from isomorph.ir.params import Parameter
 from isomorph.ir.shapes import DimRange, Shape
+from isomorph.records import record
 
 __all__ = ["Graph", "Model", "Node", "Region", "State", "Value"]
 
@@ -121,7 +122,7 @@ class Region(Graph):
     """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class State:
     """What the model keeps from one run to the next under the name of an input (see `Model.state`).
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from isomorph.errors import DTypeError, MalformedError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.op import OpaqueType, TensorType
 from isomorph.ir.shapes import Sym, dim_max, dim_min
+from isomorph.records import record
 
 __all__ = ["OPAQUE_FORMS", "RESERVED", "Cursor", "Token", "literal", "opaque_type"]
 
@@ -40,7 +40,7 @@ _DEEPEST = 64
 _LONGEST_NUMBER = 40
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Token:
     kind: str
     text: str

@@ -6,14 +6,14 @@ An op that bears an ONNX name means what ONNX says at opset `OPSET`, except wher
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import FrozenInstanceError, dataclass, replace
-from inspect import get_annotations
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from isomorph.errors import DTypeError, GraphError, ShapeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import LayoutRule, Perm
 from isomorph.ir.shapes import Dim, Shape, Sym, elements, format_shape
+from isomorph.records import record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,29 +96,13 @@ OpT = TypeVar("OpT", bound="Op")
 
 @dataclass_transform(frozen_default=True)
 def operation(cls: type[OpT]) -> type[OpT]:
-    """A frozen dataclass with slots. Comparison, hash and text are those of `Op`, which all ops share, and a class that
-    adds no attribute is its base with another meaning: to make all of it for each of 200 classes would take half of the
-    time to import this package.
-    """
-    if all(kind.startswith("ClassVar") for kind in get_annotations(cls).values()):
-        return cls
-    return dataclass(frozen=True, slots=True, eq=False, repr=False)(cls)
+    """A `record` that is an op: a frozen dataclass with slots. One that adds no attribute is its base with another
+    meaning."""
+    return record(cls)
 
 
-class _Frozen:
-    """Refuses assignment, also of names that are no attribute."""
-
-    __slots__ = ()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise FrozenInstanceError(f"cannot assign to field {name!r}")
-
-    def __delattr__(self, name: str) -> None:
-        raise FrozenInstanceError(f"cannot delete field {name!r}")
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Op(_Frozen):
+@record
+class Op:
     """Base of all ops. A subclass is an `operation`, is registered in `OPS` by its class name, and defines
 
     infer        types of the outputs from types of the inputs; raises ShapeError or DTypeError on the line that builds
@@ -132,7 +116,6 @@ class Op(_Frozen):
     number of them.
     """
 
-    __slots__ = ()
     __match_args__: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("x",)
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FIXED
@@ -140,11 +123,10 @@ class Op(_Frozen):
     is_random: ClassVar[bool] = False
     takes_opaque: ClassVar[bool] = False
 
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls) -> None:
         if cls.__name__.startswith("_"):
             return
-        # dataclass(slots=True) makes the class a second time: the same qualified name is the same op
+        # slots make the class a second time: the same qualified name is the same op
         known = OPS.get(cls.__name__)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"two ops are named {cls.__name__}: {known.__module__} and {cls.__module__}")
@@ -161,21 +143,6 @@ class Op(_Frozen):
     def attributes(self) -> dict[str, Any]:
         """The attributes by name, in the order of declaration."""
         return {name: getattr(self, name) for name in self.__match_args__}
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return self._values() == other._values()
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._values()))
-
-    def _values(self) -> tuple[Any, ...]:
-        return tuple([getattr(self, name) for name in self.__match_args__])
-
-    def __repr__(self) -> str:
-        listed = ", ".join(f"{name}={value!r}" for name, value in self.attributes().items())
-        return f"{type(self).__qualname__}({listed})"
 
     def infer(self, *operands: TensorType | None) -> tuple[TensorType, ...]:
         """Types of the outputs. None stands for an optional operand that is absent."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from isomorph.records import record
 
 __all__ = ["Origin", "Scope", "ScopeEntry"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScopeEntry:
     """One module on the path: its attribute path from the root, its class, and which call of it this is (from 0)."""
 
@@ -16,7 +18,7 @@ class ScopeEntry:
     call: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scope:
     """The module path of a node, outermost first. Exporters rebuild the hierarchy from it."""
 
@@ -36,7 +38,7 @@ class Scope:
         return self.path
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Origin:
     """Where a node comes from. Never read by an exporter to decide anything.
 

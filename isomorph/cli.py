@@ -23,6 +23,7 @@ from types import FrameType
 
 import click
 
+from isomorph.deferred import defer
 from isomorph.errors import IsomorphError
 from isomorph.printable import printable
 
@@ -89,6 +90,7 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Every error of isomorph is printed here and nowhere else."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
+    defer("onnx", names="onnx.onnx_pb")
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = _wants_json(given)
     for stream in (sys.stdout, sys.stderr):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from isomorph.converters.convert import Inputs, Progress
 from isomorph.converters.normal import normal_form
 from isomorph.ir import Graph, Model, Parameter, TensorType, Value
 from isomorph.ir.diff import Difference, diff_models
+from isomorph.records import record
 from isomorph.sources import Source
 
 __all__ = ["Compared", "Form", "compare", "read"]
@@ -18,7 +19,7 @@ Form = Literal["auto", "written", "normal"]
 """Compare as read, in normal form, or "auto": in normal form if the formats differ."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compared:
     """One side. `form` says what of the model is left: "written", "normal", "weights"."""
 

@@ -28,8 +28,9 @@ An error prints as at most six lines:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from isomorph.records import record
 
 __all__ = [
     "DTypeError",
@@ -206,7 +207,7 @@ class RunnerError(IsomorphError):
         super().__init__(what, at=at, because=because, advice=advice)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unsupported:
     """One thing that cannot be expressed: `op` as its framework spells it, the reason, and where the user wrote it."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from isomorph.errors import MissingExtraError, UsageError
 from isomorph.ir import DType
+from isomorph.records import record
 from isomorph.validators.runner import Signature, TensorSpec
 
 __all__ = ["ImageFolder", "parse_images"]
@@ -38,7 +39,7 @@ _BATCH = 4
 """Images of one case where the model leaves the batch open."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImageFolder:
     """Images and how they become an input; `inputs` makes the cases once the model's signature is known."""
 

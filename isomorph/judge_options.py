@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from isomorph.records import record
 
 if TYPE_CHECKING:
     from isomorph.inputs import Data
@@ -88,7 +89,7 @@ def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Judging:
     """The values of these options."""
 

@@ -6,7 +6,7 @@ The last one calls the user's own code, and so does a checkpoint that `--arch` j
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from isomorph.converters.formats import by_name, identify
 from isomorph.errors import UnknownFormatError, UsageError
 from isomorph.inputs import Dynamic
 from isomorph.ir import Model
+from isomorph.records import record
 
 if TYPE_CHECKING:  # what a conversion of a file does not need is imported where it is used
     from isomorph.converters.torch.architecture import Architecture
@@ -26,7 +27,7 @@ ZOO = "zoo:"
 PYTHON = "python:"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Source:
     """A located source: `path` of a file, or `reference` "MODULE:CALLABLE" of the user's code.
 

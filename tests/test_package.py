@@ -28,8 +28,10 @@ FRAMEWORKS = ("torch", "keras", "tensorflow", "jax")
 
 
 def loaded_by(code: str, *arguments: str, folder: Path) -> set[str]:
-    """Top-level modules that a fresh interpreter has loaded after `code`."""
-    names = "json.dumps(sorted({name.partition('.')[0] for name in sys.modules}))"
+    """Top-level modules that a fresh interpreter has loaded after `code`; not those that are deferred (deferred.py)."""
+    names = (
+        "json.dumps(sorted({n.partition('.')[0] for n, m in sys.modules.items() if '_Deferred' not in str(type(m))}))"
+    )
     script = f"import sys\n{code}\nimport json\nprint('MODULES', {names})"
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True, check=True

@@ -9,7 +9,6 @@ See: the operator changelog of ONNX, https://github.com/onnx/onnx/blob/main/docs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,6 +17,7 @@ from onnx import TensorProto, helper
 
 from isomorph.converters.onnx.codec import ELEMENT_TYPES
 from isomorph.ir import DType, OpaqueType, TensorType
+from isomorph.records import record
 
 __all__ = ["TYPE_NAMES", "Use", "history", "known_attributes", "opsets_for", "same_definition"]
 
@@ -25,7 +25,7 @@ TYPE_NAMES = {dtype: f"tensor({TensorProto.DataType.Name(code).lower()})" for dt
 """Element types as the definitions of operators spell them."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Use:
     """A node of the standard domain, as far as a definition of its operator has a say.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from isomorph.records import record
 
 __all__ = ["EXTERNAL_DATA_FROM", "OnnxForm"]
 
@@ -11,7 +12,7 @@ EXTERNAL_DATA_FROM = 1 << 30
 """Weights of more bytes than this in total go to `NAME.onnx.data` (protobuf ends at 2 GiB)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OnnxForm:
     """What a user may ask of an ONNX file beyond its opset.
 

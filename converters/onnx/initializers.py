@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from isomorph.converters.onnx.tensors import tensor_source
 from isomorph.converters.onnx.wire import Bytes
 from isomorph.errors import MalformedError
 from isomorph.ir import ArrayTensor, Parameter, TensorSource
+from isomorph.records import record
 
 __all__ = ["Initializers", "read_constant"]
 
@@ -24,7 +24,7 @@ def _as_stated(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Initializers:
     """Reads those of the graph and of subgraphs.
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import onnx
 
 from isomorph.converters.onnx.reading import OnnxNode, parse_json
 from isomorph.ir import Origin, Scope, ScopeEntry
+from isomorph.records import record
 
 __all__ = ["Place", "is_standard", "opset_of", "opsets_of", "provenance"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """Where nodes are read: the graph, or the body of a function or branch in it."""
 

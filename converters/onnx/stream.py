@@ -11,7 +11,6 @@ See: protobuf encoding, onnx.proto (ModelProto.graph = 7, GraphProto.initializer
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,6 +19,7 @@ import onnx
 
 from isomorph.errors import Unsupported, UnsupportedError
 from isomorph.ir import TensorSource
+from isomorph.records import record
 
 __all__ = ["LARGEST_FILE", "Weight", "elements", "write_model"]
 
@@ -30,7 +30,7 @@ LARGEST_FILE = (1 << 31) - 1
 """Bytes of a message that protobuf can read."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Weight:
     """An initializer: everything but its elements, and where those come from (None: they are in `proto` already)."""
 

@@ -14,8 +14,10 @@ only in strict comparisons.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
+
+from isomorph.records import record
 
 __all__ = [
     "KINDS",
@@ -40,7 +42,7 @@ LENIENT = frozenset({"names", "training", "metadata"})
 """Kinds that do not count unless the comparison is strict."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Side:
     """One of the two models.
 
@@ -58,7 +60,7 @@ class Side:
     elements: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpCount:
     """How often an op occurs in each model, how many of them are the same, and how many are paired and changed."""
 
@@ -69,7 +71,7 @@ class OpCount:
     changed: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pairing:
     """Two values of the two models, by name: None where there is none."""
 
@@ -77,7 +79,7 @@ class Pairing:
     b: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ValueDifference:
     """An input, output, state or named dimension that differs; or the type of a value that a paired node computes.
 
@@ -93,7 +95,7 @@ class ValueDifference:
     b: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operand:
     """An operand that comes from elsewhere: where it comes from in each model, None where it is absent."""
 
@@ -102,7 +104,7 @@ class Operand:
     b: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeDifference:
     """A node that is in one model only, or that differs between the two.
 
@@ -123,7 +125,7 @@ class NodeDifference:
     region: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Numbers:
     """How the elements of two tensors of one shape differ.
 
@@ -141,7 +143,7 @@ class Numbers:
     nan_b: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParameterDifference:
     """A parameter that is in one model only, or that differs.
 
@@ -161,7 +163,7 @@ class ParameterDifference:
     role: tuple[str | None, str | None] = (None, None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tie:
     """Weights that one model shares and the other keeps apart: parameters in the same places, by name.
 
@@ -172,7 +174,7 @@ class Tie:
     b: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Difference:
     """How model b differs from model a. Empty lists mean that nothing of the kind does.
 

@@ -10,7 +10,6 @@ Every rule is exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from isomorph.ir.ops.index import Gather, GatherND
 from isomorph.ir.ops.shape import Concat, Expand, Range, Reshape, Squeeze, Transpose, Unsqueeze
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.shapes import Dim, Shape
+from isomorph.records import record
 
 __all__ = ["drop_counting"]
 
@@ -40,7 +40,7 @@ def drop_counting(model: Model) -> Model:
     return prune(rewrite(model, "counting", change, regions=True))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Count:
     """Integers of a shape that count 0, 1, … along one axis and are the same along the others."""
 

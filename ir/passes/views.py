@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from isomorph.ir.builder import Builder
 from isomorph.ir.graph import Graph, Node, Value
@@ -23,6 +23,7 @@ from isomorph.ir.op import Op, normalize_axis
 from isomorph.ir.ops.index import Gather
 from isomorph.ir.ops.shape import Flatten, Reshape, Slice, Split, Squeeze, Transpose, Unsqueeze
 from isomorph.ir.shapes import Dim, Shape, Sym, elements
+from isomorph.records import record
 
 __all__ = ["MOVES", "Group", "Part", "View", "cost", "materialize", "merged", "trace"]
 
@@ -30,7 +31,7 @@ MOVES = (Reshape, Transpose, Squeeze, Unsqueeze, Flatten)
 """Ops that move elements and keep all of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """A digit of the position along an axis of the source."""
 
@@ -42,7 +43,7 @@ class Part:
 Group = tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class View:
     """How the axes of a value (`groups`, digits most significant first; () for size 1) read an earlier value.
 
