@@ -139,6 +139,7 @@ def _case(name: str, op: Op, *operands: Operand, limits: tuple[Limitation, ...] 
 
 
 _WHOLE = Limitation("decompose", "a choice between floating-point numbers is in every target; others are put together")
+_WRITTEN = Limitation("decompose", "writing elements is in every target; combining them is put together from it")
 _X = Data((2, 3, 4))
 _POSITIVE = Data((2, 3, 4), low=0.1, high=3.0)
 _UNIT = Data((2, 3, 4), low=-0.95, high=0.95)
@@ -448,8 +449,9 @@ def _index() -> list[OpCase]:
             x,
             Literal([[[0, 1, 2, 3]], [[4, 3, 2, 1]]], I64),
             Data((2, 1, 4)),
+            limits=(_WRITTEN,),
         ),
-        _case("scatter_nd", ops.ScatterND(), x, Literal([[0, 1], [2, 4]], I64), Data((2, 4))),
+        _case("scatter_nd", ops.ScatterND(), x, Literal([[0, 1], [2, 4]], I64), Data((2, 4)), limits=(_WRITTEN,)),
         _case("one_hot", ops.OneHot(5), Data((2, 3), I64, -7, 7), Literal([0.25, 2.0])),
         _case("one_hot_axis", ops.OneHot(5, 0), Data((2, 3), I64, 0, 5), Literal([0, 1], I64)),
         _case("hardmax", ops.Hardmax(2), x),
@@ -485,6 +487,15 @@ def _index() -> list[OpCase]:
         )
         rows.append(
             _case(f"scatter_nd_{reduction}", ops.ScatterND(reduction), x, Literal([[1], [1]], I64), Data((2, 5, 4)))
+        )
+        rows.append(
+            _case(
+                f"scatter_elements_{reduction}_twice",
+                ops.ScatterElements(1, reduction),
+                x,
+                Literal([[[1, 1], [-1, 0], [1, -1]]], I64),
+                Data((1, 3, 2)),
+            )
         )
     return rows
 

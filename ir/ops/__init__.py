@@ -21,7 +21,9 @@ from isomorph.ir.ops.recurrent import *  # noqa: F403
 from isomorph.ir.ops.reduce import *  # noqa: F403
 from isomorph.ir.ops.resize import *  # noqa: F403
 from isomorph.ir.ops.rotary import *  # noqa: F403
+from isomorph.ir.ops.running import *  # noqa: F403
 from isomorph.ir.ops.sample import *  # noqa: F403
+from isomorph.ir.ops.scatter import *  # noqa: F403
 from isomorph.ir.ops.select import *  # noqa: F403
 from isomorph.ir.ops.shape import *  # noqa: F403
 from isomorph.ir.ops.signal import *  # noqa: F403

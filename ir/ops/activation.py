@@ -32,6 +32,7 @@ from isomorph.ir.ops.elementwise import (
 )  # fmt: skip
 from isomorph.ir.ops.numerics import Array, erf, in_single
 from isomorph.ir.ops.reduce import ReduceMax, ReduceSum
+from isomorph.ir.ops.special import Log1p
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
@@ -200,6 +201,13 @@ class Sigmoid(_Activation):
     def formula(self, x: Array) -> Array:
         return _sigmoid(x)
 
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        """1 / (1 + exp(-|x|)), times exp(-|x|) below 0, which does not overflow."""
+        small = b.emit(Exp(), b.emit(Neg(), b.emit(Abs(), x)))
+        one = scalar(b, 1.0, x)
+        above = b.emit(GreaterOrEqual(), x, scalar(b, 0.0, x))
+        return b.emit(Div(), b.emit(Where(), above, one, small), b.emit(Add(), small, one))
+
 
 @operation
 class LogSigmoid(_Activation):
@@ -274,6 +282,11 @@ class Softplus(_Activation):
 
     def formula(self, x: Array) -> Array:
         return _softplus(x)
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        """max(x, 0) + log1p(exp(-|x|)), which neither overflows nor loses digits."""
+        rest = b.emit(Log1p(), b.emit(Exp(), b.emit(Neg(), b.emit(Abs(), x))))
+        return b.emit(Add(), b.emit(Max(), x, scalar(b, 0.0, x)), rest)
 
 
 @operation

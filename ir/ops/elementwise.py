@@ -5,6 +5,7 @@ Operands of a binary op have one element type: readers insert the casts that the
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -168,6 +169,10 @@ class GreaterOrEqual(_Comparison):
 
     function: ClassVar[Any] = np.greater_equal
 
+    def decompose(self, b: Builder, left: Value, right: Value) -> Value:  # type: ignore[override]
+        """Not the contrary, which is true of NaN."""
+        return b.emit(Or(), b.emit(Greater(), left, right), b.emit(Equal(), left, right))
+
 
 @operation
 class Less(_Comparison):
@@ -181,6 +186,10 @@ class LessOrEqual(_Comparison):
     """y = (a <= b). See: ONNX LessOrEqual-16."""
 
     function: ClassVar[Any] = np.less_equal
+
+    def decompose(self, b: Builder, left: Value, right: Value) -> Value:  # type: ignore[override]
+        """Not the contrary, which is true of NaN."""
+        return b.emit(Or(), b.emit(Less(), left, right), b.emit(Equal(), left, right))
 
 
 @operation
@@ -245,12 +254,18 @@ class IsNaN(_Predicate):
 
     function: ClassVar[Any] = np.isnan
 
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return b.emit(Not(), b.emit(Equal(), x, x))
+
 
 @operation
 class IsInf(_Predicate):
     """y = x is plus or minus infinity. See: ONNX IsInf-20."""
 
     function: ClassVar[Any] = np.isinf
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        return b.emit(Equal(), b.emit(Abs(), x), scalar(b, math.inf, x))
 
 
 @operation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,27 +19,16 @@ if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
     from isomorph.ir.graph import Value
 
-__all__ = ["Gather", "GatherElements", "GatherND", "Hardmax", "OneHot", "ScatterElements", "ScatterND", "TopK", "Trilu"]
+__all__ = ["Gather", "GatherElements", "GatherND", "Hardmax", "OneHot", "TopK", "Trilu"]
 
 
-def _require_indices(op: Op, indices: TensorType) -> None:
+def require_indices(op: Op, indices: TensorType) -> None:
+    """Raise DTypeError where indices are no integers."""
     if not indices.dtype.is_integer:
         raise DTypeError(f"{op.name}: integer indices are needed, not {indices.dtype}")
 
 
-_COMBINE: dict[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
-
-
-def _scatter(x: Array, places: tuple[Array, ...], updates: Array, reduction: str) -> Array:
-    y = x.copy()
-    if reduction == "none":
-        y[places] = updates
-    else:
-        _COMBINE[reduction].at(y, places, updates)
-    return y
-
-
-def _element_places(indices: Array, axis: int) -> tuple[Array, ...]:
+def element_places(indices: Array, axis: int) -> tuple[Array, ...]:
     """Index arrays of every element of `indices`, with its value in place of the coordinate at `axis`."""
     places: list[Array] = list(np.indices(indices.shape, sparse=True))
     places[axis] = indices
@@ -58,7 +47,7 @@ class Gather(Op):
     inputs: ClassVar[tuple[str, ...]] = ("x", "indices")
 
     def infer(self, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        _require_indices(self, indices)
+        require_indices(self, indices)
         axis = normalize_axis(self.axis, x.rank)
         return (TensorType(x.dtype, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])),)
 
@@ -75,13 +64,13 @@ class GatherElements(Op):
     inputs: ClassVar[tuple[str, ...]] = ("x", "indices")
 
     def infer(self, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        _require_indices(self, indices)
+        require_indices(self, indices)
         normalize_axis(self.axis, x.rank)
         self.require(x.rank == indices.rank, f"{x} and indices {indices} differ in rank")
         return (TensorType(x.dtype, indices.shape),)
 
     def evaluate(self, x: Array, indices: Array) -> Array:  # type: ignore[override]
-        return x[_element_places(indices, self.axis)]
+        return x[element_places(indices, self.axis)]
 
 
 @operation
@@ -93,7 +82,7 @@ class GatherND(Op):
     inputs: ClassVar[tuple[str, ...]] = ("x", "indices")
 
     def infer(self, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        _require_indices(self, indices)
+        require_indices(self, indices)
         depth = indices.shape[-1] if indices.rank else 0
         self.require(
             isinstance(depth, int) and 0 < depth <= x.rank - self.batch_dims, f"index tuples of {indices} for {x}"
@@ -106,49 +95,6 @@ class GatherND(Op):
         batch: tuple[Array, ...] = np.indices(indices.shape[: self.batch_dims], sparse=True)
         places = [axis.reshape(*axis.shape, *(1,) * inner) for axis in batch]
         return x[(*places, *np.moveaxis(indices, -1, 0))]  # type: ignore[no-any-return]
-
-
-@operation
-class ScatterElements(Op):
-    """x with `updates` put (or, by `reduction`, combined) at `indices` along `axis`. See: ONNX ScatterElements-18."""
-
-    axis: int = 0
-    reduction: Literal["none", "add", "mul", "max", "min"] = "none"
-
-    inputs: ClassVar[tuple[str, ...]] = ("x", "indices", "updates")
-
-    def infer(self, x: TensorType, indices: TensorType, updates: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        _require_indices(self, indices)
-        self.require_same_dtype(x, updates)
-        normalize_axis(self.axis, x.rank)
-        static = indices.is_static and updates.is_static
-        self.require(not static or indices.shape == updates.shape, f"indices {indices} and updates {updates} differ")
-        self.require(
-            x.rank == indices.rank == updates.rank, f"{x}, indices {indices} and updates {updates} differ in rank"
-        )
-        return (x,)
-
-    def evaluate(self, x: Array, indices: Array, updates: Array) -> Array:  # type: ignore[override]
-        return _scatter(x, _element_places(indices, self.axis), updates, self.reduction)
-
-
-@operation
-class ScatterND(Op):
-    """x with slices replaced (or combined) at the index tuples of `indices`. See: ONNX ScatterND-18."""
-
-    reduction: Literal["none", "add", "mul", "max", "min"] = "none"
-
-    inputs: ClassVar[tuple[str, ...]] = ("x", "indices", "updates")
-
-    def infer(self, x: TensorType, indices: TensorType, updates: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        _require_indices(self, indices)
-        self.require_same_dtype(x, updates)
-        depth = indices.shape[-1] if indices.rank else 0
-        self.require(isinstance(depth, int) and 0 < depth <= x.rank, f"index tuples of {indices} for {x}")
-        return (x,)
-
-    def evaluate(self, x: Array, indices: Array, updates: Array) -> Array:  # type: ignore[override]
-        return _scatter(x, tuple(np.moveaxis(indices, -1, 0)), updates, self.reduction)
 
 
 @operation
@@ -165,7 +111,7 @@ class OneHot(Op):
     inputs: ClassVar[tuple[str, ...]] = ("indices", "values")
 
     def infer(self, indices: TensorType, values: TensorType) -> tuple[TensorType, ...]:  # type: ignore[override]
-        _require_indices(self, indices)
+        require_indices(self, indices)
         self.require(values.shape == (2,) and self.depth >= 0, f"values {values} and depth {self.depth}")
         axis = normalize_axis(self.axis, indices.rank + 1)
         shape: tuple[Dim, ...] = (*indices.shape[:axis], self.depth, *indices.shape[axis:])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from isomorph.ir.graph import Value
 
 __all__ = [
-    "ArgMax", "ArgMin", "CumProd", "CumSum", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+    "ArgMax", "ArgMin", "CumSum", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
 ]  # fmt: skip
 
@@ -225,16 +225,3 @@ class CumSum(_Running):
 
     def _accumulated(self, x: Array) -> Array:
         return np.cumsum(x, self.axis, dtype=x.dtype)
-
-
-@operation
-class CumProd(_Running):
-    """y = running product of x along `axis`; `exclusive` leaves out the element itself, `reverse` runs from the end.
-
-    Differs from ONNX CumProd-26: the axis is an attribute.
-    """
-
-    first: ClassVar[int] = 1
-
-    def _accumulated(self, x: Array) -> Array:
-        return np.cumprod(x, self.axis, dtype=x.dtype)

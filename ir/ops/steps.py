@@ -10,8 +10,9 @@ from isomorph.errors import DTypeError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.op import Op, TensorType, operation
 from isomorph.ir.ops.elementwise import Add, Cast, Less, Mod, Sub, Where, scalar
-from isomorph.ir.ops.index import GatherElements, ScatterElements
+from isomorph.ir.ops.index import GatherElements
 from isomorph.ir.ops.numerics import Array
+from isomorph.ir.ops.scatter import ScatterElements
 from isomorph.ir.ops.shape import Dims, Expand, Range, Reshape
 from isomorph.ir.shapes import Dim, Sym
 

@@ -11,6 +11,8 @@
     x * clip(x + 3, 0, 6) / 6                                        ->  HardSwish(x)
     x * sigmoid(alpha * x), x / (1 + exp(-x))                        ->  Swish(x)
     x where x > threshold, else softplus(x)                          ->  Softplus(x)      see `_softplus`
+    max(x, 0) + log(1 + exp(-|x|))                                   ->  Softplus(x)
+    (1 where x >= 0, else e) / (1 + e), e = exp(-|x|)                ->  Sigmoid(x)
     x * tanh(softplus(x))                                            ->  Mish(x)
     -softplus(-x)                                                    ->  LogSigmoid(x)
     x / (1 + |x|)                                                    ->  Softsign(x)
@@ -59,6 +61,7 @@ from isomorph.ir.ops.elementwise import (
     GreaterOrEqual,
     Less,
     LessOrEqual,
+    Log,
     Max,
     Min,
     Mul,
@@ -66,7 +69,7 @@ from isomorph.ir.ops.elementwise import (
     Reciprocal,
     Where,
 )
-from isomorph.ir.ops.special import Expm1
+from isomorph.ir.ops.special import Expm1, Log1p
 from isomorph.ir.passes.canonicalize import prune
 from isomorph.ir.passes.raising import Refuse, refuses, take_all
 from isomorph.ir.passes.raising.arithmetic import (
@@ -275,6 +278,32 @@ def _softplus(y: Value) -> Found | None:
     return (x, Softplus()) if limit > 0 and lost else None
 
 
+def _stable_softplus(y: Value) -> Found | None:
+    for positive, rest in both_ways(y, Add):
+        x, low, high = limits(positive) or (None, None, None)
+        small = operand(rest, Log1p) or other_term(operand(rest, Log), 1.0)
+        if x is not None and (low, high) == (0.0, None) and _is_small(small, x):
+            return x, Softplus()
+    return None
+
+
+def _stable_sigmoid(y: Value) -> Found | None:
+    above, whole = made_of(y, Div) or (None, None)
+    small, chosen = other_term(whole, 1.0), above.producer if above is not None else None
+    if small is None or chosen is None or not isinstance(chosen.op, Where):
+        return None
+    condition, one, other = chosen.inputs
+    x, limit = made_of(condition, Greater, GreaterOrEqual) or (None, None)
+    fits = x is not None and constant_number(limit) == 0 and constant_number(one) == 1 and other is small
+    return (x, Sigmoid()) if x is not None and fits and _is_small(small, x) else None
+
+
+def _is_small(value: Value | None, x: Value) -> bool:
+    """Whether a value is exp(-|x|)."""
+    size = scaled(operand(value, Exp), -1.0)
+    return size is not None and operand(size, Abs) is x
+
+
 def _mish(y: Value) -> Found | None:
     for x, factor, gate in gated(y, Tanh):
         inner = operand(gate, Tanh)
@@ -299,9 +328,9 @@ _RULES: Mapping[type[Op], Sequence[Callable[[Value], Found | None]]] = {
     Max: (_leaky, _hard_sigmoid, _clip),
     Min: (_hard_sigmoid, _clip),
     Clip: (_hard_sigmoid, _clip),
-    Add: (_celu,),
+    Add: (_celu, _stable_softplus),
     Mul: (_hard_swish, _swish, _mish, _selu, _hard_sigmoid),
-    Div: (_hard_swish, _swish, _sigmoid, _softsign, _hard_sigmoid),
+    Div: (_hard_swish, _swish, _sigmoid, _stable_sigmoid, _softsign, _hard_sigmoid),
     Where: (_leaky, _elu, _softplus, _thresholded),
     Reciprocal: (_sigmoid,),
     Neg: (_log_sigmoid,),

@@ -23,12 +23,10 @@ from isomorph.ir.verify import verify
 
 OPSETS = (13, 15, 17, 18, 20, 21, 23, 24, 28)
 NOT_BELOW = {
-    "scatter_elements_add": 16, "scatter_elements_mul": 16, "scatter_nd_add": 16, "scatter_nd_mul": 16,
-    "scatter_elements_max": 18, "scatter_elements_min": 18, "scatter_nd_max": 18, "scatter_nd_min": 18,
     "average_pool_dilated": 19, "lp_pool_dilated": 18, "lp_pool_ceil": 18,
 }  # fmt: skip
 """The rows that ONNX can say only from an opset on, and that have no decomposition below it."""
-OPS_NOT_BELOW = {"Col2Im": 18, "DeformConv": 19, "CumProd": 26}
+OPS_NOT_BELOW = {"Col2Im": 18, "DeformConv": 19}
 """The ops of which that is true of every row."""
 
 

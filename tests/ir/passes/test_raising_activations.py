@@ -89,6 +89,9 @@ FORMS: dict[str, tuple[Make, Op]] = {
     "softplus, the other way round": (
         lambda b, x, z: where(b, less(b, x, 30.0), softplus(b, x), x), ops.Softplus()
     ),
+    "softplus that does not overflow": (
+        lambda b, x, z: add(b, relu(b, x), log(b, add(b, 1.0, exp(b, neg(b, absolute(b, x)))))), ops.Softplus()
+    ),
     "log sigmoid": (lambda b, x, z: neg(b, softplus(b, neg(b, x))), ops.LogSigmoid()),
     "softsign": (lambda b, x, z: div(b, x, add(b, absolute(b, x), 1.0)), ops.Softsign()),
     "elu": (lambda b, x, z: where(b, at_least(b, x, 0.0), x, grown(b, x, 0.5)), ops.Elu(0.5)),
@@ -130,7 +133,7 @@ def test_a_product_is_the_argument() -> None:
 COMPOSITES = [
     ops.Swish(), ops.Swish(1.5), ops.HardSigmoid(0.25, 0.5), ops.HardSwish(), ops.Mish(), ops.LogSigmoid(),
     ops.Elu(0.5), ops.Softsign(), ops.Selu(), ops.Celu(0.5), ops.Clip(-1.0, 0.5), ops.LeakyRelu(0.25),
-    ops.ThresholdedRelu(0.5),
+    ops.ThresholdedRelu(0.5), ops.Softplus(), ops.Sigmoid(),
 ]  # fmt: skip
 
 
@@ -161,6 +164,16 @@ NEAR_MISSES: dict[str, Make] = {
     "softplus of another value": lambda b, x, z: where(b, greater(b, x, 20.0), x, softplus(b, z)),
     "the logarithm of sigmoid, -inf where it is 0": lambda b, x, z: log(b, sigmoid(b, x)),
     "softplus that overflows": lambda b, x, z: log(b, add(b, 1.0, exp(b, x))),
+    "softplus of the absolute value": lambda b, x, z: add(b, relu(b, x), log(b, add(b, 1.0, exp(b, absolute(b, x))))),
+    "softplus of two values": lambda b, x, z: add(b, relu(b, z), log(b, add(b, 1.0, exp(b, neg(b, absolute(b, x)))))),
+    "softplus of twice the value": lambda b, x, z: add(
+        b, relu(b, x), log(b, add(b, 1.0, exp(b, mul(b, absolute(b, x), -2.0))))
+    ),
+    "sigmoid above one": lambda b, x, z: div(
+        b,
+        where(b, at_least(b, x, 1.0), 1.0, exp(b, neg(b, absolute(b, x)))),
+        add(b, exp(b, neg(b, absolute(b, x))), 1.0),
+    ),
     "elu above another threshold": lambda b, x, z: where(b, greater(b, x, 1.0), x, grown(b, x, 0.5)),
     "exp without minus one": lambda b, x, z: where(b, greater(b, x, 0.0), x, mul(b, 0.5, exp(b, x))),
     "celu of two slopes": lambda b, x, z: add(b, relu(b, x), low(b, 0.0, grown(b, x, 2.0, 0.25))),
