@@ -12,7 +12,6 @@ import itertools
 import json
 import math
 import operator
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -92,8 +91,10 @@ class Condition:
     def counterexample(self, ranges: Mapping[str, DimRange]) -> dict[str, int] | None:
         """Sizes within their ranges for which it does not hold; None if there are none among at most 500 tried: the
         ends of the ranges, what is next to them, and seeded draws between."""
+        from random import Random
+
         spans = [_tried(ranges.get(name, DimRange())) for name in self.names]
-        draw = random.Random(0)
+        draw = Random(0)
         combinations = itertools.product(*spans)
         if math.prod(map(len, spans)) > _TRIALS:
             combinations = (tuple(draw.choice(span) for span in spans) for _ in range(_TRIALS))  # type: ignore[assignment]
@@ -114,9 +115,11 @@ def conditions_of(metadata: Mapping[str, str]) -> list[str]:
 
 
 def _tried(span: DimRange) -> list[int]:
+    from random import Random
+
     low, high = span.min, _UNBOUNDED if span.max is None else span.max
     near = {low + step for step in range(6)} | {high - step for step in range(4)}
-    draw = random.Random(low)
+    draw = Random(low)
     near |= {draw.randint(low, max(low, high)) for _ in range(8)}
     return sorted(value for value in near if low <= value <= high) or [low]
 

@@ -5,7 +5,6 @@ A `TensorSource` is never copied to be looked at. `numpy()` of a mapped source i
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,7 +76,9 @@ class TensorSource:
 
     def digest(self) -> str:
         """sha256 of the elements in C order, little-endian, in hex."""
-        return hashlib.sha256(np.ascontiguousarray(self.numpy()).tobytes()).hexdigest()
+        from hashlib import sha256  # OpenSSL, which a conversion does not need
+
+        return sha256(np.ascontiguousarray(self.numpy()).tobytes()).hexdigest()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.dtype}{list(self.shape)})"

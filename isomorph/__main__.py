@@ -1,7 +1,5 @@
 """`python -m isomorph`."""
 
-import sys
+from isomorph.cli import run
 
-from isomorph.cli import main
-
-sys.exit(main())
+run()

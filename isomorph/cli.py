@@ -10,16 +10,15 @@ Imports click and nothing heavier, so that `isomorph --help` answers at once.
 
 from __future__ import annotations
 
-import difflib
 import gc
 import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -27,7 +26,7 @@ from isomorph.deferred import defer
 from isomorph.errors import IsomorphError
 from isomorph.printable import printable
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "run"]
 
 COMMANDS = {
     "convert": "Convert a model to another format.",
@@ -68,7 +67,9 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(COMMANDS)}."
             raise click.UsageError(f"no command is named {args[0]!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
@@ -85,6 +86,13 @@ def group() -> None:
 
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 """Python's own number, 700, spends a fifth of a short command on looking for garbage among modules and classes."""
+
+
+def run() -> NoReturn:
+    """The command `isomorph`: `main`, and the end of the process."""
+    code = main()
+    gc.freeze()  # else Python looks through all that was imported once more before it leaves: a seventh of the whole
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,7 +147,9 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 def _fail(error: Exception, *, as_json: bool) -> int:
     """Print an error (as JSON on standard output where `--json` was given) and return its exit code."""
     if os.environ.get("ISOMORPH_TRACEBACK"):
-        traceback.print_exception(error)
+        from traceback import print_exception
+
+        print_exception(error)
     described, code = _describe(error)
     if as_json:
         click.echo(json.dumps({**described, "exit_code": code}, indent=2))
@@ -164,7 +174,9 @@ def _describe(error: Exception) -> tuple[dict[str, object], int]:
     elif isinstance(error, MemoryError):
         kind, what, because = "MemoryError", "out of memory", str(error) or None
     else:
-        frames = traceback.extract_tb(error.__traceback__)
+        from traceback import extract_tb
+
+        frames = extract_tb(error.__traceback__)
         where = f"  {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""  # noqa: PTH119
         kind, what, code = (
             type(error).__name__,

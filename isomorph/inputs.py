@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -126,13 +125,15 @@ def read_data(path: Path | None) -> dict[str, np.ndarray] | None:
         return None
     if not path.is_file():
         raise UsageError(f"no such file: {path}")
+    from zipfile import BadZipFile
+
     try:
         loaded = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise UsageError(f"one array without a name: {path}", advice="save with numpy.savez(path, NAME=array)")
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise MalformedError(f"cannot read the arrays of {path}", because=str(error)) from None
 
 

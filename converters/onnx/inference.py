@@ -13,12 +13,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import subprocess
 import sys
 import threading
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import onnx
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 __all__ = ["Crash", "Refusal", "check", "infer"]
 
@@ -54,7 +56,7 @@ class _Worker:
     """The other process, and whose turn it is to talk to it."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Popen[bytes] | None = None
         self._owner = 0  # the process that it was started in: one that forks has another
         self._lock = threading.Lock()
 
@@ -79,20 +81,22 @@ class _Worker:
             raise Refusal(answer.decode(errors="replace"))
         return answer
 
-    def _running(self) -> tuple[subprocess.Popen[bytes], bool]:
+    def _running(self) -> tuple[Popen[bytes], bool]:
         """The process, and whether it was started just now."""
         fresh = self._process is None or self._owner != os.getpid() or self._process.poll() is not None
         if self._process is None or fresh:
+            from subprocess import DEVNULL, PIPE, Popen
+
             self._owner = os.getpid()
-            self._process = subprocess.Popen(
+            self._process = Popen(
                 [sys.executable, "-P", "-m", "isomorph.converters.onnx.inference"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=DEVNULL,
             )
         return self._process, fresh
 
-    def _end(self, process: subprocess.Popen[bytes]) -> NoReturn:
+    def _end(self, process: Popen[bytes]) -> NoReturn:
         self.close()
         raise Crash(f"the onnx package ended with status {process.returncode}")
 

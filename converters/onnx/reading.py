@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -416,7 +415,9 @@ def parse_size(text: str) -> Dim:
     except ModelError:
         pass
     if len(text) > _LONGEST_EXPRESSION:
-        text = f"dim_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        from hashlib import sha256
+
+        text = f"dim_{sha256(text.encode()).hexdigest()[:16]}"
     plain = re.sub(r"\W+", "_", text).strip("_") or "dim"
     return Sym(plain if not plain[0].isdigit() else f"d{plain}")
 

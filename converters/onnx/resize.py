@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -84,6 +83,8 @@ def _keep_aspect_ratio(
     node: OnnxNode, x: Value, axes: Sequence[int], given: Sequence[Dim], policy: str
 ) -> tuple[list[Dim], list[float]]:
     """One scale for all `axes`: the least (or greatest) that the sizes ask for; sizes are rounded, halves up."""
+    from fractions import Fraction
+
     asked = [(x.shape[axis], size) for axis, size in zip(axes, given, strict=True)]
     if policy not in ("not_larger", "not_smaller") or any(isinstance(dim, Sym) for pair in asked for dim in pair):
         node.refuse(f"keep_aspect_ratio_policy {policy!r} of symbolic sizes")
@@ -100,10 +101,10 @@ def _scaled(node: OnnxNode, size: Dim, factor: float) -> Dim:
     """floor(size * factor), the product in float32; of a symbolic size only where it is exact: 2, 0.5, 1.25 …"""
     if isinstance(size, int):
         return math.floor(np.float32(size) * np.float32(factor))
-    ratio = Fraction(factor)
-    if ratio.denominator > _FINEST_FACTOR:
+    numerator, denominator = factor.as_integer_ratio()
+    if denominator > _FINEST_FACTOR:
         node.refuse(f"a symbolic size times {factor:g}")
-    return size * ratio.numerator // ratio.denominator
+    return size * numerator // denominator
 
 
 def scales_give_sizes(op: ops.Resize, spatial: Shape) -> bool:

@@ -10,6 +10,7 @@ only: the normalization is a layer with parameters, and running statistics, of i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +50,8 @@ def fold_batch_norm(model: Model) -> Model:
         bias = layer.inputs[2] if len(layer.inputs) > 2 else None
         assert x is not None and weight is not None and weight.parameter is not None
         factor, shift = _affine(node)
-        data = _wide(weight)
-        folded = ArrayTensor((data * _spread(layer, factor, data)).astype(weight.dtype.numpy))
+        data = weight.parameter.data
+        folded = ArrayTensor(_scaled(data.numpy(), _spread(layer, factor, data.shape)))
         before = np.zeros(()) if bias is None else _wide(bias)
         added = ArrayTensor((before * factor + shift).astype(weight.dtype.numpy))
         name = _bias_name(weight.parameter.name) if bias is None or bias.parameter is None else bias.parameter.name
@@ -94,13 +95,21 @@ def _wide(value: Value) -> Array:
     return value.parameter.data.numpy().astype(np.float64)
 
 
-def _spread(layer: Node, factor: Array, weight: Array) -> Array:
+def _scaled(weight: npt.NDArray[Any], factor: Array) -> npt.NDArray[Any]:
+    """weight * factor, computed in float64 and rounded once; of NumPy's own types without a copy in float64."""
+    if weight.dtype.kind != "f":
+        return (weight.astype(np.float64) * factor).astype(weight.dtype)
+    product = np.empty_like(weight)
+    return np.multiply(weight, factor, out=product, dtype=np.float64, casting="same_kind")
+
+
+def _spread(layer: Node, factor: Array, shape: tuple[int, ...]) -> Array:
     """The factors of the output channels along the weight, (O, I, *K), of a ConvTranspose (C, O / group, *K)."""
     if not isinstance(layer.op, ConvTranspose):
-        return factor.reshape(-1, *(1,) * (weight.ndim - 1))
+        return factor.reshape(-1, *(1,) * (len(shape) - 1))
     group = layer.op.group
-    each = np.repeat(factor.reshape(group, 1, -1), weight.shape[0] // group, axis=1)
-    return each.reshape(*weight.shape[:2], *(1,) * (weight.ndim - 2))
+    each = np.repeat(factor.reshape(group, 1, -1), shape[0] // group, axis=1)
+    return each.reshape(*shape[:2], *(1,) * (len(shape) - 2))
 
 
 def _bias_name(weight: str) -> str:
