@@ -5,6 +5,7 @@ from isomorph.ir.ops.attention import *  # noqa: F403
 from isomorph.ir.ops.bits import *  # noqa: F403
 from isomorph.ir.ops.control import *  # noqa: F403
 from isomorph.ir.ops.conv import *  # noqa: F403
+from isomorph.ir.ops.deform_conv import *  # noqa: F403
 from isomorph.ir.ops.elementwise import *  # noqa: F403
 from isomorph.ir.ops.fold import *  # noqa: F403
 from isomorph.ir.ops.index import *  # noqa: F403

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from isomorph.errors import GraphError
 from isomorph.ir.dtypes import DType
 from isomorph.ir.op import Op, TensorType, operation
+from isomorph.ir.ops.cells import combined
 from isomorph.ir.ops.conv import Ints
+from isomorph.ir.ops.elementwise import Add
+from isomorph.ir.ops.index import Gather
 from isomorph.ir.ops.numerics import Array, in_single
+from isomorph.ir.ops.shape import Pad, Reshape
 from isomorph.ir.shapes import Shape, Sym, elements
 
+if TYPE_CHECKING:
+    from isomorph.ir.builder import Builder
+    from isomorph.ir.graph import Value
+
 __all__ = ["Col2Im"]
+
+_MOST = 256
+"""Windows of more cells are not taken apart."""
 
 
 @operation
@@ -73,3 +85,34 @@ class Col2Im(Op):
             slice(begin, begin + size) for (begin, _), size in zip(self.pads, image, strict=True)
         )
         return y[(..., *kept)]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        """The sum over the cells of a window of its elements in all windows, put where they lie in the image.
+
+        Raises: GraphError for a window of more than 256 cells.
+        """
+        cells = list(product(*map(range, self.block_shape)))
+        if len(cells) > _MOST:
+            raise GraphError(f"Col2Im: a window of {len(cells)} cells is not taken apart")
+        channels = x.shape[1] // len(cells)
+        columns = b.emit(Reshape((x.shape[0], channels, len(cells), *self._counts())), x)
+        parts = []
+        for place, cell in enumerate(cells):
+            part = b.emit(Gather(2), columns, b.constant(np.int64(place), "cell"))
+            parts.append(self._placed(b, part, cell))
+        return combined(b, Add(), parts)
+
+    def _placed(self, b: Builder, part: Value, cell: tuple[int, ...]) -> Value:
+        """Elements of one cell in all windows (N, C, *counts), `strides` apart in an image of zeros."""
+        kept, counts = part.shape[:2], part.shape[2:]
+        sizes = tuple(count * stride for count, stride in zip(counts, self.strides, strict=True))
+        if any(stride > 1 for stride in self.strides):
+            gaps = [pair for stride in self.strides for pair in ((0, 0), (0, stride - 1))]
+            part = b.emit(Reshape((*kept, *(dim for count in counts for dim in (count, 1)))), part)
+            part = b.emit(Pad(((0, 0), (0, 0), *gaps), "constant", 0), part)
+            part = b.emit(Reshape((*kept, *sizes)), part)
+        around = []
+        for axis, (at, size) in enumerate(zip(cell, sizes, strict=True)):
+            begin = at * self.dilations[axis] - self.pads[axis][0]
+            around.append((begin, self.image_shape[axis] - begin - size))
+        return b.emit(Pad(((0, 0), (0, 0), *around), "constant", 0), part)

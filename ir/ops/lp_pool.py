@@ -8,8 +8,9 @@ import numpy as np
 
 from isomorph.ir.layout import Layout, LayoutRule
 from isomorph.ir.op import Op, TensorType, operation
+from isomorph.ir.ops.cells import combined, window_cells
 from isomorph.ir.ops.conv import Ints, Pads, from_channels_first, in_channels_first
-from isomorph.ir.ops.elementwise import Abs, Mul, Pow, scalar
+from isomorph.ir.ops.elementwise import Abs, Add, Mul, Pow, scalar
 from isomorph.ir.ops.numerics import Array, in_single
 from isomorph.ir.ops.pool import AveragePool, pooled_shape, pooled_windows
 
@@ -52,8 +53,9 @@ class LpPool(Op):
         return total ** x.dtype.type(1 / self.p)  # type: ignore[no-any-return]
 
     def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
-        self.require(not self.ceil_mode, "a last window that is not whole has a mean of its own")
         powers = b.emit(Pow(), b.emit(Abs(), x), scalar(b, self.p, x))
+        if self.ceil_mode:  # a last window that is not whole has a mean of its own
+            return b.emit(Pow(), combined(b, Add(), window_cells(self, b, powers, 0.0)), scalar(b, 1 / self.p, x))
         window = (self.kernel_shape, self.strides, self.pads, self.dilations)
         mean = b.emit(AveragePool(*window, count_include_pad=True, layout=self.layout), powers)
         total = b.emit(Mul(), mean, scalar(b, int(np.prod(self.kernel_shape)), x))

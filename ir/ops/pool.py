@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from isomorph.ir.dtypes import DType
 from isomorph.ir.layout import Layout, LayoutRule
 from isomorph.ir.op import Op, TensorType, operation
+from isomorph.ir.ops.cells import cell_counts, combined, window_cells
 from isomorph.ir.ops.conv import (
     Ints,
     Pads,
@@ -18,7 +20,7 @@ from isomorph.ir.ops.conv import (
     static_pads,
     window_output,
 )
-from isomorph.ir.ops.elementwise import Identity
+from isomorph.ir.ops.elementwise import Add, Div, Identity, Max, scalar
 from isomorph.ir.ops.numerics import Array, in_single, padded, windows
 from isomorph.ir.ops.reduce import ReduceMax, ReduceMean
 from isomorph.ir.ops.shape import Concat, Slice
@@ -61,6 +63,11 @@ class MaxPool(Op):
         view = _windows(self, data, _window_pads(self, data), lowest)
         return from_channels_first(self.layout, view.max(_kernel_axes(self)))
 
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        """The largest of the cells of a window, each of which is a slice."""
+        self.require(x.dtype.is_float, "only windows over floating-point numbers are taken apart")
+        return combined(b, Max(), window_cells(self, b, x, -math.inf))
+
 
 @operation
 class AveragePool(Op):
@@ -99,6 +106,14 @@ class AveragePool(Op):
             cells = padded(cells, ((0, 0), (0, 0), *given), 1)
             pads = tuple((0, end - counted) for (_, end), (_, counted) in zip(pads, given, strict=True))
         return total / _windows(self, cells, pads, 0).sum(_kernel_axes(self))  # type: ignore[no-any-return]
+
+    def decompose(self, b: Builder, x: Value) -> Value:  # type: ignore[override]
+        """The sum of the cells of a window, each of which is a slice, over their number."""
+        total = combined(b, Add(), window_cells(self, b, x, 0.0))
+        padded = isinstance(self.pads, str) or any(any(pair) for pair in self.pads)
+        if self.ceil_mode or (padded and not self.count_include_pad):
+            return b.emit(Div(), total, cell_counts(self, b, x))
+        return b.emit(Div(), total, scalar(b, int(np.prod(self.kernel_shape)), x))
 
 
 @operation

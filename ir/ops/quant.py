@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import ml_dtypes
@@ -16,6 +17,7 @@ from isomorph.ir.ops.numerics import Array, small_float
 from isomorph.ir.ops.reduce import ReduceMax, ReduceMin
 from isomorph.ir.ops.shape import Expand, Reshape, Slice
 from isomorph.ir.shapes import Shape, Sym, ceil_div
+from isomorph.ir.tensors import ArrayTensor
 
 if TYPE_CHECKING:
     from isomorph.ir.builder import Builder
@@ -146,8 +148,20 @@ class QuantizeLinear(_Linear):
         return b.emit(Cast(self.dtype), b.emit(Clip(*map(float, integer_range(self.dtype))), total))
 
 
+_BYTES = {
+    DType.INT2: DType.INT8, DType.INT4: DType.INT8,
+    DType.UINT2: DType.UINT8, DType.UINT4: DType.UINT8,
+}  # fmt: skip
+
+
 def _as(b: Builder, x: Value, dtype: DType) -> Value:
-    return x if x.dtype is dtype else b.emit(Cast(dtype), x)
+    """x in another type; constants of small types, which few targets have, are stored so."""
+    if x.dtype is dtype:
+        return x
+    small = x.dtype.bits < 8 or (x.dtype.is_float and x.dtype.bits == 8)
+    if x.parameter is None or not small:
+        return b.emit(Cast(dtype), x)
+    return b.parameter(replace(x.parameter, data=ArrayTensor(x.parameter.data.numpy().astype(dtype.numpy))))
 
 
 @operation
@@ -180,6 +194,10 @@ class DequantizeLinear(_Linear):
         return (wide.astype(exact) * self.spread(scale, x.ndim, size).astype(exact)).astype(self.dtype.numpy)
 
     def decompose(self, b: Builder, x: Value, scale: Value, zero_point: Value | None = None) -> Value:  # type: ignore[override]
+        """In real numbers; constants of 2 and 4 bits are first stored as integers of 8, which is the same."""
+        byte = _BYTES.get(x.dtype)
+        if byte is not None and x.parameter is not None and (zero_point is None or zero_point.parameter is not None):
+            return b.emit(self, _as(b, x, byte), scale, zero_point and _as(b, zero_point, byte))
         wide = _as(b, x, self.dtype)
         if zero_point is not None:
             wide = b.emit(Sub(), wide, self.spread_value(b, _as(b, zero_point, self.dtype), x))

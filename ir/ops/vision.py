@@ -9,12 +9,11 @@ import numpy as np
 
 from isomorph.ir.dtypes import DType
 from isomorph.ir.op import Op, TensorType, operation
-from isomorph.ir.ops.conv import Ints, window_output
 from isomorph.ir.ops.numerics import Array, in_single
 from isomorph.ir.ops.select import Decides
-from isomorph.ir.shapes import Dim, Sym
+from isomorph.ir.shapes import Dim
 
-__all__ = ["DeformConv", "MaxRoiPool", "NonMaxSuppression", "RoiAlign"]
+__all__ = ["MaxRoiPool", "NonMaxSuppression", "RoiAlign"]
 
 
 @operation
@@ -206,77 +205,3 @@ class MaxRoiPool(Op):
             for cell in range(count)
         ]
         return [(min(max(begin, 0), size), min(max(end, 0), size)) for begin, end in bounds]
-
-
-@operation
-class DeformConv(Op):
-    """A convolution of images whose taps are moved by `offset` and weighed by `mask`, read by linear interpolation.
-
-    Shapes: x (N, C, H, W); w (O, C / group, *K); offset (N, offset_group * 2 * prod(K), *D'), pairs (down, across) for
-    each tap; b (O,); mask (N, offset_group * prod(K), *D'); y (N, O, *D'), D' as in `Conv`.
-    See: ONNX DeformConv-22; torchvision.ops.deform_conv2d.
-    """
-
-    strides: Ints
-    pads: tuple[tuple[int, int], ...]
-    dilations: Ints
-    group: int = 1
-    offset_group: int = 1
-
-    inputs: ClassVar[tuple[str, ...]] = ("x", "w", "offset", "b?", "mask?")
-
-    def infer(  # type: ignore[override]
-        self,
-        x: TensorType,
-        w: TensorType,
-        offset: TensorType,
-        b: TensorType | None = None,
-        mask: TensorType | None = None,
-    ) -> tuple[TensorType, ...]:
-        self.require_float(x)
-        self.require_same_dtype(x, w, offset, b, mask)
-        self.require(x.rank == w.rank == offset.rank == 4 and w.is_static, f"kernels {w} and offsets {offset} for {x}")
-        kernel = (int(w.shape[2]), int(w.shape[3]))  # type: ignore[arg-type]
-        taps, moved = kernel[0] * kernel[1], offset.shape[1]
-        fits = isinstance(moved, Sym) or moved == 2 * taps * self.offset_group
-        self.require(fits, f"offsets {offset} for {taps} taps in {self.offset_group} groups")
-        sizes = window_output(x.shape[2:], kernel, self.strides, self.pads, self.dilations)
-        return (TensorType(x.dtype, (x.shape[0], w.shape[0], *sizes)),)
-
-    def evaluate(self, x: Array, w: Array, offset: Array, b: Array | None = None, mask: Array | None = None) -> Array:  # type: ignore[override]
-        return in_single(self._convolved, x, w, offset, b, mask)
-
-    def _convolved(self, x: Array, w: Array, offset: Array, b: Array | None, mask: Array | None) -> Array:
-        batch, channels = x.shape[:2]
-        height, width = offset.shape[2:]
-        taps = w.shape[2] * w.shape[3]
-        moves = offset.reshape(batch, self.offset_group, taps, 2, height, width)
-        weights = None if mask is None else mask.reshape(batch, self.offset_group, taps, height, width)
-        columns = np.zeros((batch, channels, taps, height, width), x.dtype)
-        each = channels // self.offset_group
-        for tap, (down, across) in enumerate(np.ndindex(*w.shape[2:])):
-            rows = np.arange(height)[:, None] * self.strides[0] - self.pads[0][0] + down * self.dilations[0]
-            lines = np.arange(width)[None, :] * self.strides[1] - self.pads[1][0] + across * self.dilations[1]
-            for image, group in np.ndindex(batch, self.offset_group):
-                part = slice(group * each, (group + 1) * each)
-                move = moves[image, group, tap]
-                value = _read_between(x[image, part], rows + move[0], lines + move[1])
-                columns[image, part, tap] = value if weights is None else value * weights[image, group, tap]
-        grouped = columns.reshape(batch, self.group, -1, height, width)
-        kernels = w.reshape(self.group, w.shape[0] // self.group, -1)
-        y: Array = np.einsum("ngkhw,gok->ngohw", grouped, kernels).reshape(batch, -1, height, width)
-        return y if b is None else (y + b[:, None, None]).astype(y.dtype)
-
-
-def _read_between(image: Array, rows: Array, columns: Array) -> Array:
-    """image (C, H, W) at real coordinates by linear interpolation; cells outside are 0."""
-    top, left = np.floor(rows), np.floor(columns)
-    total = np.zeros((image.shape[0], *rows.shape), image.dtype)
-    for down in (0, 1):
-        for across in (0, 1):
-            y, x = top + down, left + across
-            weight = (1 - np.abs(rows - y)) * (1 - np.abs(columns - x))
-            inside = (y >= 0) & (y < image.shape[1]) & (x >= 0) & (x < image.shape[2])
-            cell = image[:, np.where(inside, y, 0).astype(int), np.where(inside, x, 0).astype(int)]
-            total = total + np.where(inside, weight, 0) * cell
-    return total

@@ -27,8 +27,6 @@ REFUSED = {
     "conv_channels_last": "strides and dilations at once",
     "conv_1d": "strides and dilations at once",
     "conv_transpose_all_attributes": "groups",
-    "max_pool_dilated": "dilated",
-    "average_pool_dilated": "dilated",
     "arg_max_last": "last of equal",
     "arg_min_last": "last of equal",
     "top_k": "last axis",
@@ -48,8 +46,6 @@ REFUSED = {
         "no operation",
     ),
     **dict.fromkeys(("bernoulli", "bernoulli_bool", "multinomial"), "no operation"),
-    "lp_pool_dilated": "a dilated window",
-    "lp_pool_ceil": "no operation",
 }
 """What Keras cannot say, and a word of the reason that the error gives."""
 
@@ -61,7 +57,7 @@ UNROLLED = {
 
 
 WITHOUT_OPERATION = {
-    "BindDim", "BitShift", "Col2Im", "Compress", "ConvInteger", "CumProd", "DeformConv", "Det", "MaxPoolWithIndices",
+    "BindDim", "BitShift", "Compress", "ConvInteger", "CumProd", "Det", "MaxPoolWithIndices",
     "MaxRoiPool", "NonMaxSuppression", "NonZero", "RoiAlign", "ScatterElements", "ScatterND",
     "TensorScatter", "Unique",
 }  # fmt: skip

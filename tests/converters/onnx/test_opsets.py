@@ -22,18 +22,11 @@ from isomorph.ir.evaluate import evaluate
 from isomorph.ir.verify import verify
 
 OPSETS = (13, 15, 17, 18, 20, 21, 23, 24, 28)
-NOT_BELOW = {
-    "average_pool_dilated": 19, "lp_pool_dilated": 18, "lp_pool_ceil": 18,
-}  # fmt: skip
-"""The rows that ONNX can say only from an opset on, and that have no decomposition below it."""
-OPS_NOT_BELOW = {"Col2Im": 18, "DeformConv": 19}
-"""The ops of which that is true of every row."""
 
 
 def earliest(case: OpCase) -> int:
-    if case.op.name == "RoiAlign" and "output" not in case.id:
-        return 16
-    return NOT_BELOW.get(case.id, OPS_NOT_BELOW.get(case.op.name, 0))
+    """The opset from which on ONNX can say a row that has no decomposition below it."""
+    return 16 if case.op.name == "RoiAlign" and "output" not in case.id else 0
 
 
 def write(model: Model, path: Path, opset: int) -> None:
