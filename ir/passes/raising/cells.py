@@ -11,7 +11,7 @@ and vectors. All gates are runs of the same products, in any order, which is the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isomorph.ir.graph import Value
 from isomorph.ir.op import Op
@@ -23,11 +23,12 @@ from isomorph.ir.ops.shape import Slice, Split
 from isomorph.ir.passes.raising.arithmetic import both_ways, made_of, operand
 from isomorph.ir.passes.raising.scores import constant_number
 from isomorph.ir.shapes import Dim
+from isomorph.records import record
 
 __all__ = ["Cell", "Product", "read_cell"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Product:
     """data @ weight^T + bias; `weight` is (rows, columns), or (columns, rows) if `transposed`.
 
@@ -40,7 +41,7 @@ class Product:
     transposed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cell:
     """A step: states before and after, and what the gates are made of.
 

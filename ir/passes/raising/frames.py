@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from isomorph.ir.graph import Node, Value
 from isomorph.ir.ops.control import Loop, Scan
@@ -13,11 +13,12 @@ from isomorph.ir.ops.shape import Slice
 from isomorph.ir.passes.raising.arithmetic import operand
 from isomorph.ir.passes.raising.turns import Count, Counters
 from isomorph.ir.shapes import Dim
+from isomorph.records import record
 
 __all__ = ["Frame", "is_kept", "read_frame"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frame:
     """A loop over the steps of data `x`: the states before and after a step, what it takes of x, and what it gives.
 

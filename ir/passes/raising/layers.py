@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isomorph.ir.builder import Rewriter
 from isomorph.ir.graph import Value
@@ -13,6 +13,7 @@ from isomorph.ir.ops.recurrent import GRU, LSTM, RNN, Recurrent
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.raising.arithmetic import made_of
 from isomorph.ir.passes.raising.cells import Cell, Product
+from isomorph.records import record
 
 __all__ = ["Layer", "layer_of", "made"]
 
@@ -20,7 +21,7 @@ Carry = Callable[[Value], Value]
 """The value outside for one in the body of a loop, and the new one for an old one."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer:
     """A layer without its data: its op, and the products of data and of h that a step adds up."""
 

@@ -14,7 +14,6 @@ A mean over the last axes may be a GlobalAveragePool.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from isomorph.ir.graph import Node, Value
 from isomorph.ir.ops.elementwise import Add, Div, Mul, Neg, Pow, Reciprocal, Sqrt, Sub
@@ -22,11 +21,12 @@ from isomorph.ir.ops.pool import GlobalAveragePool
 from isomorph.ir.ops.reduce import ReduceMean
 from isomorph.ir.passes.raising.arithmetic import both_ways, made_of, operand
 from isomorph.ir.passes.raising.scores import constant_number
+from isomorph.records import record
 
 __all__ = ["Normalized", "read_affine", "read_normalized", "read_scaled"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Normalized:
     """scale * (x - mean) / sqrt(variance + epsilon) + bias over `axes`, the mean only where x was `centered`."""
 

@@ -7,8 +7,6 @@ interleaved  x[..., 0::2], x[..., 1::2], or element 0 and 1       Concat(a as (�
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from isomorph.ir.builder import Rewriter
@@ -20,11 +18,12 @@ from isomorph.ir.ops.shape import Concat, Expand, Reshape, Slice, Split, Squeeze
 from isomorph.ir.passes.raising.arithmetic import operand
 from isomorph.ir.passes.raising.scores import constant_number
 from isomorph.ir.shapes import Dim, Shape
+from isomorph.records import record
 
 __all__ = ["Part", "part_of", "put_together", "single_angles", "taken"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """The first or second elements (`place`) of all pairs of `source`: x (…, R), or x as (…, R / 2, 2)."""
 

@@ -15,7 +15,6 @@ rounding may differ in the last place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from isomorph.ir.passes.raising import Refuse, refuses, take_all
 from isomorph.ir.passes.raising.arithmetic import both_ways, made_of, operand
 from isomorph.ir.passes.raising.pairs import Part, part_of, put_together, single_angles, taken
 from isomorph.ir.shapes import Shape, elements
+from isomorph.records import record
 
 __all__ = ["raise_rotary"]
 
@@ -59,7 +59,7 @@ def raise_rotary(model: Model, refuse: Refuse = take_all) -> Model:
     return prune(rewrite(prune(rewrite(model, "raise_rotary", change)), "raise_rotary", extend))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Turned:
     """x (…, R), or x as (…, R / 2, 2), and cos and sin as they multiply all of it, or one element of each pair."""
 

@@ -23,6 +23,7 @@ from isomorph.ir.ops.linear import MatMul
 from isomorph.ir.ops.reduce import ReduceMax
 from isomorph.ir.ops.shape import Reshape
 from isomorph.ir.shapes import Shape
+from isomorph.records import record
 
 __all__ = ["Choice", "Mask", "Readers", "Scores", "constant_number", "read_weights"]
 
@@ -30,7 +31,7 @@ _HIDES = -1e30
 """What such a number and a score add up to is that number, to the last place."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """A mask that chooses: scores where `condition` is `allowed`, `lowest` elsewhere."""
 

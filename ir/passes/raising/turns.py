@@ -11,7 +11,6 @@ turns 0 to T - 2, and it ends behind turn T - 1. Numbers are compared as they ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from isomorph.ir.ops.elementwise import Add, And, Cast, Greater, GreaterOrEqual,
 from isomorph.ir.ops.shape import Dims
 from isomorph.ir.passes.raising.arithmetic import both_ways, made_of, operand
 from isomorph.ir.shapes import Dim
+from isomorph.records import record
 
 __all__ = ["Count", "Counters"]
 
@@ -35,7 +35,7 @@ _COMPARED: Mapping[type[Op], tuple[int, int, int]] = {
 _UNBOUNDED = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Count:
     """slope * k + offset in turn k."""
 
