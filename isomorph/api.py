@@ -185,6 +185,7 @@ def validate(
     certificate: str | Path | None = None,
     strict: bool = False,
     train: bool | int = False,
+    precision: str | None = None,
     inputs: Mapping[str, InputShape] | None = None,
     arch: str | None = None,
     prefix: str | None = None,
@@ -205,6 +206,8 @@ def validate(
     certificate  where to write one, which `isomorph verify` replays with the target's runtime alone
     strict   EQUIVALENT only if the intermediate values that both sides have agree, too
     train    compare so many steps of training, too (True: 3); torch and keras can
+    precision  what the target is declared to compute in ("float32", "tf32", "fp16", "bf16", "int8"), to whose rounding
+             it is then held; by default the source's own
     inputs   shapes of inputs that the source itself does not describe (TorchScript), as for `convert`
     arch     for a checkpoint as the source: your own code that makes the module, as for `load`
     Raises: UsageError; RunnerError if a runtime could not be asked. `report.verdict` is the answer.
@@ -224,6 +227,7 @@ def validate(
         reduce=Path(reduce) if reduce is not None else None,
         strict=strict,
         train=3 if train is True else int(train),
+        precision=precision,
     )
     sides = locate(source, format=source_format).joined(arch, prefix), locate(target, format=target_format)
     chosen = judging.choose(*sides)

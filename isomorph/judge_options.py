@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Judging", "judge_options"]
 
 TIMEOUT = 600.0
+PRECISIONS = ("float32", "tf32", "fp16", "bf16", "int8")
 _OPTIONS = (
     click.option(
         "--data",
@@ -71,6 +72,11 @@ _OPTIONS = (
         help="EQUIVALENT only if the intermediate values agree, too; else INCONCLUSIVE.",
     ),
     click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="What TARGET is declared to compute in, to whose rounding it is then held (default: SOURCE's own).",
+    ),
+    click.option(
         "--train",
         type=click.IntRange(min=1, max=100),
         is_flag=False,
@@ -83,7 +89,7 @@ _OPTIONS = (
 
 def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; their values arrive as `data`, `images`, `maps`, `runners`, `devices`, `timeout`, `memory`,
-    `reduce`, `strict`, `train`."""
+    `reduce`, `strict`, `precision`, `train`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -103,6 +109,7 @@ class Judging:
     reduce: Path | None = None
     strict: bool = False
     train: int | None = None
+    precision: str | None = None
 
     def spelled(self) -> dict[str, Any]:
         """The options that decide the verdict, as `spell_command` takes them; defaults are None."""
@@ -116,6 +123,7 @@ class Judging:
             "memory": self.memory,
             "strict": self.strict or None,
             "train": self.train or None,
+            "precision": self.precision,
         }
 
     def opened(self) -> Data:
@@ -140,5 +148,6 @@ class Judging:
         memory = None if self.memory is None else self.memory * 1_000_000
         limits: dict[str, Any] = {"timeout": self.timeout, "memory": memory}
         limits |= {"reduce": self.reduce, "strict": self.strict, "train": self.train or 0}
+        limits["precision"] = self.precision
         source, target = subjects
         return validate(source, target, maps=self.maps, runners=runners, **limits, **more)

@@ -56,6 +56,7 @@ import ml_dtypes
 import numpy as np
 
 from isomorph.ir import DType
+from isomorph.validators.precision import Precision
 
 __all__ = [
     "NOISE_ULPS", "TIES", "Comparison", "chaos", "compare_exact", "compare_float", "is_narrow", "undecidable",
@@ -142,16 +143,19 @@ def compare_float(
     noisy: Sequence[np.ndarray] = (),
     *,
     tied: np.ndarray | None = None,
+    declared: Precision | None = None,
 ) -> Comparison:
     """Compare a float output. Shapes are equal (the caller checked). `samples` is S_0, S_1, …; it may be empty: then
     only the floor counts. `noisy` is Q_1, Q_2, … of monte_carlo.py, whose noise is NOISE_ULPS·u; `tied` the elements in
-    rows that may change places."""
+    rows that may change places. With a `declared` class the Q_k are its runs (precision.py), and E_k = (Q_k - R)/EQUAL
+    stand for S_k - R."""
     r, t = _wide(reference), _wide(target)
+    coarse = unit if declared is None else max(unit, declared.unit)
     s, q = [_wide(sample) for sample in samples], [_wide(sample) for sample in noisy]
     mask, explained = _compare_masks(r, s, t, q)
     usable = np.logical_and.reduce([np.isfinite(x) for x in (r, t, *s, *q)])
-    jumps = _jumps(r, [*s, *q], usable, unit)
-    swapped = np.zeros(r.shape, bool) if tied is None else tied & usable & ~jumps & _far(t, r, usable, unit)
+    jumps = _jumps(r, [*s, *q], usable, coarse)
+    swapped = np.zeros(r.shape, bool) if tied is None else tied & usable & ~jumps & _far(t, r, usable, coarse)
     lost = int(swapped.sum()) + int(jumps.sum()) > TIES * usable.sum() if swapped.any() else False
     jumps |= swapped
     usable &= ~jumps
@@ -162,7 +166,17 @@ def compare_float(
         errors = np.stack([np.where(usable, x - r, 0.0) for x in s]) if s else np.zeros((1, *r.shape))
         e = np.where(usable, t - r, 0.0)
         stirred = [np.where(usable, x - r, 0.0) / NOISE_ULPS for x in q]
-    measured = _measure(np.where(usable, r, 0.0), errors, e, stirred, count=int(usable.sum()), unit=unit)
+    least = FLOOR_ULPS * unit
+    if declared is not None and stirred:
+        errors, stirred = np.stack(stirred), []
+        least = max(least, declared.allowance * declared.lowest / NOISE_ULPS)
+    margin = math.inf if declared is None else declared.allowance
+    measured = _measure(
+        np.where(usable, r, 0.0), errors, e, stirred, count=int(usable.sum()), least=least, margin=margin
+    )
+    if declared is not None:
+        spread = NOISE_ULPS * measured.accuracy
+        measured = replace(measured, accuracy=spread / declared.allowance, noise=spread)
     index = measured.index
     return replace(
         measured,
@@ -176,19 +190,27 @@ def compare_float(
 
 
 def _measure(
-    r: np.ndarray, errors: np.ndarray, e: np.ndarray, stirred: Sequence[np.ndarray], *, count: int, unit: float
+    r: np.ndarray,
+    errors: np.ndarray,
+    e: np.ndarray,
+    stirred: Sequence[np.ndarray],
+    *,
+    count: int,
+    least: float,
+    margin: float,
 ) -> Comparison:
-    """The ratios of the module's docstring; elements that do not count are zero everywhere."""
+    """The ratios of the module's docstring; elements that do not count are zero everywhere. `least` is the floor,
+    relative to the magnitude; `margin` how many standard deviations EQUAL budgets of a single draw are."""
     scale, spread = _rms(r, count), _rms(errors, count * len(errors))
     factor = float(_inflation(_draws(errors)))
     noise = max((_rms(x, count) for x in stirred), default=0.0)
-    budget = max(spread * factor, FLOOR_ULPS * unit * scale, noise, _TINY)
-    gaussian = (math.sqrt(2 * math.log(2 * count)) + 1) * budget
+    budget = max(spread * factor, least * scale, noise, _TINY)
+    gaussian = _gaussian(count) * budget
     index = tuple(int(i) for i in np.unravel_index(int(np.abs(e).argmax()), e.shape))
     farthest = max((float(np.abs(x).max()) for x in stirred), default=0.0)
     highest = max(float(np.abs(errors).max()) * factor, gaussian, farthest)
     relative = spread / scale if scale else 0.0
-    worst_group, group = _worst_group(r, errors, e, FLOOR_ULPS * unit, relative, stirred=stirred)
+    worst_group, group = _worst_group(r, errors, e, least, relative, stirred=stirred, margin=margin)
     return Comparison(
         {"rms": _rms(e, count) / budget, "extreme": float(np.abs(e[index])) / highest, "group": worst_group},
         accuracy=relative,
@@ -200,6 +222,11 @@ def _measure(
         group=group,
         noise=NOISE_ULPS * noise / scale if scale else 0.0,
     )
+
+
+def _gaussian(count: int) -> float:
+    """z(n): the largest of n draws in standard deviations, plus one."""
+    return math.sqrt(2 * math.log(2 * count)) + 1
 
 
 def _jumps(r: np.ndarray, samples: Sequence[np.ndarray], usable: np.ndarray, unit: float) -> np.ndarray:
@@ -274,8 +301,12 @@ def _worst_group(
     relative: float,
     *,
     stirred: Sequence[np.ndarray],
+    margin: float,
 ) -> tuple[float, str | None]:
-    """The largest ratio among the slices along each axis, and its name."""
+    """The largest ratio among the slices along each axis, and its name. Errors of a slice may all be one draw (of the
+    weights that they share): of so many slices the largest is then at `_gaussian` standard deviations."""
+    lengths = [length for length in r.shape if 1 < length <= GROUP_LIMIT]
+    crowd = max(1.0, _gaussian(sum(lengths)) / margin) if lengths else 1.0
     worst, name = 0.0, None
     scale = _rms(r, r.size)
     spread = relative * scale
@@ -293,7 +324,7 @@ def _worst_group(
         budget = np.maximum(np.maximum(drawn, relative * magnitude), np.maximum(floor, _TINY))
         for each in stirred:
             budget = np.maximum(budget, np.sqrt(np.mean(np.abs(each) ** 2, axis=rest)))
-        ratio = np.sqrt(np.mean(np.abs(e) ** 2, axis=rest)) / budget
+        ratio = np.sqrt(np.mean(np.abs(e) ** 2, axis=rest)) / (crowd * budget)
         place = int(ratio.argmax())
         if ratio[place] > worst:
             worst, name = float(ratio[place]), f"axis {axis}, slice {place}"

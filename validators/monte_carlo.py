@@ -51,6 +51,7 @@ from typing import TYPE_CHECKING
 
 from isomorph.errors import RunnerError
 from isomorph.validators.compare import NOISE_ULPS
+from isomorph.validators.precision import Precision
 
 if TYPE_CHECKING:
     from isomorph.validators.inputs import Case
@@ -66,14 +67,17 @@ _SPELLED = "monte-carlo"
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """The largest relative error δ of an operation, and the seed of one run. `str` and `parse` are inverse: a runner is
-    asked for the `precision` "monte-carlo AMPLITUDE SEED"."""
+    """The largest relative error δ of an operation, and the seed of one run. With a declared class (precision.py) the
+    amplitude counts the class's own roundings. `str` and `parse` are inverse: a runner is asked for the `precision`
+    "monte-carlo AMPLITUDE SEED" or "monte-carlo AMPLITUDE SEED CLASS"."""
 
     amplitude: float
     seed: int
+    precision: Precision | None = None
 
     def __str__(self) -> str:
-        return f"{_SPELLED} {self.amplitude!r} {self.seed}"
+        spelled = f"{_SPELLED} {self.amplitude!r} {self.seed}"
+        return spelled if self.precision is None else f"{spelled} {self.precision}"
 
     @classmethod
     def parse(cls, precision: str) -> Noise | None:
@@ -81,30 +85,42 @@ class Noise:
         kind, _, rest = precision.partition(" ")
         if kind != _SPELLED:
             return None
-        amplitude, seed = rest.split(" ")
-        return cls(float(amplitude), int(seed))
+        amplitude, seed, *declared = rest.split(" ")
+        return cls(float(amplitude), int(seed), Precision.parse(declared[0]) if declared else None)
 
 
 class NoisySource:
-    """The source with noise: its runs on each case, made once. `refusal` says why there are none."""
+    """The source with noise: its runs on each case, made once; with a declared class, of its rounding. `refusal` says
+    why there are none."""
 
-    def __init__(self, source: Runner) -> None:
+    def __init__(
+        self, source: Runner, declared: Precision | None = None, stretch: Callable[[Case], float] = lambda _case: 1.0
+    ) -> None:
         self._source = source
+        self._stretch = stretch
+        self.declared = declared
         self._runs: dict[tuple[int, float, tuple[str, ...]], list[Result]] = {}
         self.refusal: str | None = None
 
     def runs(self, case: Case, unit: float, taps: Sequence[str] = ()) -> list[Result]:
-        """`DRAWS` runs with noise of NOISE_ULPS·unit; none where the runner has no Monte Carlo arithmetic."""
+        """`DRAWS` runs with noise of NOISE_ULPS·unit, or of the declared class; none where the runner has no
+        Monte Carlo arithmetic."""
+        unit = unit if self.declared is None else 0.0
         key = (id(case), unit, tuple(taps))
         if key not in self._runs and self.refusal is None:
             try:
                 self._runs[key] = [
-                    self._source.run(case.inputs, taps=taps, precision=str(Noise(NOISE_ULPS * unit, seed)))
+                    self._source.run(case.inputs, taps=taps, precision=str(self._noise(case, unit, seed)))
                     for seed in range(DRAWS)
                 ]
             except (NotImplementedError, RunnerError) as error:
                 self.refusal = error.what if isinstance(error, RunnerError) else str(error)
         return self._runs.get(key, [])
+
+    def _noise(self, case: Case, unit: float, seed: int) -> Noise:
+        if self.declared is None:
+            return Noise(NOISE_ULPS * unit, seed)
+        return Noise(self.declared.allowance * self._stretch(case), seed, self.declared)
 
 
 def reconsider(results: Sequence[CaseResult], again: Callable[[int], CaseResult]) -> list[CaseResult]:

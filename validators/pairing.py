@@ -23,6 +23,7 @@ import numpy as np
 
 from isomorph.converters.archive import Archive, parse_json
 from isomorph.errors import MalformedError, UsageError
+from isomorph.validators.precision import Precision
 from isomorph.validators.runner import Capture, ModelFile, Signature, Subject, TensorSpec
 
 __all__ = ["Map", "Pair", "Pairing", "fits", "pair", "parse_map", "recorded"]
@@ -100,8 +101,15 @@ def parse_map(text: str) -> Map:
     return Map(match["source"], match["target"], perm, match["what"] or "")
 
 
-def pair(source: Signature, target: Signature, maps: Sequence[Map], subject: Subject | None) -> Pairing:
-    """Pair two signatures. Raises UsageError if a map names what does not exist."""
+def pair(
+    source: Signature,
+    target: Signature,
+    maps: Sequence[Map],
+    subject: Subject | None,
+    declared: Precision | None = None,
+) -> Pairing:
+    """Pair two signatures. A target of a `declared` class may have inputs and outputs of its type. Raises UsageError if
+    a map names what does not exist."""
     record = recorded(subject) or {}
     problems: list[str] = []
     sides = []
@@ -115,7 +123,7 @@ def pair(source: Signature, target: Signature, maps: Sequence[Map], subject: Sub
         problems += _order_problems(pairs, left, what[:-1])
         order = {spec.name: index for index, spec in enumerate(mine)}
         pairs = sorted([*fixed, *pairs], key=lambda p: order[p.source])
-        problems += _problems(pairs, mine, theirs, what[:-1])
+        problems += _problems(pairs, mine, theirs, what[:-1], declared)
         sides.append(tuple(pairs))
     return Pairing(sides[0], sides[1], tuple(problems), tuple(_notes(sides[0], sides[1])))
 
@@ -212,7 +220,11 @@ def _order_problems(pairs: Sequence[Pair], targets: Sequence[TensorSpec], what: 
 
 
 def _problems(
-    pairs: Sequence[Pair], sources: Sequence[TensorSpec], targets: Sequence[TensorSpec], what: str
+    pairs: Sequence[Pair],
+    sources: Sequence[TensorSpec],
+    targets: Sequence[TensorSpec],
+    what: str,
+    declared: Precision | None,
 ) -> list[str]:
     problems = []
     if len(sources) != len(targets):
@@ -220,7 +232,7 @@ def _problems(
     by_source, by_target = {s.name: s for s in sources}, {t.name: t for t in targets}
     for p in pairs:
         s, t = by_source[p.source], by_target[p.target]
-        if s.dtype != t.dtype:
+        if s.dtype != t.dtype and not (declared is not None and declared.lowers(s.dtype, t.dtype)):
             problems.append(f"{what} `{p.source}` is {s.dtype}, `{p.target}` of the target is {t.dtype}")
         if not fits(s, t, p.perm):
             shape = s.shape if p.perm is None else tuple(s.shape[axis] for axis in p.perm)

@@ -19,6 +19,7 @@ from isomorph.validators.inputs import Case
 from isomorph.validators.localization.layers import Layer
 from isomorph.validators.localization.localize import Localization
 from isomorph.validators.pairing import Pairing
+from isomorph.validators.precision import Precision
 from isomorph.validators.runner import Signature, Subject
 from isomorph.validators.verdict import EQUAL, UNEQUAL, OutputVerdict, Verdict
 
@@ -90,6 +91,7 @@ class Report:
     replay    the command that gives this report again; "" where there is none (runners of the caller's own)
     counterexample  on DIFFERENT, the case that speaks most against the target
     training  what `--train` showed; None if it was not asked
+    precision  the class that the target was declared to compute in; None: the source's own precision
     """
 
     subjects: tuple[Subject | None, Subject | None]
@@ -109,6 +111,7 @@ class Report:
     replay: str = ""
     counterexample: Case | None = None
     training: Training | None = None
+    precision: Precision | None = None
 
     def add_training(self, training: Training) -> None:
         """Let the verdict be the worse of the two."""
@@ -154,6 +157,7 @@ class Report:
             "judge": _judge_environment(),
             "replay": self.replay or None,
             "training": _safe(self.training.as_dict()) if self.training else None,
+            "precision": self.precision.as_dict() if self.precision else None,
         }
 
     def render(self, console: Console) -> None:
@@ -162,7 +166,8 @@ class Report:
         def print_(text: str, style: str | None = None) -> None:
             console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
-        print_(self.verdict.value, _COLOURS[self.verdict])
+        within = f" within {self.precision.name} ({self.precision.allows})" if self.precision else ""
+        print_(f"{self.verdict.value}{within}", _COLOURS[self.verdict])
         for output in self.outputs:
             print_(f"  {_summary(output)}")
         for line in self.training.lines() if self.training else ():

@@ -20,6 +20,7 @@ from isomorph.validators.inputs import Case
 from isomorph.validators.localization.layers import Layer, along_the_graph
 from isomorph.validators.localization.taps import NoTaps, compare_taps
 from isomorph.validators.pairing import Pairing
+from isomorph.validators.precision import Precision
 from isomorph.validators.runner import Runner, Subject
 from isomorph.validators.verdict import CaseResult
 
@@ -27,7 +28,13 @@ __all__ = ["at_thresholds", "inside"]
 
 
 def inside(
-    target: Subject | None, left: Runner, right: Runner, cases: Sequence[Case], pairing: Pairing
+    target: Subject | None,
+    left: Runner,
+    right: Runner,
+    cases: Sequence[Case],
+    pairing: Pairing,
+    *,
+    declared: Precision | None = None,
 ) -> tuple[str | None, tuple[Layer, ...]]:
     """The objection of the intermediate values, and what was compared."""
     if target is None:
@@ -35,7 +42,7 @@ def inside(
     layers: tuple[Layer, ...] = ()
     for case in cases:
         try:
-            taps = compare_taps(target, left, right, case, pairing)
+            taps = compare_taps(target, left, right, case, pairing, declared=declared)
         except NoTaps as reason:
             return f"--strict: no intermediate value could be compared: {reason.what}", layers
         beyond = taps.doubtful()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isomorph.errors import RunnerError
+from isomorph.errors import RunnerError, UsageError
 from isomorph.ir import DType
 from isomorph.validators.certificates.certificate import write_certificate
 from isomorph.validators.certificates.record import Recorder
@@ -21,8 +21,10 @@ from isomorph.validators.localization.localize import Localization, localize
 from isomorph.validators.localization.reduce import check_reducible, write_reduced
 from isomorph.validators.localization.taps import NoTaps, compare_taps
 from isomorph.validators.localization.witness import call_witnesses
+from isomorph.validators.lowered import CastInputs, input_ranges, shown_precision
 from isomorph.validators.monte_carlo import NoisySource, reconsider
 from isomorph.validators.pairing import Map, Pairing, pair, parse_map
+from isomorph.validators.precision import Precision
 from isomorph.validators.report import Report, Tried, describe_array
 from isomorph.validators.runner import FLOAT64, ModelFile, Runner, RunnerChoice, Signature, Subject
 from isomorph.validators.strict import at_thresholds, inside
@@ -62,6 +64,7 @@ def validate(
     certificate: Path | None = None,
     strict: bool = False,
     train: int = 0,
+    precision: str | None = None,
 ) -> Report:
     """Judge whether `target` computes what `source` computes. This runs both models, each in a process of its own.
 
@@ -75,6 +78,7 @@ def validate(
     certificate  where to write a certificate (certificates/certificate.py); the source then runs more often
     strict    EQUIVALENT only if every intermediate value that both sides have is within its budget, too
     train     steps of training that are compared besides (training/trial.py); 0 for none
+    precision  the class that the target is declared to compute in (precision.py); by default the source's own
 
     Raises RunnerError if a side cannot be run at all, UsageError if data or pairing do not fit.
     """
@@ -82,7 +86,10 @@ def validate(
     wanted = [parse_map(text) for text in maps]
     if reduce is not None:
         check_reducible(target, reduce)
+    declared = None if precision is None else Precision.of(precision)
     if train:
+        if declared is not None:
+            raise UsageError("--train compares training in the source's own precision", advice="leave out --precision")
         check_trainable((source, target), runners)
     say = progress or (lambda step: None)
     say("starting the runtimes")
@@ -91,7 +98,7 @@ def validate(
         Worker(target, role="target", choice=runners[1], timeout=timeout, memory=memory) as right,
     ):
         asked = Recorder(left) if certificate is not None else left
-        trial = _Trial(source, target, asked, right, say, strict=strict)
+        trial = _Trial(source, target, asked, right, say, strict=strict, declared=declared)
         report = trial.run(data, seed, wanted)
         if train and not report.pairing.problems:
             say("training both sides")
@@ -122,14 +129,16 @@ def judge(
     written: Subject | None = None,
     explain: bool = True,
     strict: bool = False,
+    precision: str | None = None,
 ) -> Report:
     """Judge two runners of the caller's own, in this process.
 
     `written` is the file that `target` runs: with it the pairing that the writer recorded is used, intermediate values
     are called as witnesses, and a culprit is looked for, as `validate` does. Without `explain` the trial ends with the
-    verdict: no other pairing is tried and no culprit is looked for. `strict` as in `validate`.
+    verdict: no other pairing is tried and no culprit is looked for. `strict` and `precision` as in `validate`.
     """
-    trial = _Trial(None, written, source, target, lambda step: None, explain=explain, strict=strict)
+    declared = None if precision is None else Precision.of(precision)
+    trial = _Trial(None, written, source, target, lambda step: None, explain=explain, strict=strict, declared=declared)
     return trial.run(data, seed, [parse_map(text) for text in maps])
 
 
@@ -157,37 +166,48 @@ class _Trial:
         *,
         explain: bool = True,
         strict: bool = False,
+        declared: Precision | None = None,
     ) -> None:
         self.explain = explain
         self.strict = strict
         self.subjects = (source, target)
         self.left = left
-        self.right = right
+        self.right = right if declared is None else CastInputs(right)
         self.say = say
         self.blockers: list[str] = []
         self.notes: list[str] = []
         self.no_double: str | None = None
         self.drawn: set[str] = set()
         self.data: Data | None = None
-        self.noisy = NoisySource(left)
+        shown = shown_precision(target)
+        if declared is not None and declared.bits and shown is not None and shown.bits:
+            declared = shown
+        if declared is not None and declared.unit <= _unit_of(left.signature()):
+            declared = None  # the source's own precision is no finer
+        self.shown = shown
+        self.declared = declared
+        self.ranges = input_ranges(target) if declared is not None and declared.bits else {}
+        self.noisy = NoisySource(left, declared, self._stretch)
 
     def run(self, data: Data | None, seed: int, maps: Sequence[Map]) -> Report:
         mine, theirs = self.left.signature(), self.right.signature()
-        pairing = pair(mine, theirs, maps, self.subjects[1])
+        pairing = pair(mine, theirs, maps, self.subjects[1], self.declared)
         self.data = data
         self.notes += (
             [f"source: {note}" for note in mine.notes]
             + [f"target: {note}" for note in theirs.notes]
             + list(pairing.notes)
         )
-        report = Report(self.subjects, (mine, theirs), pairing, seed)
+        report = Report(self.subjects, (mine, theirs), pairing, seed, precision=self.declared)
         if pairing.problems:
             report.verdict, report.reasons = Verdict.DIFFERENT, list(pairing.problems)
+            self._hint(report)
             report.notes = self.notes
             report.maps = self._suggest(report)
             return report
         narrowed = _narrow(mine, theirs, pairing)
-        cases = plan(narrowed, seed)
+        self.ranges = {p.source: self.ranges[p.target] for p in pairing.inputs if p.target in self.ranges}
+        cases = self._calibrated(plan(narrowed, seed))
         if data is not None:
             more, notes = data_cases(data, narrowed, seed)
             cases += more
@@ -211,6 +231,20 @@ class _Trial:
                 report.layers = report.culprit.layers if report.culprit else report.layers
         return report
 
+    def _calibrated(self, cases: list[Case]) -> list[Case]:
+        """The generated cases without those whose inputs leave the range that an int8 target was calibrated for."""
+        kept = [case for case in cases if all(_within(case.inputs[name], ends) for name, ends in self.ranges.items())]
+        if len(kept) < len(cases):
+            left_out = ", ".join(case.describe() for case in cases if not any(case is each for each in kept))
+            self.notes.append(f"beyond the range that the target was calibrated for, and left out: {left_out}")
+        return kept
+
+    def _stretch(self, case: Case) -> float:
+        """How much coarser the target's grid of an input is than one of the case's own range; what follows inherits
+        it."""
+        spans = [(low, high, case.inputs[name]) for name, (low, high) in self.ranges.items()]
+        return max((_coarser(low, high, array) for low, high, array in spans), default=1.0)
+
     def _complete(self, recorder: Recorder, runs: Sequence[_Run]) -> None:
         """Ask for the second opinions that this target did not need but another may, and end the record."""
         self.say("completing the record of the source")
@@ -224,8 +258,11 @@ class _Trial:
         recorder.stop()
 
     def _suggest(self, report: Report) -> list[str]:
-        """The `--map`s under which the two would agree. A pairing that our writers recorded is not doubted."""
-        if all(p.how == "recorded" for p in (*report.pairing.inputs, *report.pairing.outputs)):
+        """The `--map`s under which the two would agree. A pairing that our writers recorded is not doubted; within a
+        declared class none is tried."""
+        if self.declared is not None or all(
+            p.how == "recorded" for p in (*report.pairing.inputs, *report.pairing.outputs)
+        ):
             return []
         self.say("trying other pairings")
         planned: dict[tuple[tuple[str, tuple[int, int | None]], ...], list[Case]] = {}
@@ -251,7 +288,16 @@ class _Trial:
         report.verdict = Verdict.DIFFERENT if shapes else overall(report.outputs, self.blockers)
         reasons = [f"output `{output.source}`: {reason}" for output in report.outputs for reason in output.reasons]
         report.reasons = shapes + self.blockers + reasons
+        self._hint(report)
         report.notes = self.notes
+
+    def _hint(self, report: Report) -> None:
+        """Say which class the target looks like, where it was held to another; nothing is taken for granted."""
+        if report.verdict is Verdict.EQUIVALENT or self.shown is None:
+            return
+        if self.declared is None or self.declared.name != self.shown.name:
+            told = f"the target looks like {self.shown.name} ({self.shown.evidence})"
+            self.notes.append(f"{told}: if it is meant to be, declare it with --precision {self.shown.name}")
 
     def _run_cases(self, cases: Sequence[Case], pairing: Pairing, seed: int) -> list[_Run]:
         runs: list[_Run] = []
@@ -294,17 +340,23 @@ class _Trial:
                 continue
             value = p.to_source(value)
             wanted = plain[p.source]
-            if value.shape != wanted.shape or value.dtype != wanted.dtype:
+            if value.shape != wanted.shape or not self._fits(wanted.dtype, value.dtype):
                 have = f"{value.dtype} {list(value.shape)}"
                 due = f"{wanted.dtype} {list(wanted.shape)}"
                 problem = f"output `{p.target}` is {have}, the source's is {due} ({case.describe()})"
-                if value.ndim == wanted.ndim and value.dtype == wanted.dtype:
+                if value.ndim == wanted.ndim and self._fits(wanted.dtype, value.dtype):
                     run.sizes[p.source] = problem
                 else:
                     run.shapes.append(problem)
                 continue
             run.target[p.source] = value
         return run
+
+    def _fits(self, source: np.dtype, target: np.dtype) -> bool:
+        """Whether an output of the target may have this type."""
+        if source == target or self.declared is None:
+            return source == target
+        return self.declared.lowers(DType.of(source).value, DType.of(target).value)
 
     def _settle_sizes(self, run: _Run) -> None:
         """Sizes that data decide (how many boxes are kept) may be rounding's choice: then the case says nothing."""
@@ -363,6 +415,9 @@ class _Trial:
             return self._compare(usable[index], name, references[index], signals[index], again=again)
 
         results = [compare(index, again=False) for index in range(len(usable))]
+        if self.declared is not None and self.noisy.refusal is not None:
+            why = f"the source's runner cannot round as {self.declared.name} does ({self.noisy.refusal})"
+            return OutputVerdict(name, pair_.target, Verdict.INCONCLUSIVE, (why,), None)
         results = reconsider(results, lambda index: compare(index, again=True))
         return decide(name, pair_.target, results, exact=whole)
 
@@ -375,7 +430,7 @@ class _Trial:
         if {reference.shape, *(each.shape for each in samples)} != {target.shape}:
             return CaseResult(run.case.describe(), undecidable(), strength, unit)
         noisy, tied = [], None
-        if again and run.reference is not None:
+        if (again or self.declared is not None) and run.reference is not None:
             runs = self.noisy.runs(run.case, unit or _finest_unit(run.plain.values()))
             noisy = [each.outputs[name] for each in runs if each.outputs[name].shape == target.shape]
             tied = contested(name, run.reference, [each.outputs for each in runs])
@@ -384,9 +439,10 @@ class _Trial:
             comparison = compare_exact(reference, [*samples, *ties, *noisy], target, tied=tied)
         else:
             unit *= 1.0 if run.reference is not None else UNANCHORED
-            comparison = compare_float(reference, samples, target, unit, noisy, tied=tied)
+            comparison = compare_float(reference, samples, target, unit, noisy, tied=tied, declared=self.declared)
+            unit = unit if self.declared is None else max(unit, self.declared.unit)
         spread_ = None if whole else spread(reference, plain, target, comparison.tolerance)
-        return CaseResult(run.case.describe(), comparison, strength, unit, spread_)
+        return CaseResult(run.case.describe(), comparison, strength, unit, spread_, self.declared is not None)
 
     def _ties(self, run: _Run, name: str) -> list[np.ndarray]:
         """More runs of S on inputs moved as far as a good target may be off: where they flip, rounding decides."""
@@ -403,7 +459,7 @@ class _Trial:
         self.say("calling intermediate values as witnesses")
         run = next((run for run in runs if run.case.batch > 1), runs[0])
         try:
-            taps = compare_taps(target, self.left, self.right, run.case, report.pairing)
+            taps = compare_taps(target, self.left, self.right, run.case, report.pairing, declared=self.declared)
         except NoTaps as reason:
             self.notes.append(f"no intermediate value can bear witness: {reason.what}")
             return
@@ -422,7 +478,9 @@ class _Trial:
         """--strict (strict.py)."""
         self.say("comparing intermediate values")
         cases = [run.case for run in runs]
-        objection, layers = inside(self.subjects[1], self.left, self.right, cases, report.pairing)
+        objection, layers = inside(
+            self.subjects[1], self.left, self.right, cases, report.pairing, declared=self.declared
+        )
         report.layers = layers if objection else report.layers or layers
         objections = [*(self._at_thresholds(pair_.source, runs) for pair_ in report.pairing.outputs), objection]
         self.blockers += [each for each in objections if each is not None][:1]
@@ -445,7 +503,18 @@ class _Trial:
             return None
         self.say("looking for the culprit")
         run = next(run for run in runs if run.case.describe() == guilty.worst.case)
-        return localize(target, self.left, self.right, run.case, report.pairing)
+        return localize(target, self.left, self.right, run.case, report.pairing, declared=self.declared)
+
+
+def _within(array: np.ndarray, ends: tuple[float, float]) -> bool:
+    """Whether no element is further outside than half a step of 255."""
+    step = (ends[1] - ends[0]) / 255
+    return not array.size or bool(array.min() >= ends[0] - step / 2 and array.max() <= ends[1] + step / 2)
+
+
+def _coarser(low: float, high: float, array: np.ndarray) -> float:
+    reach = max(float(array.max(initial=0.0)), 0.0) - min(float(array.min(initial=0.0)), 0.0)
+    return max(1.0, (high - low) / reach) if reach else 1.0
 
 
 def _counterexample(report: Report, runs: Sequence[_Run]) -> Case | None:
@@ -462,6 +531,12 @@ def _finest_unit(arrays: Iterable[np.ndarray]) -> float:
     """The unit roundoff of the finest float type among arrays; of float32 where there is none."""
     floats = [array.dtype for array in arrays if DType.of(array.dtype).is_float]
     return min((unit_roundoff(dtype) for dtype in floats), default=unit_roundoff(np.dtype(np.float32)))
+
+
+def _unit_of(signature: Signature) -> float:
+    """The unit roundoff of a source: of the finest float type among its inputs and outputs."""
+    types = [DType.of(spec.dtype) for spec in (*signature.inputs, *signature.outputs)]
+    return _finest_unit(np.empty(0, dtype.numpy) for dtype in types if dtype is not DType.STRING)
 
 
 def _narrow(mine: Signature, theirs: Signature, pairing: Pairing) -> Signature:

@@ -15,7 +15,8 @@ Thresholds on the ratios of compare.py (observed error of T over the budget that
                      (their u is 2^-11, 2^-8)
     RESOLUTION       the tolerance EQUAL·budget must be at most this share of the signal, the RMS by which R changes
                      with the input; else the case cannot tell models apart (a constant, saturated or all-zero output).
-                     2^-5, or 2^-1 for 16-bit
+                     2^-5, or 2^-1 for 16-bit. Within a declared class (precision.py) EQUAL / UNEQUAL: a model
+                     that answers something else is off by the signal, and that must be a difference
     at least a quarter of the cases must be informative in this sense, else INCONCLUSIVE
 
 Integers and bools must be equal except where S itself wavers (ties). A case in which more than TIES = 2 % waver says
@@ -40,6 +41,7 @@ EQUAL = NOISE_ULPS
 UNEQUAL = 128.0
 _RESOLUTION = 2.0**-5
 _RESOLUTION_16 = 2.0**-1
+_RESOLUTION_DECLARED = EQUAL / UNEQUAL
 INFORMATIVE_SHARE = 0.25
 _EMPTY = "the output is empty in every case: no element was compared"
 
@@ -59,13 +61,21 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class CaseResult:
     """One output in one case: the comparison, the signal (see `signal`) that it is measured against, and for reports
-    how the errors of a float output are spread."""
+    how the errors of a float output are spread. Within a `declared` class `unit` is the class's."""
 
     case: str
     comparison: Comparison
     signal: float
     unit: float
     spread: Spread | None = None
+    declared: bool = False
+
+    @property
+    def resolution(self) -> float:
+        """The largest share of the signal that the tolerance of an informative case may be."""
+        if not is_narrow(self.unit):
+            return _RESOLUTION
+        return _RESOLUTION_DECLARED if self.declared else _RESOLUTION_16
 
     @property
     def chaotic(self) -> bool:
@@ -74,15 +84,14 @@ class CaseResult:
     @property
     def informative(self) -> bool:
         """True if a different model would show here."""
-        share = _RESOLUTION_16 if is_narrow(self.unit) else _RESOLUTION
-        measurable = self.signal > 0 and EQUAL * self.comparison.tolerance <= share * self.signal
+        measurable = self.signal > 0 and EQUAL * self.comparison.tolerance <= self.resolution * self.signal
         return self.comparison.finite and not self.chaotic and measurable
 
     @property
     def unsettled(self) -> bool:
         """True if implementations within the bound differ by more than could be told apart: a threshold inside the
         model is near, and on which side of it the target is says nothing."""
-        return self.comparison.noise > (_RESOLUTION_16 if is_narrow(self.unit) else _RESOLUTION)
+        return self.comparison.noise > self.resolution
 
     @property
     def severity(self) -> tuple[bool, float]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from isomorph.judge_options import PRECISIONS
+
 if TYPE_CHECKING:
     from isomorph.converters.convert import Conversion, Inputs, LayoutChoice, Progress
     from isomorph.converters.onnx.form import OnnxForm
@@ -72,6 +74,7 @@ __all__ = ["command"]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Real inputs for --validate, by name (.npz).",
 )
+@click.option("--precision", type=click.Choice(PRECISIONS), help="What --validate declares TARGET to compute in.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
 def command(  # noqa: PLR0917 (click passes by name)
@@ -92,6 +95,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     external_data: int | None,
     judged: bool,
     data: Path | None,
+    precision: str | None,
     as_json: bool,
     force: bool,
 ) -> int:
@@ -108,6 +112,8 @@ def command(  # noqa: PLR0917 (click passes by name)
 
     if data is not None and not judged:
         raise click.UsageError("--data is for --validate, which is not given")
+    if precision is not None and not judged:
+        raise click.UsageError("--precision is for --validate, which is not given")
     shapes, axes = parse_inputs(inputs) or None, parse_dynamic(dynamic)
     arrays = read_data(data)
     options = {
@@ -125,9 +131,9 @@ def command(  # noqa: PLR0917 (click passes by name)
         subject = _subject(located, target, target_format, shapes) if judged else None
         done = _convert(located, target, shapes, axes, progress=progress, options=options)
         seconds = time.perf_counter() - began
-        report = _judge(subject, target, done, arrays, progress) if subject else None
+        report = _judge(subject, target, done, arrays, progress, precision=precision) if subject else None
         if report is not None:
-            given = {"data": data, "input": inputs, "arch": arch, "prefix": prefix}
+            given = {"data": data, "input": inputs, "arch": arch, "prefix": prefix, "precision": precision}
             report.replay = spell_command(source, str(target), given)
     code = report.exit_code if report is not None else 0
     if as_json:
@@ -195,11 +201,14 @@ def _subject(located: Source, target: Path, target_format: str | None, shapes: I
     return located.subject(shapes)
 
 
-def _judge(subject: Subject, target: Path, done: Conversion, arrays: Any, progress: Progress) -> Report:
+def _judge(
+    subject: Subject, target: Path, done: Conversion, arrays: Any, progress: Progress, *, precision: str | None
+) -> Report:
     from isomorph.validators import validate
     from isomorph.validators.runner import ModelFile
 
-    return validate(subject, ModelFile(target, done.target_format), data=arrays, progress=progress)
+    written = ModelFile(target, done.target_format)
+    return validate(subject, written, data=arrays, progress=progress, precision=precision)
 
 
 def _show(done: Conversion, target: Path, seconds: float, report: Report | None, *, changes: bool) -> None:

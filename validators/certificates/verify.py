@@ -110,6 +110,7 @@ def verify(
             maps=content["maps"],
             written=target,
             explain=False,
+            precision=(content["report"].get("precision") or {}).get("name"),
         )
     report.subjects = (ModelFile(Path(content["report"]["source"]["model"]), "recorded"), target)
     report.seconds = time.perf_counter() - begun

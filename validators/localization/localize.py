@@ -22,6 +22,7 @@ from isomorph.validators.localization.forced import LIMIT, Piece, Teacher
 from isomorph.validators.localization.layers import Layer, along_the_graph
 from isomorph.validators.localization.taps import MOVES, NoTaps, Taps, compare_taps
 from isomorph.validators.pairing import Pairing
+from isomorph.validators.precision import Precision
 from isomorph.validators.runner import Runner, Subject
 from isomorph.validators.verdict import UNEQUAL
 
@@ -86,10 +87,12 @@ class Localization:
         return {**plain, "others": [other.as_dict() for other in self.others]}
 
 
-def localize(target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing) -> Localization:
+def localize(
+    target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing, *, declared: Precision | None = None
+) -> Localization:
     """The first culprit on this case. A model that cannot be localized is no error: `note` says why."""
     try:
-        taps = compare_taps(target, left, right, case, pairing, whole=True)
+        taps = compare_taps(target, left, right, case, pairing, whole=True, declared=declared)
     except NoTaps as reason:
         return Localization(note=f"not localized: {reason.what}")
     suspects = _suspects(taps)

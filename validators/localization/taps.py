@@ -24,6 +24,7 @@ from isomorph.validators.compare import compare_exact, compare_float, unit_round
 from isomorph.validators.inputs import Case
 from isomorph.validators.monte_carlo import NoisySource
 from isomorph.validators.pairing import Pairing
+from isomorph.validators.precision import Precision
 from isomorph.validators.runner import FLOAT64, LINEAR, Arrays, Capture, ModelFile, Runner, Subject
 from isomorph.validators.verdict import CaseResult, signal
 
@@ -99,10 +100,18 @@ class Taps:
 
 
 def compare_taps(
-    target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing, *, whole: bool = False
+    target: Subject,
+    left: Runner,
+    right: Runner,
+    case: Case,
+    pairing: Pairing,
+    *,
+    whole: bool = False,
+    declared: Precision | None = None,
 ) -> Taps:
     """Compare every float value that both sides have on this case, with `whole` also integers and bools. A value beyond
-    its budget gets a second opinion (monte_carlo.py). Raises NoTaps."""
+    its budget gets a second opinion (monte_carlo.py); within a `declared` class each value is held to what the class
+    makes of it. Raises NoTaps."""
     if isinstance(target, Capture):
         raise NoTaps("the target is not a file")
     try:
@@ -113,7 +122,7 @@ def compare_taps(
     feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
     results: dict[str, CaseResult] = {}
     orders: dict[str, int] = {}
-    noisy = NoisySource(left)
+    noisy = NoisySource(left, declared)
     try:
         for start in range(0, len(named), CHUNK):
             chunk = _Chunk(named[start : start + CHUNK], left, right, case, feeds, whole=whole)
@@ -190,17 +199,20 @@ class _Chunk:
     def compare(self, source: NoisySource) -> dict[str, CaseResult]:
         """The result of each value of the target, by name."""
         results = {name: self._compare(name, origin, ()) for name, origin in self._pairs}
-        doubtful = [(n, o) for n, o in self._pairs if (found := results[n]) is not None and found.doubtful]
+        every = source.declared is not None
+        doubtful = [(n, o) for n, o in self._pairs if (found := results[n]) is not None and (every or found.doubtful)]
         if doubtful:
             floats = [x.dtype for _, origin in doubtful if DType.of((x := self._plain[origin]).dtype).is_float]
             unit = min((unit_roundoff(dtype) for dtype in floats), default=unit_roundoff(np.dtype(np.float32)))
             runs = source.runs(self._case, unit, [origin for _, origin in doubtful])
             for name, origin in doubtful:
                 noisy = [run.taps[origin] for run in runs]
-                results[name] = self._compare(name, origin, noisy)
+                results[name] = self._compare(name, origin, noisy, source.declared)
         return {name: result for name, result in results.items() if result is not None}
 
-    def _compare(self, name: str, origin: str, noisy: Sequence[np.ndarray]) -> CaseResult | None:
+    def _compare(
+        self, name: str, origin: str, noisy: Sequence[np.ndarray], declared: Precision | None = None
+    ) -> CaseResult | None:
         """None where the two are not the same kind of thing (a float and an integer, shapes that no axis order
         explains), or rounding decides the size."""
         reference, plain, target = self._reference[origin], self._plain[origin], self._target[name]
@@ -212,7 +224,7 @@ class _Chunk:
         unit = unit_roundoff(plain.dtype)
         noisy = [each for each in noisy if each.shape == reference.shape]
         compared = {
-            index: compare_float(reference, [plain], view, unit, noisy)
+            index: compare_float(reference, [plain], view, unit, noisy, declared=declared)
             for index, (to_source, _) in enumerate(ORDERS)
             if (index == 0 or target.ndim >= 3) and (view := to_source(target)).shape == reference.shape
         }
@@ -220,7 +232,9 @@ class _Chunk:
             return None
         self.orders[name] = min(compared, key=lambda index: compared[index].worst)
         (strength,) = signal([reference], [self._case.batch])
-        return CaseResult(self._case.describe(), compared[self.orders[name]], strength, unit)
+        unit = unit if declared is None else max(unit, declared.unit)
+        named = self._case.describe()
+        return CaseResult(named, compared[self.orders[name]], strength, unit, declared=declared is not None)
 
     def _compare_exact(self, name: str, origin: str, noisy: Sequence[np.ndarray]) -> CaseResult | None:
         reference, plain, target = self._reference[origin], self._plain[origin], self._target[name]

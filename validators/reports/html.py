@@ -54,10 +54,11 @@ def _e(value: Any) -> str:
 
 
 def _header(content: Content) -> str:
-    verdict = content["verdict"]
+    verdict, declared = content["verdict"], content["precision"]
+    within = f" <small>within {_e(declared['name'])}</small>" if declared else ""
     return (
         '<header>\n<p class="brand">isomorph · verdict</p>\n'
-        f'<h1 class="{_e(verdict)}">{_e(verdict)}</h1>\n<p class="lead">{_e(_LEADS.get(verdict, ""))}</p>\n'
+        f'<h1 class="{_e(verdict)}">{_e(verdict)}{within}</h1>\n<p class="lead">{_e(_LEADS.get(verdict, ""))}</p>\n'
         f'<p class="pair"><code>{_e(content["source"]["model"])}</code> '
         f'<span aria-label="against">→</span> <code>{_e(content["target"]["model"])}</code></p>\n</header>'
     )

@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runners.onnx_kernels import KERNELS
 from isomorph.validators.runners.onnx_noise import with_noise
+from isomorph.validators.runners.onnx_precision import Rounding
 
 __all__ = ["DoubleModel", "widen"]
 
@@ -39,18 +40,26 @@ class DoubleModel:
         proto = onnx.load(str(path))
         _refuse_what_cannot_be_widened(proto)
         self._proto = widen(proto)
-        self._runner = ReferenceEvaluator(self._proto, new_ops=KERNELS)
+        self._runner = self._evaluator()
+
+    def _evaluator(self) -> ReferenceEvaluator:
+        return ReferenceEvaluator(self._proto, new_ops=KERNELS)
 
     def run(
         self, inputs: Mapping[str, np.ndarray], names: Sequence[str], noise: Noise | None = None
     ) -> dict[str, np.ndarray]:
         """The values of these names that exist, each operation with noise where it is given. Raises NotImplementedError
         for an op that has no reference."""
-        runner = self._runner if noise is None else with_noise(ReferenceEvaluator(self._proto, new_ops=KERNELS), noise)
         feeds = {
             name: array.astype(np.float64) if array.dtype.name in _NARROW_NAMES else array
             for name, array in inputs.items()
         }
+        runner = self._runner
+        if noise is not None and noise.precision is not None:
+            rounding = Rounding(noise, noise.precision)
+            runner, feeds = rounding.applied(self._evaluator()), rounding.inputs(feeds)
+        elif noise is not None:
+            runner = with_noise(self._evaluator(), noise)
         outputs = [value.name for value in self._proto.graph.output]
         with np.errstate(all="ignore"):
             values = (

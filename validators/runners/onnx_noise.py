@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 from isomorph.validators.monte_carlo import Noise
 
-__all__ = ["with_noise"]
+__all__ = ["EXACT", "with_noise"]
 
 # Results are elements of the operands, or decisions about them.
 _COPIES_AND_DECISIONS = """
@@ -29,7 +29,7 @@ Add Sub Mul Div Pow Sqrt Reciprocal Exp Log Sin Cos Tan Asin Acos Atan Sinh Cosh
 Swish Gelu Elu Celu Selu Softplus Softsign Mish HardSigmoid HardSwish LeakyRelu PRelu ThresholdedRelu Mod Softmax
 LogSoftmax DequantizeLinear
 """
-_EXACT = frozenset(_COPIES_AND_DECISIONS.split())
+EXACT = frozenset(_COPIES_AND_DECISIONS.split())
 _ELEMENTWISE = frozenset(_ARITHMETIC.split())
 # The c of functions that are computed as c + g(x): how large the terms are that cancel.
 _TERMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -51,7 +51,7 @@ def with_noise(evaluator: ReferenceEvaluator, noise: Noise) -> ReferenceEvaluato
     """
     source = _Draws(noise)
     for node in evaluator.rt_nodes_:
-        if node.op_type not in _EXACT:
+        if node.op_type not in EXACT:
             node.run = _noisy(node.run, node.op_type, source)
     return evaluator
 

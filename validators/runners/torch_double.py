@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runners.torch_quantized import quantized_in_double
 
-__all__ = ["WIDE", "in_double", "widened"]
+__all__ = ["EXACT", "WIDE", "Widening", "in_double", "widened"]
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 WIDE = {**dict.fromkeys(_NARROW, torch.float64), torch.complex64: torch.complex128}
@@ -43,7 +43,7 @@ atan sinh cosh tanh asinh acosh atanh atan2 erf erfc erfinv hypot lerp addcmul a
 silu gelu elu celu selu softplus mish hardsigmoid hardswish log_sigmoid_forward leaky_relu _prelu_kernel glu
 fmod remainder _softmax _log_softmax logit xlogy
 """
-_EXACT = frozenset(_COPIES_AND_DECISIONS.split())
+EXACT = frozenset(_COPIES_AND_DECISIONS.split())
 _ELEMENTWISE = frozenset(_ARITHMETIC.split())
 # The c of functions that are computed as c + g(x): how large the terms are that cancel.
 _TERMS: dict[str, Callable[[torch.Tensor], Any]] = {
@@ -65,7 +65,7 @@ _TRANSFORMS = ("_fft_r2c", "_fft_c2c", "_fft_c2r")
 def in_double(call: Callable[[], Any], noise: Noise | None = None) -> Any:
     """Call under a widening mode with float64 as the default dtype. Raises NotImplementedError if a value stayed
     narrow."""
-    mode = _Widening() if noise is None else _Noisy(noise)
+    mode = _mode(noise)
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -78,6 +78,14 @@ def in_double(call: Callable[[], Any], noise: Noise | None = None) -> Any:
     return values
 
 
+def _mode(noise: Noise | None) -> Widening:
+    if noise is None or noise.precision is None:
+        return Widening() if noise is None else _Noisy(noise)
+    from isomorph.validators.runners.torch_precision import Rounding
+
+    return Rounding(noise, noise.precision)
+
+
 def widened(value: Any) -> Any:
     """A dtype or a tensor in float64 or complex128; anything else as it is."""
     if isinstance(value, torch.dtype):
@@ -87,7 +95,7 @@ def widened(value: Any) -> Any:
     return value
 
 
-class _Widening(TorchDispatchMode):
+class Widening(TorchDispatchMode):
     """Rewrites narrow float dtypes among the arguments, and remembers the first result that is narrow all the same."""
 
     def __init__(self) -> None:
@@ -110,7 +118,7 @@ class _Widening(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-class _Noisy(_Widening):
+class _Noisy(Widening):
     """Besides, adds the noise of an implementation to each result; what an operation writes in place stays in place."""
 
     def __init__(self, noise: Noise) -> None:
@@ -123,7 +131,7 @@ class _Noisy(_Widening):
         writes = func._schema.is_mutable
         name = name.removesuffix("_") if writes else name
         views = any(each.alias_info is not None and not each.alias_info.is_write for each in func._schema.returns)
-        if views or name in _EXACT:
+        if views or name in EXACT:
             return func(*args, **kwargs)
         terms = _TERMS[name](args[0]) if name in _TERMS else None
         if name in _BATCH_NORM:  # they write running statistics, and declare it or not
