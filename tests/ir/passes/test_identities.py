@@ -46,6 +46,68 @@ IDENTITIES: dict[str, Make] = {
 }
 
 
+def slices(*cuts: tuple[int | None, int | None], axis: int = 1, along: int = 1, step: int = 1) -> Make:
+    """Slices of x from start to end, joined."""
+
+    def make(b: Builder) -> Value:
+        data = x(b)
+        parts = [b.emit(ops.Slice((axis,), (start,), (end,), (step,)), data) for start, end in cuts]
+        return b.emit(ops.Concat(along), *parts)
+
+    return make
+
+
+def split(order: tuple[int, ...], *, sizes: tuple[int, ...] = (1, 2, 1), axis: int = 1) -> Make:
+    def make(b: Builder) -> Value:
+        parts = b.emit_many(ops.Split(axis, sizes), x(b))
+        return b.emit(ops.Concat(1), *(parts[place] for place in order))
+
+    return make
+
+
+def of_two(b: Builder) -> Value:
+    first = b.emit(ops.Slice((1,), (0,), (2,), (1,)), x(b))
+    second = b.emit(ops.Slice((1,), (2,), (4,), (1,)), b.input("z", DType.FLOAT32, (N, 4)))
+    return b.emit(ops.Concat(1), first, second)
+
+
+PARTS: dict[str, Make] = {
+    "slices": slices((None, 1), (1, 3), (3, None)),
+    "slices counted from the end": slices((0, -2), (-2, 9)),
+    "an empty slice in between": slices((0, 2), (2, 2), (2, 4)),
+    "a split": split((0, 1, 2)),
+    "a split counted from the end": split((0, 1), sizes=(3, 1), axis=-1),
+}
+NOT_ALL_PARTS: dict[str, Make] = {
+    "parts in another order": slices((2, 4), (0, 2)),
+    "a part twice": slices((0, 2), (0, 2)),
+    "a part is missing": slices((0, 1), (2, 4)),
+    "the last part is missing": slices((0, 1), (1, 3)),
+    "the first part is missing": slices((1, 2), (2, 4)),
+    "every other element": slices((0, 2), (2, 4), step=2),
+    "along another axis": slices((None, None), (None, None), axis=0, along=0),
+    "a split in another order": split((1, 0, 2)),
+    "a split without its last part": split((0, 1)),
+    "parts of two values": of_two,
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_all_parts_together_are_the_whole(name: str) -> None:
+    model = built(PARTS[name])
+    dropped = drop_identities(model)
+    assert kinds(dropped) == []
+    agree(model, dropped, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NOT_ALL_PARTS)
+def test_other_parts_are_not(name: str) -> None:
+    model = built(NOT_ALL_PARTS[name])
+    dropped = drop_identities(model)
+    assert "Concat" in kinds(dropped)
+    agree(model, dropped, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", IDENTITIES)
 def test_identities(name: str) -> None:
     model = built(IDENTITIES[name])

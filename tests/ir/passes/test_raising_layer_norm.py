@@ -107,3 +107,24 @@ def test_a_target_without_it_keeps_the_formula() -> None:
     model = spelled()
     refused = raise_norms(model, _spelled_out)
     assert kinds(refused) == kinds(model)
+
+
+def test_nodes_of_several_outputs_are_passed_by() -> None:
+    """A Split, a TopK or an LSTM beside a norm."""
+
+    def make(b: Builder) -> Value:
+        x = b.input("x", F32, (N, 4, 4))
+        halves = b.emit_many(ops.Split(2, (2, 2)), x)
+        largest, _ = b.emit_many(ops.TopK(2, 2), x)
+        rows = (weight(b, "w", 16, 4), weight(b, "r", 16, 4))
+        y = b.emit_many(ops.LSTM(batch_first=True), x, *rows)[0]
+        b.output("others", b.emit(ops.Concat(2), *halves, largest))
+        centered = b.emit(ops.Sub(), y, b.emit(ops.ReduceMean((2,)), y))
+        variance = b.emit(ops.ReduceMean((2,)), b.emit(ops.Mul(), centered, centered))
+        root = b.emit(ops.Sqrt(), b.emit(ops.Add(), variance, number(b, 1e-5)))
+        return b.emit(ops.Div(), centered, root)
+
+    model = built(make)
+    raised = raise_norms(model)
+    assert kinds(raised) == {"Split": 1, "TopK": 1, "Concat": 1, "LSTM": 1, "LayerNormalization": 1}
+    agree(model, raised, rtol=1e-4, atol=1e-5)
