@@ -26,10 +26,10 @@ class _Deferred(ModuleType):
         if not name.startswith("__"):
             if find_spec(f"{self.__name__}.{name}") is not None:
                 return import_module(f"{self.__name__}.{name}")
-            try:
-                return getattr(import_module(self.__dict__[_NAMES]), name)
-            except AttributeError:
-                pass
+            found = import_module(self.__dict__[_NAMES]).__dict__
+            if name in found:
+                self.__dict__[name] = found[name]
+                return found[name]
         elif name not in ("__all__", "__version__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         _execute(self)
