@@ -13,16 +13,32 @@ import ml_dtypes
 from isomorph.ir.graph import Value
 from isomorph.ir.op import Op
 from isomorph.ir.ops.activation import Clip, Relu
-from isomorph.ir.ops.elementwise import Add, Div, Max, Min, Mul, Neg, Pow, Sub
+from isomorph.ir.ops.elementwise import (
+    Add,
+    Div,
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+    Max,
+    Min,
+    Mul,
+    Neg,
+    Pow,
+    Sub,
+    Where,
+)
 from isomorph.ir.passes.raising.scores import constant_number
 
 __all__ = [
-    "Line", "both_ways", "gated", "is_number", "limits", "line", "made_of", "multiple", "operand", "other_term",
-    "product", "scaled", "terms",
+    "Found", "Line", "both_ways", "gated", "is_number", "limits", "line", "made_of", "maker", "multiple", "operand",
+    "other_term", "product", "scaled", "terms", "where_above",
 ]  # fmt: skip
 
 _MOST_FACTORS = 8
 
+Found = tuple[Value, Op]
+"""x, and the function of it that a value is."""
 Line = tuple[Value, float, float]
 """(x, a, b) of a * x + b."""
 
@@ -216,3 +232,23 @@ def _limited(value: Value | None) -> tuple[Value, float | None, float | None] | 
         if number is not None and value is not None and x.type == value.type:
             return (x, number, None) if isinstance(node.op, Max) else (x, None, number)
     return None
+
+
+def where_above(y: Value) -> tuple[Value, float, Value] | None:
+    """(x, t, other) of a value that is x where x > t, or x >= t, else other."""
+    node = y.producer
+    if node is None or not isinstance(node.op, Where):
+        return None
+    condition, kept, other = node.inputs
+    for x, rest, above in ((kept, other, True), (other, kept, False)):
+        kinds = (Greater, GreaterOrEqual) if above else (Less, LessOrEqual)
+        swapped = (Less, LessOrEqual) if above else (Greater, GreaterOrEqual)
+        pair = made_of(condition, *kinds) or (made_of(condition, *swapped) or ())[::-1]
+        if pair and rest is not None and pair[0] is x and (limit := constant_number(pair[1])) is not None:
+            return pair[0], limit, rest
+    return None
+
+
+def maker(value: Value | None) -> Op | None:
+    """The op that makes a value."""
+    return value.producer.op if value is not None and value.producer is not None else None
