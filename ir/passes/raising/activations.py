@@ -55,10 +55,8 @@ from isomorph.ir.passes.raising.arithmetic import (
     gated,
     is_number,
     limits,
-    line,
     maker,
     operand,
-    product,
 )
 from isomorph.ir.passes.raising.logistic import (
     read_log_sigmoid,
@@ -70,7 +68,15 @@ from isomorph.ir.passes.raising.logistic import (
     read_stable_softplus,
     read_swish,
 )
-from isomorph.ir.passes.raising.piecewise import read_celu, read_elu, read_leaky, read_selu, read_thresholded
+from isomorph.ir.passes.raising.piecewise import (
+    limited_line,
+    read_celu,
+    read_elu,
+    read_hard_sigmoid,
+    read_leaky,
+    read_selu,
+    read_thresholded,
+)
 
 __all__ = ["raise_activations"]
 
@@ -111,37 +117,23 @@ def _clip(y: Value) -> Found | None:
     return x, Clip(low, high)
 
 
-def _hard_sigmoid(y: Value) -> Found | None:
-    factor, parts = product(y)
-    return _limited_line(parts[0], factor) if len(parts) == 1 else None
-
-
-def _limited_line(value: Value, factor: float, whole: Value | None = None) -> Found | None:
-    """(x, HardSigmoid) that factor * value is."""
-    inner, low, high = limits(value) or (None, None, None)
-    if inner is None or low != 0 or high is None or not is_number(factor * high, 1.0, value):
-        return None
-    x, slope, offset = line(inner, whole)
-    return None if x is inner or slope == 0 else (x, HardSigmoid(slope * factor, offset * factor))
-
-
 def _hard_swish(y: Value) -> Found | None:
     for x, factor, gate in gated(y, HardSigmoid, Clip, Min, Max):
         made = maker(gate)
         known = (operand(gate, HardSigmoid), made) if isinstance(made, HardSigmoid) and factor == 1 else None
-        inner, op = known or _limited_line(gate, factor, x) or (None, None)
+        inner, op = known or limited_line(gate, factor, x) or (None, None)
         if inner is x and isinstance(op, HardSigmoid) and is_number(op.alpha, 1 / 6, y) and is_number(op.beta, 0.5, y):
             return x, HardSwish()
     return None
 
 
 _RULES: Mapping[type[Op], Sequence[Callable[[Value], Found | None]]] = {
-    Max: (read_leaky, _hard_sigmoid, _clip),
-    Min: (_hard_sigmoid, _clip),
-    Clip: (_hard_sigmoid, _clip),
+    Max: (read_leaky, read_hard_sigmoid, _clip),
+    Min: (read_hard_sigmoid, _clip),
+    Clip: (read_hard_sigmoid, _clip),
     Add: (read_celu, read_stable_softplus),
-    Mul: (_hard_swish, read_swish, read_mish, read_selu, _hard_sigmoid),
-    Div: (_hard_swish, read_swish, read_sigmoid, read_stable_sigmoid, read_softsign, _hard_sigmoid),
+    Mul: (_hard_swish, read_swish, read_mish, read_selu, read_hard_sigmoid),
+    Div: (_hard_swish, read_swish, read_sigmoid, read_stable_sigmoid, read_softsign, read_hard_sigmoid),
     Where: (read_leaky, read_elu, read_softplus, read_thresholded),
     Reciprocal: (read_sigmoid,),
     Neg: (read_log_sigmoid,),

@@ -2,7 +2,9 @@
 
     LSTM  c' = f * c + i * g,  h' = o * tanh(c')             i, f, o sigmoids and g a tanh of gates
     GRU   h' = (1 - z) * n + z * h, or z * (h - n) + n       z, q sigmoids, n = tanh(x's gate + q * h's gate)
-    RNN   h' = tanh(gate), or relu(gate)
+    RNN   h' = tanh(gate)
+
+Other functions may stand in place of the sigmoids, and of each tanh (bends.py).
 
 A gate is a run of columns of one sum: products with weights of the data, or rows that hold them already, products of h,
 and vectors. All gates are runs of the same products, in any order, which is the order of the layer's gates.
@@ -14,13 +16,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from isomorph.ir.graph import Value
-from isomorph.ir.op import Op
-from isomorph.ir.ops.activation import Relu, Sigmoid, Tanh
 from isomorph.ir.ops.elementwise import Add, Mul, Sub
 from isomorph.ir.ops.linear import Gemm, Linear, MatMul
 from isomorph.ir.ops.recurrent import GRU, LSTM, RNN, Recurrent
 from isomorph.ir.ops.shape import Slice, Split
-from isomorph.ir.passes.raising.arithmetic import both_ways, made_of, operand
+from isomorph.ir.passes.raising.arithmetic import both_ways, made_of
+from isomorph.ir.passes.raising.bends import Bend, Function, read_bend
 from isomorph.ir.passes.raising.scores import constant_number
 from isomorph.ir.shapes import Dim
 from isomorph.records import record
@@ -58,7 +59,7 @@ class Cell:
     c_next: Value | None = None
     again: Product | None = None
     vectors: tuple[Value, ...] = ()
-    function: str = ""
+    functions: tuple[Function, ...] = ()
     before: bool = False
 
     @property
@@ -196,35 +197,44 @@ def _product(value: Summand) -> Product:
 
 def _lstm(h_next: Value) -> Cell | None:
     for gate_o, bent in both_ways(h_next, Mul):
-        o, c_next = operand(gate_o, Sigmoid), operand(bent, Tanh)
-        for kept, fresh in both_ways(c_next, Add) if o is not None else ():
+        o, ends = read_bend(gate_o), read_bend(bent)
+        for kept, fresh in both_ways(ends.inner, Add) if o is not None and ends is not None else ():
             for gate_i, gate_g in both_ways(fresh, Mul):
-                i, g = operand(gate_i, Sigmoid), operand(gate_g, Tanh)
+                i, g = read_bend(gate_i), read_bend(gate_g)
                 for gate_f, c in both_ways(kept, Mul) if i is not None and g is not None else ():
-                    f = operand(gate_f, Sigmoid)
-                    if f is None or i is None or g is None or o is None or c.type != h_next.type:
+                    f = read_bend(gate_f)
+                    if f is None or i is None or g is None or o is None or ends is None or c.type != h_next.type:
                         continue
-                    found = _runs({"i": i, "f": f, "o": o, "c": g}, int(h_next.shape[-1]))  # type: ignore[arg-type]
+                    gates = {"i": i.inner, "f": f.inner, "o": o.inner, "c": g.inner}
+                    found = _runs(gates, int(h_next.shape[-1])) if i[1] == f[1] == o[1] else None  # type: ignore[arg-type]
                     if found is not None:
                         products, vectors = _products(found[0])
-                        return Cell(LSTM, h_next, products, found[1], c=c, c_next=c_next, vectors=vectors)
+                        functions = (i.function, g.function, ends.function)
+                        return Cell(
+                            LSTM, h_next, products, found[1], None, c, ends.inner, vectors=vectors, functions=functions
+                        )
     return None
 
 
 def _gru(h_next: Value) -> Cell | None:
     width = int(h_next.shape[-1])  # type: ignore[arg-type]
     for z, n, h in _mixed(h_next):
-        bent = operand(n, Tanh)
-        gemm = None if bent is None else _gemm(bent)
-        pairs: list[tuple[Value, Summand]] = [*both_ways(bent, Add)] if gemm is None else [(gemm[1], gemm[0])]
-        for of_x, of_h in pairs if h.type == h_next.type else ():
+        bent = read_bend(n) if h.type == h_next.type else None
+        gemm = None if bent is None else _gemm(bent.inner)
+        pairs: list[tuple[Value, Summand]] = [*both_ways(bent and bent.inner, Add)]
+        for of_x, of_h in pairs if gemm is None else [(gemm[1], gemm[0])]:
             for reset, again, before in _again(of_h, h, width):
-                q = operand(reset, Sigmoid)
-                found = None if q is None else _runs_of_gru({"z": z, "r": q, "h": of_x}, again, width)
+                q = read_bend(reset)
+                if bent is None or q is None or q.function != z.function:
+                    continue
+                found = _runs_of_gru({"z": z.inner, "r": q.inner, "h": of_x}, again, width)
                 if found is not None:
                     products, vectors = _products(found[0])
-                    once = replace(_product(again[0]), data=h)
-                    return Cell(GRU, h_next, products, found[1], h, again=once, vectors=vectors, before=before)
+                    once, functions = replace(_product(again[0]), data=h), (z.function, bent.function)
+                    return Cell(
+                        GRU, h_next, products, found[1], h,
+                        again=once, vectors=vectors, functions=functions, before=before,
+                    )  # fmt: skip
     return None
 
 
@@ -276,34 +286,29 @@ def _joined(terms: list[Term], apart: Summand) -> list[Term]:
     return [*kept, (apart, places.pop())]
 
 
-def _mixed(h_next: Value) -> list[tuple[Value, Value, Value]]:
+def _mixed(h_next: Value) -> list[tuple[Bend, Value, Value]]:
     """(gate z, n, h) for each way to read a value as (1 - z) * n + z * h."""
     found = []
     for one, other in both_ways(h_next, Add):
         for difference, gate in both_ways(one, Mul):  # z * (h - n) + n
-            pair, z = made_of(difference, Sub), operand(gate, Sigmoid)
-            if pair is not None and z is not None and pair[1] is other:
+            pair = made_of(difference, Sub)
+            z = read_bend(gate) if pair is not None and pair[1] is other else None
+            if pair is not None and z is not None:
                 found.append((z, other, pair[0]))
         for rest, n in both_ways(one, Mul):  # (1 - z) * n + z * h
             pair = made_of(rest, Sub)
             gate_z = pair[1] if pair is not None and constant_number(pair[0]) == 1 else None
-            z = operand(gate_z, Sigmoid)
+            z = read_bend(gate_z)
             found += [(z, n, h) for gate, h in both_ways(other, Mul) if gate is gate_z and z is not None]
     return found
 
 
-_BENT: Mapping[type[Op], str] = {Tanh: "Tanh", Relu: "Relu"}
-
-
 def _rnn(h_next: Value) -> Cell | None:
-    op = h_next.producer.op if h_next.producer is not None else None
-    gate = operand(h_next, Tanh, Relu)
-    if gate is None or op is None:
-        return None
-    found = _runs({"i": gate}, int(h_next.shape[-1]))  # type: ignore[arg-type]
-    if found is None:
+    bent = read_bend(h_next)
+    found = None if bent is None else _runs({"i": bent.inner}, int(h_next.shape[-1]))  # type: ignore[arg-type]
+    if bent is None or found is None:
         return None
     products, vectors = _products(found[0])
-    if not any(product.weight is not None and product.data.type == h_next.type for product in products):
+    if len(products) != 2 or not any(each.weight is not None and each.data.type == h_next.type for each in products):
         return None
-    return Cell(RNN, h_next, products, "i", vectors=vectors, function=_BENT[type(op)]) if len(products) == 2 else None
+    return Cell(RNN, h_next, products, "i", vectors=vectors, functions=(bent.function,))

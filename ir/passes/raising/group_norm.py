@@ -59,6 +59,8 @@ def raise_group_norms(model: Model, refuse: Refuse = take_all) -> Model:
 
 def raise_groups_of_last(model: Model, refuse: Refuse) -> Model:
     """The model with GroupNormalization where groups of the last axis are spelled out."""
+    if not any(_joins_last(node) for node in model.graph.nodes):
+        return model
     readers = Readers(model.graph)
 
     def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
@@ -73,6 +75,13 @@ def raise_groups_of_last(model: Model, refuse: Refuse) -> Model:
         return None if refuses(refuse, y) else (y,)
 
     return prune(rewrite(model, "raise_norms", change))
+
+
+def _joins_last(node: Node) -> bool:
+    """Whether a node may put groups of the last axis together again."""
+    inner = node.inputs[0] if _reshapes(node) else None
+    maker = inner.producer.op if inner is not None and inner.producer is not None else None
+    return inner is not None and inner.rank == node.output.rank + 1 and isinstance(maker, Add | Mul)
 
 
 def _groups_of_last(node: Node, readers: Readers) -> tuple[Value, Normalized] | None:

@@ -9,9 +9,10 @@ from isomorph.ir.builder import Rewriter
 from isomorph.ir.graph import Value
 from isomorph.ir.ops.elementwise import Add
 from isomorph.ir.ops.linear import Linear, MatMul
-from isomorph.ir.ops.recurrent import GRU, LSTM, RNN, Recurrent
+from isomorph.ir.ops.recurrent import GRU, Recurrent
 from isomorph.ir.ops.shape import Transpose
 from isomorph.ir.passes.raising.arithmetic import made_of
+from isomorph.ir.passes.raising.bends import attributes_of
 from isomorph.ir.passes.raising.cells import Cell, Product
 from isomorph.records import record
 
@@ -40,13 +41,8 @@ def layer_of(cell: Cell, h: Value) -> Layer | None:
     if len(backs) != 1 or len(inside) != 1:
         return None
     gates = "" if cell.gates == cell.kind.GATES else cell.gates
-    op: Recurrent
-    if cell.kind is GRU:
-        op = GRU(gates=gates, linear_before_reset=cell.before)
-    elif cell.kind is RNN:
-        op = RNN(activations=() if cell.function == "Tanh" else (cell.function,))
-    else:
-        op = LSTM(gates=gates)
+    op: Recurrent = GRU(linear_before_reset=cell.before) if cell.kind is GRU else cell.kind()
+    op = replace(op, gates=gates, **attributes_of(cell.functions, cell.kind.FUNCTIONS))  # type: ignore[arg-type]
     return Layer(op, inside[0], backs[0], cell.vectors)
 
 

@@ -6,6 +6,7 @@ from isomorph.ir.graph import Value
 from isomorph.ir.ops.activation import (
     Celu,
     Elu,
+    HardSigmoid,
     LeakyRelu,
     Selu,
     ThresholdedRelu,
@@ -23,6 +24,7 @@ from isomorph.ir.passes.raising.arithmetic import (
     both_ways,
     is_number,
     limits,
+    line,
     maker,
     multiple,
     operand,
@@ -32,7 +34,9 @@ from isomorph.ir.passes.raising.arithmetic import (
 )
 from isomorph.ir.passes.raising.scores import constant_number
 
-__all__ = ["read_celu", "read_elu", "read_leaky", "read_selu", "read_thresholded"]
+__all__ = [
+    "limited_line", "read_celu", "read_elu", "read_hard_sigmoid", "read_leaky", "read_selu", "read_thresholded",
+]  # fmt: skip
 
 
 def read_leaky(y: Value) -> Found | None:
@@ -108,3 +112,17 @@ def _grown_below(value: Value, x: Value) -> tuple[float, float] | None:
     inner = operand(parts[0], Expm1) if len(parts) == 1 else None
     slope, below = (0.0, []) if inner is None else product(inner)
     return (factor, slope) if len(below) == 1 and limits(below[0]) == (x, None, 0.0) else None
+
+
+def read_hard_sigmoid(y: Value) -> Found | None:
+    factor, parts = product(y)
+    return limited_line(parts[0], factor) if len(parts) == 1 else None
+
+
+def limited_line(value: Value, factor: float, whole: Value | None = None) -> Found | None:
+    """(x, HardSigmoid) that factor * value is."""
+    inner, low, high = limits(value) or (None, None, None)
+    if inner is None or low != 0 or high is None or not is_number(factor * high, 1.0, value):
+        return None
+    x, slope, offset = line(inner, whole)
+    return None if x is inner or slope == 0 else (x, HardSigmoid(slope * factor, offset * factor))
