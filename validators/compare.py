@@ -148,7 +148,7 @@ def compare_float(
     """Compare a float output. Shapes are equal (the caller checked). `samples` is S_0, S_1, …; it may be empty: then
     only the floor counts. `noisy` is Q_1, Q_2, … of monte_carlo.py, whose noise is NOISE_ULPS·u; `tied` the elements in
     rows that may change places. With a `declared` class the Q_k are its runs (precision.py), and E_k = (Q_k - R)/EQUAL
-    stand for S_k - R."""
+    take the place of S_k - R, which are the least that a budget can be."""
     r, t = _wide(reference), _wide(target)
     coarse = unit if declared is None else max(unit, declared.unit)
     s, q = [_wide(sample) for sample in samples], [_wide(sample) for sample in noisy]
@@ -168,15 +168,15 @@ def compare_float(
         stirred = [np.where(usable, x - r, 0.0) / NOISE_ULPS for x in q]
     least = FLOOR_ULPS * unit
     if declared is not None and stirred:
-        errors, stirred = np.stack(stirred), []
+        errors, stirred = np.stack(stirred), list(errors) if s else []
         least = max(least, declared.allowance * declared.lowest / NOISE_ULPS)
     margin = math.inf if declared is None else declared.allowance
     measured = _measure(
         np.where(usable, r, 0.0), errors, e, stirred, count=int(usable.sum()), least=least, margin=margin
     )
     if declared is not None:
-        spread = NOISE_ULPS * measured.accuracy
-        measured = replace(measured, accuracy=spread / declared.allowance, noise=spread)
+        spread, own = NOISE_ULPS * measured.accuracy, measured.noise / NOISE_ULPS
+        measured = replace(measured, accuracy=max(spread / declared.allowance, own), noise=max(spread, own))
     index = measured.index
     return replace(
         measured,

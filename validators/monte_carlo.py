@@ -58,10 +58,12 @@ if TYPE_CHECKING:
     from isomorph.validators.runner import Result, Runner
     from isomorph.validators.verdict import CaseResult
 
-__all__ = ["DRAWS", "Noise", "NoisySource", "reconsider"]
+__all__ = ["BASE", "DRAWS", "Noise", "NoisySource", "reconsider"]
 
 DRAWS = 6
 """Runs with noise. What half of the paths do, one of six shows with probability 1 - 2^-6."""
+BASE = NOISE_ULPS * 2.0**-24
+"""The noise of float32 operations, where a declared class rounds less than every result."""
 _SPELLED = "monte-carlo"
 
 

@@ -9,9 +9,9 @@ import ml_dtypes
 import numpy as np
 from onnx.reference import ReferenceEvaluator
 
-from isomorph.validators.monte_carlo import Noise
+from isomorph.validators.monte_carlo import BASE, Noise
 from isomorph.validators.precision import Precision
-from isomorph.validators.runners.onnx_noise import EXACT
+from isomorph.validators.runners.onnx_noise import EXACT, with_noise
 
 __all__ = ["Rounding"]
 
@@ -20,7 +20,8 @@ _TYPES: dict[str, Any] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "float
 
 
 class Rounding:
-    """Moves each number that the class stores by as much as its rounding may, times the amplitude.
+    """Moves each number that the class stores by as much as its rounding may, times the amplitude. Where results are
+    not stored in the class, they have the noise of float32.
 
     What is inside a body or a function of the model stays exact; its results are rounded as those of one operation.
     """
@@ -28,11 +29,14 @@ class Rounding:
     def __init__(self, noise: Noise, precision: Precision) -> None:
         self._amplitude = noise.amplitude
         self._precision = precision
+        self._seed = noise.seed
         self._rng = np.random.default_rng(noise.seed)
 
     def applied(self, evaluator: ReferenceEvaluator) -> ReferenceEvaluator:
         """The evaluator, whose weights are moved now and whose nodes move their operands or results from now on."""
         scope = self._precision.scope
+        if scope != "tensors":
+            with_noise(evaluator, Noise(BASE, self._seed))
         for name, value in evaluator.rt_inits_.items():
             if self._stored(value):
                 evaluator.rt_inits_[name] = self._moved(value, given=True, weight=True)

@@ -33,6 +33,8 @@ class Device:
     @classmethod
     def tensor(cls, array: np.ndarray) -> torch.Tensor:
         """A copy of the array on the current device."""
+        if array.dtype.name == "bfloat16":  # NumPy's own types are the only ones that PyTorch reads
+            return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16).to(cls.current)
         return torch.from_numpy(np.array(array)).to(cls.current)
 
     @classmethod

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runners.torch_quantized import quantized_in_double
 
-__all__ = ["EXACT", "WIDE", "Widening", "in_double", "widened"]
+__all__ = ["EXACT", "WIDE", "Noisy", "in_double", "widened"]
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 WIDE = {**dict.fromkeys(_NARROW, torch.float64), torch.complex64: torch.complex128}
@@ -78,9 +78,9 @@ def in_double(call: Callable[[], Any], noise: Noise | None = None) -> Any:
     return values
 
 
-def _mode(noise: Noise | None) -> Widening:
+def _mode(noise: Noise | None) -> _Widening:
     if noise is None or noise.precision is None:
-        return Widening() if noise is None else _Noisy(noise)
+        return _Widening() if noise is None else Noisy(noise)
     from isomorph.validators.runners.torch_precision import Rounding
 
     return Rounding(noise, noise.precision)
@@ -95,7 +95,7 @@ def widened(value: Any) -> Any:
     return value
 
 
-class Widening(TorchDispatchMode):
+class _Widening(TorchDispatchMode):
     """Rewrites narrow float dtypes among the arguments, and remembers the first result that is narrow all the same."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class Widening(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-class _Noisy(Widening):
+class Noisy(_Widening):
     """Besides, adds the noise of an implementation to each result; what an operation writes in place stays in place."""
 
     def __init__(self, noise: Noise) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
-from isomorph.validators.monte_carlo import Noise
+from isomorph.validators.monte_carlo import BASE, Noise
 from isomorph.validators.precision import Precision
-from isomorph.validators.runners.torch_double import EXACT, Widening
+from isomorph.validators.runners.torch_double import EXACT, Noisy
 
 __all__ = ["Rounding"]
 
@@ -24,19 +24,19 @@ _MARK = "_isomorph_origin"
 _MADE, _WEIGHT, _INPUT = "made", "weight", "input"
 
 
-class Rounding(Widening):
+class Rounding(Noisy):
     """Moves each number that the class stores by as much as its rounding may, times the amplitude.
 
     Where a tensor comes from is marked on it: results are "made"; a view of a weight or an input is one. These are
     moved when an operation first reads them, and are then the same for every reader; so are numbers that the code
-    states. What is written in place stays in place.
+    states. What is written in place stays in place. Where results are not stored in the class, they have the noise of
+    float32.
     """
 
     def __init__(self, noise: Noise, precision: Precision) -> None:
-        super().__init__()
-        self._amplitude = noise.amplitude
+        super().__init__(Noise(BASE, noise.seed))
+        self._rounding = noise.amplitude
         self._precision = precision
-        self._generator = torch.Generator().manual_seed(noise.seed)
         self._entered: dict[Any, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def call(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -50,14 +50,15 @@ class Rounding(Widening):
         if self._precision.scope == "tensors" and name not in _COUNTING:
             args = self._literals(func, args)
         if self._precision.scope == "products" and name in _PRODUCTS:
-            args, kwargs = tree_map(self._moved, (args, kwargs))
+            args, kwargs = tree_map(self._rounded, (args, kwargs))
+        if self._precision.scope != "tensors":
+            return self._marked(super().call(func, args, kwargs), _MADE)
         result = func(*args, **kwargs)
-        if self._precision.scope == "tensors" and name not in EXACT:
-            if writes:
-                for written in filter(_is_float, tree_flatten(result)[0]):
-                    written.copy_(self._moved(written))
-            else:
-                result = tree_map(self._moved, result)
+        if name not in EXACT and writes:
+            for written in filter(_is_float, tree_flatten(result)[0]):
+                written.copy_(self._rounded(written))
+        elif name not in EXACT:
+            result = tree_map(self._rounded, result)
         return self._marked(result, _MADE)
 
     @staticmethod
@@ -77,27 +78,28 @@ class Rounding(Widening):
             return value
         key = (value.data_ptr(), tuple(value.shape), tuple(value.stride()))
         if key not in self._entered:
-            self._entered[key] = (value, self._moved(value, given=True, weight=origin == _WEIGHT))
+            self._entered[key] = (value, self._rounded(value, given=True, weight=origin == _WEIGHT))
         return self._entered[key][1]
 
     def _literals(self, func: Any, args: Any) -> Any:
         """The arguments, numbers that the class cannot represent moved: a target has them as tensors."""
         kinds = [str(each.type) for each in func._schema.arguments]
         return tuple(
-            self._moved(torch.tensor(each, dtype=torch.float64), given=True).item()
+            self._rounded(torch.tensor(each, dtype=torch.float64), given=True).item()
             if isinstance(each, float) and "number" in kind and not self._precision.bits
             else each
             for each, kind in zip(args, kinds, strict=False)
         )
 
-    def _moved(self, value: Any, *, given: bool = False, weight: bool = False) -> Any:
+    def _rounded(self, value: Any, *, given: bool = False, weight: bool = False) -> Any:
         """A new tensor, each element moved within what its rounding may do."""
         if not _is_float(value) or not value.numel():
             return value
         if value.is_complex():
-            return torch.complex(self._moved(value.real, given=given), self._moved(value.imag, given=given))
+            return torch.complex(self._rounded(value.real, given=given), self._rounded(value.imag, given=given))
         error = self._step(value, weight=weight) if self._precision.bits else self._error(value, given=given)
-        return value + error * self._draw(value.shape)
+        draws = torch.rand(value.shape, dtype=torch.float64, generator=self._generator)
+        return value + error * (2 * draws - 1) * self._rounding
 
     def _step(self, value: torch.Tensor, *, weight: bool) -> torch.Tensor:
         """Half a step of a grid that holds the tensor, or its channels: along axis 0 or 1, whichever is coarser."""
@@ -118,10 +120,6 @@ class Rounding(Widening):
         if given and precision.name in _TYPES:
             error = torch.where(value.to(_TYPES[precision.name]).double() == value, 0.0, error)
         return error
-
-    def _draw(self, shape: Any) -> torch.Tensor:
-        uniform = torch.rand(shape, dtype=torch.float64, generator=self._generator)
-        return uniform.mul_(2 * self._amplitude).sub_(self._amplitude)
 
 
 def _origin(values: Any) -> str:
