@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
+from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Node, Value
 from isomorph.ir.ops.control import Loop, Scan
-from isomorph.ir.ops.elementwise import Identity
+from isomorph.ir.ops.elementwise import Cast, Identity, Less, Where
 from isomorph.ir.ops.index import Gather
-from isomorph.ir.ops.shape import Slice
-from isomorph.ir.passes.raising.arithmetic import operand
+from isomorph.ir.ops.shape import Range, Reshape, Slice, Unsqueeze
+from isomorph.ir.passes.raising.arithmetic import made_of, operand
+from isomorph.ir.passes.raising.scores import constant_number
 from isomorph.ir.passes.raising.turns import Count, Counters
 from isomorph.ir.shapes import Dim
 from isomorph.records import record
 
 __all__ = ["Frame", "is_kept", "read_frame"]
+
+_LENGTHS = (DType.INT32, DType.INT64)
 
 
 @record
@@ -24,6 +28,8 @@ class Frame:
 
     Values but x and `initial` are of the body; x is taken apart along `axis`. `places` are those of the states among
     the results of the loop, `fixed` has what its other results but the stacks are: values from outside, or numbers.
+    `turned` says that what it gives is stacked with the last step first. Of sequences of several `lengths`, `live` says
+    in the body which go on; what becomes of the others is left out of `after` and `given`.
     """
 
     before: Sequence[Value]
@@ -35,7 +41,10 @@ class Frame:
     places: Sequence[int]
     axis: int = 0
     backwards: bool = False
+    turned: bool = False
     fixed: Mapping[int, Value | Dim] = field(default_factory=dict)
+    lengths: Value | None = None
+    live: Value | None = None
 
 
 def read_frame(node: Node) -> Frame | None:
@@ -46,23 +55,64 @@ def read_frame(node: Node) -> Frame | None:
 
 
 def _scan(node: Node) -> Frame | None:
+    """A Scan over x, and over a mask of the sequences that go on, if there is one."""
     op, (body,) = node.op, node.regions
     assert isinstance(op, Scan)
-    if op.scanned != 1 or op.axes != (0,) or any(op.output_axes) or op.decides:
+    if op.scanned > 2 or set(op.axes) != {0} or any(op.output_axes) or op.decides:
         return None
-    if any(back != op.reverse[0] for back in op.output_reverse):
+    if any(back != op.reverse[0] for back in (*op.reverse, *op.output_reverse)):
         return None
-    results, operands = list(body.outputs.values()), list(node.operands())
+    results, operands, before = list(body.outputs.values()), list(node.operands()), body.inputs[: op.carried]
+    taken, *masks = body.inputs[op.carried : op.carried + op.scanned]
+    x, *sequences = operands[op.carried : op.carried + op.scanned]
+    after, given = results[: op.carried], results[op.carried :]
+    lengths = _lengths(sequences[0], x) if sequences else None
+    if masks:
+        kept = [_chosen(value, masks[0], old) for value, old in zip(after, before, strict=True)]
+        shown = [_chosen(value, masks[0], None) for value in given]
+        if lengths is None or None in kept or None in shown:
+            return None
+        after, given = ([value for value in each if value is not None] for each in (kept, shown))
     return Frame(
-        body.inputs[: op.carried],
-        results[: op.carried],
+        before,
+        after,
         operands[: op.carried],
-        body.inputs[op.carried],
-        results[op.carried :],
-        operands[op.carried],
+        taken,
+        given,
+        x,
         range(op.carried),
         backwards=op.reverse[0],
+        lengths=lengths,
+        live=masks[0] if masks else None,
     )
+
+
+def _lengths(mask: Value, x: Value) -> Value | None:
+    """The lengths (N,) of sequences x (T, N, I) of a mask (T, N, 1) that says whether a step is below them."""
+    steps, limits = made_of(mask, Less) or (None, None)
+    if steps is None or limits is None or x.rank != 3:
+        return None
+    times, lengths = _flat(steps), _flat(limits)
+    counted = times.producer.op if times.producer is not None else None
+    if not isinstance(counted, Range) or (counted.start, counted.step, counted.length) != (0, 1, x.shape[0]):
+        return None
+    fits = steps.shape == (x.shape[0], 1, 1) and limits.shape == (1, *lengths.shape, 1) and lengths.rank == 1
+    return lengths if fits and lengths.shape[0] == x.shape[1] and lengths.dtype in _LENGTHS else None
+
+
+def _flat(value: Value) -> Value:
+    """A vector before it is given axes of size 1, or cast."""
+    inner = operand(value, Unsqueeze, Reshape, Cast)
+    return value if inner is None or not inner.dtype.is_integer else _flat(inner)
+
+
+def _chosen(value: Value, live: Value, old: Value | None) -> Value | None:
+    """What a value is where a sequence goes on, if it is old, or 0, elsewhere."""
+    node = value.producer
+    if node is None or not isinstance(node.op, Where) or node.inputs[0] is not live:
+        return None
+    new, other = node.inputs[1:]
+    return new if (other is old if old is not None else constant_number(other) == 0) else None
 
 
 def _loop(node: Node) -> Frame | None:
@@ -94,7 +144,8 @@ def _loop(node: Node) -> Frame | None:
         states,
         axis,
         backwards,
-        fixed,
+        turned=backwards,
+        fixed=fixed,
     )
 
 

@@ -68,6 +68,8 @@ def made(
     x: Value,
     states: Sequence[Value],
     carry: Carry | None = None,
+    *,
+    lengths: Value | None = None,
     **attributes: bool | str,
 ) -> tuple[Value, ...] | None:
     """y and the last states of the layer, from states (1, N, H).
@@ -103,6 +105,7 @@ def made(
         "r": _upright(b, back, layer.back.transposed),
         "b": bias,
         "rb": back_bias,
+        "lengths": lengths,
         **dict(zip(layer.op.STATES, states, strict=True)),
     }
     op = replace(layer.op, **attributes)  # type: ignore[arg-type]

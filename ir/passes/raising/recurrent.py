@@ -79,7 +79,8 @@ def _raised(b: Rewriter, node: Node, frame: Frame, refuse: Refuse) -> Sequence[V
     first = [b.emit(Unsqueeze((0,)), b.new(frame.initial[place])) for place in order]
     way = "reverse" if frame.backwards else "forward"
     data = frame.x if layer.inside.weight is None else b.new(frame.x)
-    results = made(b, layer, data, first, outside.carry, direction=way, batch_first=frame.axis == 1)
+    lengths = frame.lengths and b.new(frame.lengths)
+    results = made(b, layer, data, first, outside.carry, lengths=lengths, direction=way, batch_first=frame.axis == 1)
     if results is None or refuses(refuse, results[0]):
         return None
     y, *states = results
@@ -99,9 +100,7 @@ def _number(b: Rewriter, size: Dim, dtype: DType) -> Value:
 def _as_given(b: Rewriter, y: Value, frame: Frame) -> Value:
     """y as a loop stacks it: the first step first."""
     first = b.emit(Transpose((1, 0, 2)), y) if frame.axis == 1 else y
-    if not frame.backwards or not frame.fixed:
-        return first
-    return b.emit(Slice((0,), (None,), (None,), (-1,)), first)
+    return b.emit(Slice((0,), (None,), (None,), (-1,)), first) if frame.turned else first
 
 
 class _Outside:
@@ -109,7 +108,7 @@ class _Outside:
 
     def __init__(self, b: Rewriter, node: Node, frame: Frame) -> None:
         self.b = b
-        changing = {*frame.before, frame.taken}
+        changing = {*frame.before, frame.taken, frame.live}
         self.operands = {
             inner: outer
             for inner, outer in zip(node.regions[0].inputs, node.inputs, strict=True)

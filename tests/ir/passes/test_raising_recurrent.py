@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from small_graphs import agree, built, kinds, number, weight
 
-from isomorph.ir import Builder, DType, Model, Sym, TensorType, Value, ops
+from isomorph.ir import Builder, DType, Model, Node, Sym, TensorType, Value, ops
+from isomorph.ir.builder import Rewriter, rewrite
 from isomorph.ir.ops.recurrent import Recurrent
 from isomorph.ir.passes.canonicalize import canonicalize
 from isomorph.ir.passes.identities import drop_identities
@@ -263,7 +264,14 @@ def scaled(b: Builder, x: Value, h: Value, c: Value) -> tuple[Value, ...]:
 
 
 def looped(
-    *, axis: int = 0, trips: Dim = S, twice: bool = False, stops: bool = False, later: bool = False, steps: Dim = S
+    *,
+    axis: int = 0,
+    trips: Dim = S,
+    twice: bool = False,
+    stops: bool = False,
+    later: bool = False,
+    steps: Dim = S,
+    backwards: bool = False,
 ) -> Model:
     """A scripted module's loop over cells: x and the weights are read in the body."""
 
@@ -274,6 +282,8 @@ def looped(
         h, c = (body.input(name, F32, (2, UNITS)) for name in ("h", "c"))
         data = body.input("data", F32, x.shape)
         place = body.emit(ops.Add(), turn, body.constant(np.int64(-1))) if later else turn
+        if backwards:
+            place = body.emit(ops.Sub(), body.constant(np.int64(STEPS - 1)), turn)
         step = body.emit(ops.Gather(axis), data, place)
         h, c = lstm(body, step, h, c)
         goes_on = body.emit(ops.Less(), turn, body.constant(np.int64(2))) if stops else body.constant(np.bool_(True))
@@ -304,14 +314,66 @@ def test_a_loop_over_steps_is_a_layer(axis: int, steps: Dim) -> None:
     agree(model, after, rtol=1e-4, atol=1e-5)
 
 
-def masked_loop() -> Model:
-    def make(b: Builder) -> Value:
-        x, lengths = b.input("x", F32, (20, N, DATA)), b.input("lengths", DType.INT32, (N,))
-        rows = 4 * UNITS
-        w, r = weight(b, "w", rows, DATA), weight(b, "r", rows, UNITS)
-        return b.emit_many(ops.LSTM(), x, w, r, *[None] * 6, lengths)[0]
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_loop_from_the_end_stacks_the_last_step_first(axis: int) -> None:
+    model = looped(axis=axis, steps=STEPS, trips=STEPS, backwards=True)
+    after = raised(model)
+    (node,) = (node for node in after.graph.nodes if isinstance(node.op, ops.LSTM))
+    assert node.op.direction == "reverse"
+    agree(model, after, rtol=1e-4, atol=1e-5)
 
-    return legalize(built(make), lambda node: "spelled" if node.op.name == "LSTM" else None, "a test")
+
+def with_lengths(op: Recurrent, steps: Dim, dtype: DType = DType.INT32) -> Model:
+    """A layer over sequences of several lengths."""
+
+    def make(b: Builder) -> Value:
+        named: dict[str, Value] = {"x": b.input("x", F32, (steps, N, DATA)), "lengths": b.input("lengths", dtype, (N,))}
+        rows = len(op.GATES) * UNITS
+        for suffix, _ in op.directions:
+            named[f"w{suffix}"], named[f"r{suffix}"] = (
+                weight(b, f"{name}{suffix}", rows, width) for name, width in (("w", DATA), ("r", UNITS))
+            )
+        y, *last = b.emit_many(op, *(named.get(name.rstrip("?")) for name in op.inputs))
+        for place, value in enumerate(last):
+            b.output(f"last{place}", value)
+        return y
+
+    return built(make)
+
+
+@pytest.mark.parametrize("dtype", [DType.INT32, DType.INT64])
+@pytest.mark.parametrize("steps", [20, S])
+@pytest.mark.parametrize(
+    "op", [ops.LSTM(), ops.GRU(direction="reverse"), ops.RNN(direction="bidirectional")], ids=lambda op: op.name
+)
+def test_sequences_of_several_lengths(op: Recurrent, steps: Dim, dtype: DType) -> None:
+    model = with_lengths(op, steps, dtype)
+    apart = legalize(model, lambda node: "spelled" if node.op.name == op.name else None, "a test")
+    assert "Scan" in kinds(apart)
+    after = raised(apart)
+    (node,) = after.graph.nodes
+    assert node.op == op
+    count = 5 if steps is S else 20
+    data = np.random.default_rng(0).normal(size=(count, 2, DATA)).astype(np.float32)
+    for lengths in ([0, count], [3, 1]):
+        feeds = {"x": data, "lengths": np.array(lengths, dtype.numpy)}
+        agree(model, after, feeds, rtol=1e-4, atol=1e-5)
+
+
+def masked_loop(compare: type = ops.Less, behind: float = 0.0) -> Model:
+    """Sequences of which the mask compares otherwise, or y is another number behind them."""
+    model = with_lengths(ops.LSTM(), 20)
+    apart = legalize(model, lambda node: "spelled" if node.op.name == "LSTM" else None, "a test")
+
+    def change(b: Rewriter, node: Node) -> Sequence[Value] | None:
+        if isinstance(node.op, ops.Less):
+            return (b.emit(compare(), *b.new_inputs(node)),)
+        other = node.inputs[2] if isinstance(node.op, ops.Where) else None
+        if other is None or other.parameter is None:
+            return None
+        return (b.emit(ops.Where(), *b.new_inputs(node)[:2], number(b, behind)),)
+
+    return rewrite(apart, "a test", change, regions=True)
 
 
 def loop_of(op: Recurrent) -> Model:
@@ -327,11 +389,14 @@ NEAR_MISSES: dict[str, Callable[[], Model]] = {
     "the forget gate is a tanh": lambda: with_output(unrolled(partial(lstm, forget=ops.Tanh), 2)),
     "a GRU that keeps its data": lambda: with_output(unrolled(partial(gru, mixed=False), 1, width=UNITS)),
     "both directions of other data": lambda: with_output(partial(both_ways, same=False)),
-    "sequences of several lengths": masked_loop,
+    "sequences of lengths that count": lambda: masked_loop(ops.LessOrEqual),
+    "sequences that begin late": lambda: masked_loop(ops.Greater),
+    "what is behind a sequence is no zero": lambda: masked_loop(behind=1.0),
     "fewer turns than steps": lambda: looped(steps=5, trips=4),
     "a loop that stops by itself": lambda: looped(steps=5, trips=5, stops=True),
     "a loop that gives something else": lambda: looped(twice=True),
     "a loop that reads another step": lambda: looped(later=True),
+    "a loop from the end that does not reach the begin": lambda: looped(steps=5, trips=5, backwards=True),
     "gates that are clipped": lambda: loop_of(ops.LSTM(clip=1.0)),
     "an input gate that forgets": lambda: loop_of(ops.LSTM(input_forget=True)),
     "a gate without a function": lambda: loop_of(ops.GRU(activations=("Affine", "Tanh"))),
