@@ -1,11 +1,11 @@
-"""Frozen dataclasses that cost little until they are used."""
+"""Frozen dataclasses that cost little to define."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from inspect import get_annotations
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 __all__ = ["record"]
 
@@ -14,12 +14,11 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[T]) -> type[T]:
-    """`dataclass(frozen=True, slots=True)` whose `__init__` is compiled when the first instance is made.
+    """`dataclass(frozen=True, slots=True)` for which nothing is compiled.
 
-    The other methods are shared by all records. A class that adds no field is its base with another meaning.
-    `dataclass` compiles six functions for each class, of which a process that converts one model uses few: for the 250
-    records that it imports that took a fifth of its start. Where instances are compared or hashed by the million,
-    `dataclass` is the faster one.
+    Methods are shared by all records; a class that adds no field is its base with another meaning. `dataclass` writes
+    and compiles six functions for each class, of which a process that converts one model uses few: for 250 records a
+    fifth of its start. Where instances are made, compared or hashed by the million, `dataclass` is the faster one.
     """
     own = [kind for kind in get_annotations(cls).values() if not str(kind).startswith("ClassVar")]
     if not own and any("__init__" in base.__dict__ for base in cls.__mro__[1:-1]):
@@ -27,40 +26,42 @@ def record(cls: type[T]) -> type[T]:
     if hasattr(cls, "__post_init__"):
         raise TypeError(f"{cls.__name__}: a record has no __post_init__; make it a dataclass")
     made = dataclass(init=False, eq=False, repr=False, slots=True)(cls)
-    made.__init__ = _first_init  # type: ignore[method-assign]
+    made.__init__ = _initializer(made)  # type: ignore[method-assign]
     for name, method in _METHODS.items():
         if name not in cls.__dict__ and getattr(made, name, None) is getattr(object, name, None):
             setattr(made, name, method)
     return made
 
 
-def _first_init(self: Any, *args: Any, **kwargs: Any) -> None:
-    """Compile the `__init__` of the class that this stands in, put it there, and call it."""
-    owner: Any = next(kind for kind in type(self).__mro__ if "__init__" in kind.__dict__)
-    owner.__init__ = _compiled(owner)
-    owner.__init__(self, *args, **kwargs)
+def _initializer(cls: Any) -> Any:
+    """`__init__(self, x, y=default)` that sets the slots of x and y, which the class refuses to have set."""
+    listed = [(each.name, each.default, each.default_factory) for each in fields(cls)]
+    setters = [getattr(cls, name).__set__ for name, _, _ in listed]
+    count = len(listed)
 
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        values: Any = args
+        if len(args) != count or kwargs:
+            values = list(args)
+            for name, default, factory in listed[len(args) :]:
+                if name in kwargs:
+                    values.append(kwargs.pop(name))
+                elif default is not MISSING:
+                    values.append(default)
+                elif factory is not MISSING:
+                    values.append(factory())
+                else:
+                    raise TypeError(f"{cls.__qualname__} lacks its argument {name!r}")
+            if len(args) > count:
+                raise TypeError(f"{cls.__qualname__} takes {count} arguments, {len(args)} were given")
+            if kwargs:
+                names = [name for name, _, _ in listed]
+                again = "twice its" if next(iter(kwargs)) in names else "an unknown"
+                raise TypeError(f"{cls.__qualname__} is given {again} argument {next(iter(kwargs))!r}")
+        for put, value in zip(setters, values, strict=True):
+            put(self, value)
 
-def _compiled(owner: type) -> Any:
-    """As `dataclass` writes it: (self, x, y=default) sets what the class refuses to have set."""
-    scope: dict[str, Any] = {"_set": object.__setattr__, "_absent": MISSING}
-    formal, lines = ["self"], []
-    for each in fields(cast(Any, owner)):
-        name, value = each.name, each.name
-        if each.default is not MISSING:
-            scope[f"_{name}"] = each.default
-            formal.append(f"{name}=_{name}")
-        elif each.default_factory is not MISSING:
-            scope[f"_{name}"] = each.default_factory
-            formal.append(f"{name}=_absent")
-            value = f"_{name}() if {name} is _absent else {name}"
-        else:
-            formal.append(name)
-        lines.append(f"    _set(self, {name!r}, {value})")
-    exec("\n".join([f"def __init__({', '.join(formal)}):", *(lines or ["    pass"])]), scope)
-    made = scope["__init__"]
-    made.__qualname__ = f"{owner.__qualname__}.__init__"
-    return made
+    return __init__
 
 
 def _values(self: Any) -> tuple[Any, ...]:

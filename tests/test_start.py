@@ -64,15 +64,14 @@ def test_a_subclass_has_its_own_init_whichever_is_built_first() -> None:
 
 
 def test_a_record_refuses_what_a_frozen_dataclass_refuses() -> None:
-    for wrong in ((), (1, 2, 3)):
-        texts = []
-        for cls in (Point, Model):
-            with pytest.raises(TypeError) as caught:
-                cls(*wrong)
-            texts.append(str(caught.value).replace("Model", "Point"))
-        assert texts[0] == texts[1]
-    with pytest.raises(TypeError, match="unexpected keyword argument 'z'"):
+    with pytest.raises(TypeError, match="Point lacks its argument 'x'"):
+        Point()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="Point takes 2 arguments, 3 were given"):
+        Point(1, 2, 3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="an unknown argument 'z'"):
         Point(1, z=2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="twice its argument 'x'"):
+        Point(1, x=2)  # type: ignore[misc]
     point = Point(1)
     with pytest.raises(FrozenInstanceError, match="'x'"):
         point.x = 2  # type: ignore[misc]
