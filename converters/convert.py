@@ -256,9 +256,9 @@ def convert(
     with clock("prepare"):
         prepared = prepare(model, wanted, Wishes(layout, simplify, fold_batch_norm), changes)
     with clock("write"):
-        writer.write(prepared, target, opset=opset, **wished)
+        lost: list[str] = writer.write(prepared, target, opset=opset, **wished)
     opsets = _opset_notes(model, chosen, opset)
-    notes = [*_assumed(prepared), *_notes(prepared, wanted.layout), *opsets, *_preserved(prepared)]
+    notes = [*_assumed(prepared), *_notes(prepared, wanted.layout), *opsets, *_preserved(prepared), *lost]
     return Conversion(name, str(target), origin, chosen.name, model, prepared, clock.steps, notes, changes)
 
 

@@ -34,11 +34,19 @@ def _multi_head_attention(
     k = _heads(layer, "key", value if key is None else key, heads, width)
     v = _heads(layer, "value", value, heads, values)
     causal, scale, weights = bool(layer.kwargs.get("use_causal_mask")), float(width) ** -0.5, None
-    if layer.kwargs.get("return_attention_scores"):
-        weights = _weights(layer, q, k, scale, causal)
+    listed, dropped = bool(layer.kwargs.get("return_attention_scores")), layer.number("dropout", 0.0) > 0.0
+    allowed = _allowed(layer, soft=(listed or dropped) and not causal)
+    if allowed is not None and causal and (listed or dropped):
+        allowed, causal = layer.emit(ops.And(), allowed, _not_later(layer, q, k)), False
+    if listed:
+        weights = _weights(layer, q, k, scale, _not_later(layer, q, k) if causal else allowed)
         attended = layer.emit(ops.MatMul(), weights, v)
     else:
-        attended = layer.emit(ops.ScaledDotProductAttention(causal=causal, scale=scale), q, k, v, _mask(layer, q))
+        mask = None if allowed is None else _added(layer, allowed, q)
+        attended = layer.emit(ops.ScaledDotProductAttention(causal=causal, scale=scale), q, k, v, mask)
+        if dropped and allowed is not None:  # what has no key to attend to gives zeros, not the mean of the values
+            some = layer.emit(ops.ReduceMax((-1,), keepdims=True), layer.cast(allowed, DType.INT32))
+            attended = _where(layer, layer.cast(some, DType.BOOL), attended, 0.0)
     mixed = layer.emit(ops.Transpose((0, 2, 1, 3)), attended)
     joined = layer.emit(ops.Reshape((*query.shape[:2], heads * values)), mixed)
     w = layer.weight("attention_output/kernel", lambda source: _flat(layer, source, heads * values))
@@ -46,24 +54,39 @@ def _multi_head_attention(
     return made if weights is None else (made, weights)
 
 
-def _weights(layer: Layer, q: Value, k: Value, scale: float, causal: bool) -> Value:
-    """softmax(q k^T * scale + mask), which a layer returns beside its output."""
+def _weights(layer: Layer, q: Value, k: Value, scale: float, allowed: Value | None) -> Value:
+    """softmax(q k^T * scale), which a layer returns beside its output: 0 where a key is not allowed, also in whole rows.
+
+    See: keras/src/layers/activations/softmax.py.
+    """
     scaled = layer.emit(ops.Mul(), q, layer.constant(scale, q, "scale"))
     scores = layer.emit(ops.MatMul(), scaled, layer.emit(ops.Transpose((0, 1, 3, 2)), k))
-    mask = _mask(layer, q)
-    for part in (mask, _causal(layer, scores) if causal else None):
-        scores = scores if part is None else layer.emit(ops.Add(), scores, part)
-    return layer.emit(ops.Softmax(-1), scores)
+    if allowed is None:
+        return layer.emit(ops.Softmax(-1), scores)
+    low = -3e4 if scores.dtype is DType.FLOAT16 else -1e9
+    return _where(layer, allowed, layer.emit(ops.Softmax(-1), _where(layer, allowed, scores, low)), 0.0)
 
 
-def _causal(layer: Layer, scores: Value, lowest: float | None = None) -> Value:
-    """Numbers to add to scores (..., T, S): `lowest` (as Keras masks) where a query comes before the key, else 0."""
+def _where(layer: Layer, condition: Value, x: Value, other: float) -> Value:
+    return layer.emit(ops.Where(), condition, x, layer.constant(other, x, "masked"))
+
+
+def _not_later(layer: Layer, q: Value, k: Value) -> Value:
+    """Where a key (S) does not come after the query (T): (T, S), bool."""
+    rows, columns = q.shape[-2], k.shape[-2]
+    if isinstance(rows, int) and isinstance(columns, int):
+        return layer.builder.constant(np.tril(np.ones((rows, columns), bool)), f"{layer.name}/causal")
+    ones = layer.emit(ops.ConstantOfShape((rows, columns), 1.0, DType.FLOAT32))
+    return layer.cast(layer.emit(ops.Trilu(0, upper=False), ones), DType.BOOL)
+
+
+def _causal(layer: Layer, scores: Value, lowest: float) -> Value:
+    """Numbers to add to scores (..., T, S): `lowest` where a query comes before the key, else 0."""
     rows, columns = scores.shape[-2:]
     if not isinstance(rows, int) or not isinstance(columns, int):
         raise layer.unsupported("a causal mask of unknown length beside the scores")
-    low = 0.7 * float(ml_dtypes.finfo(scores.dtype.numpy).min) if lowest is None else lowest
     later = np.triu(np.ones((rows, columns), bool), 1)
-    return layer.constant(np.where(later, low, 0.0), scores, "causal")
+    return layer.constant(np.where(later, lowest, 0.0), scores, "causal")
 
 
 @rules.imports("Attention", "AdditiveAttention")
@@ -125,11 +148,8 @@ def _heads(layer: Layer, part: str, x: Value, heads: int, width: int) -> Value:
     return layer.emit(ops.Transpose((0, 2, 1, 3)), layer.emit(ops.Reshape((*x.shape[:2], heads, width)), flat))
 
 
-def _mask(layer: Layer, q: Value) -> Value | None:
-    """The attention mask (N, T, S) as numbers to add (N, 1, T, S).
-
-    Keras puts 0.7 times the lowest number where the mask is false, so a row without any true weighs all keys alike.
-    """
+def _allowed(layer: Layer, *, soft: bool) -> Value | None:
+    """The attention mask (N, T, S) as bools (N, 1, T, S). Numbers are true unless 0; if `soft`, above a half."""
     mask = layer.kwargs.get("attention_mask")
     if mask is None:
         return None
@@ -137,9 +157,19 @@ def _mask(layer: Layer, q: Value) -> Value | None:
         raise layer.unsupported("an attention mask that is no tensor of rank 2 to 4")
     if mask.rank < 4:
         mask = layer.emit(ops.Unsqueeze((1,) if mask.rank == 3 else (0, 1)), mask)
+    if soft and mask.dtype is not DType.BOOL:
+        return layer.emit(ops.Greater(), mask, layer.constant(0.5, mask, "half"))
+    return layer.cast(mask, DType.BOOL)
+
+
+def _added(layer: Layer, allowed: Value, q: Value) -> Value:
+    """The mask as numbers to add to scores.
+
+    Keras puts 0.7 times the lowest number where the mask is false, so a row without any true weighs all keys alike.
+    """
     low = 0.7 * float(ml_dtypes.finfo(q.dtype.numpy).min)
     zero, lowest = layer.constant(0.0, q, "zero"), layer.constant(low, q, "lowest")
-    return layer.emit(ops.Where(), layer.cast(mask, DType.BOOL), zero, lowest)
+    return layer.emit(ops.Where(), allowed, zero, lowest)
 
 
 def _refuse_variants(layer: Layer, query: Value, value: Value) -> None:

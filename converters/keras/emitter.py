@@ -46,6 +46,7 @@ class Emitter:
         self.notes: dict[str, dict[str, Any]] = {}
         self.owners: dict[Parameter, Entry] = {}
         self.untied: dict[str, list[str]] = {}
+        self.reversible = _reversible(graph)
         self._tensors: dict[Value, Tensor] = {}
         self._shared: dict[Any, Entry] = {}
         self._rows: dict[Any, Tensor] = {}
@@ -103,7 +104,8 @@ class Emitter:
         settings: dict[str, Any] = {"trainable": _trainable(held), **config}
         if computed.is_float:
             settings["dtype"] = dtype_policy(computed)
-        key = (node.op, cls, repr(sorted(config.items())), tuple(weight.parameter for weight in held))
+        meant = node.op if cls != "ReversibleEmbedding" else None  # one layer looks up and multiplies
+        key = (meant, cls, repr(sorted(config.items())), tuple(weight.parameter for weight in held))
         entry = self._shared.get(key) if held else None
         if entry is None:
             entry = Entry(self._name(node, suffix), cls, "keras.layers", settings, held)
@@ -375,6 +377,20 @@ def _plain(name: str) -> str:
 
 def _is_frozen(parameter: Parameter) -> bool:
     return parameter.role == "weight" and not parameter.trainable
+
+
+def _reversible(graph: Graph) -> set[Parameter]:
+    """Tables that a dense layer reads as well, as the matrix from their width back to their rows."""
+    tables, matrices = set(), set()
+    for node in graph.nodes:
+        value = node.inputs[1] if len(node.inputs) > 1 else None
+        if value is None or value.parameter is None:
+            continue
+        if isinstance(node.op, ops.Embedding):
+            tables.add(value.parameter)
+        elif isinstance(node.op, ops.Linear) or (isinstance(node.op, ops.Gemm) and node.op.trans_b):
+            matrices.add(value.parameter)
+    return tables & matrices
 
 
 def _trainable(held: Sequence[Held]) -> bool:

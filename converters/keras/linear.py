@@ -39,6 +39,10 @@ def _einsum_dense(layer: Layer, x: Value) -> Value:
 
 @rules.imports("Embedding")
 def _embedding(layer: Layer, x: Value) -> Value:
+    return _looked_up(layer, x)
+
+
+def _looked_up(layer: Layer, x: Value) -> Value:
     if layer.flag("mask_zero", False):
         raise layer.unsupported("mask_zero: a mask that later layers would read")
     places = _known_places(x)
@@ -47,6 +51,27 @@ def _embedding(layer: Layer, x: Value) -> Value:
         return layer.weight("embeddings", lambda source: source.reshaped(shape))
     table = layer.weight("embeddings")
     return layer.emit(ops.Embedding(), x if x.dtype.is_integer else layer.emit(ops.Cast(DType.INT32), x), table)
+
+
+@rules.imports("ReversibleEmbedding")
+def _reversible_embedding(layer: Layer, x: Value, reverse: object = False) -> Value:
+    """Embedding, or in reverse y = x Wᵀ with its table W (V, D) or, untied, the matrix (D, V) of the reverse.
+
+    See: keras/src/layers/core/reversible_embedding.py.
+    """
+    if not layer.kwargs.get("reverse", reverse):
+        return _looked_up(layer, x)
+    kind = layer.config.get("reverse_dtype")
+    dtype = None if kind is None else DType.of(kind)
+    if layer.flag("tie_weights", True):
+        w = layer.weight("embeddings", dtype=dtype)
+    else:
+        w = layer.weight("reverse_embeddings", lambda source: source.permuted((1, 0)), dtype=dtype)
+    made = layer.emit(ops.Linear(), layer.cast(x, w.dtype), w)
+    if layer.config.get("logit_soft_cap") is None:
+        return made
+    cap = layer.constant(layer.number("logit_soft_cap"), made, "soft_cap")
+    return layer.emit(ops.Mul(), layer.emit(ops.Tanh(), layer.emit(ops.Div(), made, cap)), cap)
 
 
 def _known_places(x: Value) -> Any:
@@ -135,12 +160,14 @@ def _gemm_refusal(node: Node) -> str | None:
 
 @rules.exports(ops.Linear, ops.Gemm)
 def _dense_layer(out: Emitter, node: Node) -> Tensor:
-    """Kernels (O, I) are stored as (I, O)."""
+    """Kernels (O, I) are stored as (I, O). The table of an embedding stays in its layer, a bias beside it."""
     x, w, bias = (*node.inputs, None)[:3]
     assert w is not None and w.parameter is not None
-    stored = w.parameter.data
-    if not isinstance(node.op, ops.Gemm) or node.op.trans_b:
-        stored = stored.permuted((1, 0))
+    rows_first = not isinstance(node.op, ops.Gemm) or node.op.trans_b
+    stored = w.parameter.data.permuted((1, 0)) if rows_first else w.parameter.data
+    if rows_first and w.parameter in out.reversible:
+        made = _reversed(out, node, w)
+        return made if bias is None else out.operation(node, "Add", {}, made, out.tensor(bias), suffix="bias")
     config = {"units": stored.shape[1], "use_bias": bias is not None}
     return out.layer(node, "Dense", config, out.tensor(x), weights=[out.held(w, stored), out.held(bias)])
 
@@ -173,4 +200,13 @@ def _embedding_layer(out: Emitter, node: Node) -> Tensor:
     indices, table = node.inputs
     assert table is not None
     config = {"input_dim": table.shape[0], "output_dim": table.shape[1]}
-    return out.layer(node, "Embedding", config, out.tensor(indices), weights=[out.held(table)])
+    cls = "ReversibleEmbedding" if table.parameter in out.reversible else "Embedding"
+    return out.layer(node, cls, config, out.tensor(indices), weights=[out.held(table)])
+
+
+def _reversed(out: Emitter, node: Node, table: Value) -> Tensor:
+    """x Wᵀ by the layer that has W as its table."""
+    config = {"input_dim": table.shape[0], "output_dim": table.shape[1]}
+    x, types = out.tensor(node.inputs[0]), [node.outputs[0].type]
+    weights = [out.held(table)]
+    return out.layers(node, "ReversibleEmbedding", config, x, types=types, weights=weights, reverse=True)[0]

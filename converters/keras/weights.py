@@ -127,6 +127,10 @@ _SLOTS: dict[str, Callable[[Mapping[str, Any]], list[Slot]]] = {
     "RMSNormalization": lambda config: [Slot("scale")],
     "Normalization": _normalization,
     "Embedding": lambda config: [Slot("embeddings")],
+    "ReversibleEmbedding": lambda config: [
+        Slot("embeddings"),
+        *([] if config.get("tie_weights", True) else [Slot("reverse_embeddings")]),
+    ],
     "PReLU": lambda config: [Slot("alpha")],
     "LayerScale": lambda config: [Slot("gamma")],
     "MultiHeadAttention": _attention,

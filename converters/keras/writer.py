@@ -71,8 +71,8 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def write(model: Model, path: Path, *, opset: int | None = None) -> None:
-    """Write `model` to `path`. The same model always gives the same bytes.
+def write(model: Model, path: Path, *, opset: int | None = None) -> list[str]:
+    """Write `model` to `path`, and say what the file could not keep. The same model always gives the same bytes.
 
     Raises UnsupportedError that lists every node that cannot be written; then no file is left.
     """
@@ -87,6 +87,10 @@ def write(model: Model, path: Path, *, opset: int | None = None) -> None:
         with tempfile.TemporaryFile(dir=path.parent) as file:
             _write_weights(file, entries)
             _store(archive, "model.weights.h5", file)
+    return [
+        f"{name} is in {len(layers)} layers, which train apart: {', '.join(layers)}"
+        for name, layers in out.untied.items()
+    ]
 
 
 def _build(model: Model) -> tuple[Emitter, list[Tensor], list[Tensor]]:

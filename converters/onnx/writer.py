@@ -51,8 +51,11 @@ def target(opset: int | None = None) -> Target:
     return Target("onnx", Layout.CHANNELS_FIRST, lambda node: refuse(node, chosen))
 
 
-def write(model: Model, path: Path, *, opset: int | None = None, form: OnnxForm | None = None) -> None:
-    """Write a prepared model to `path`, and weights of more than 1 GB in all to `path` + ".data" beside it."""
+def write(model: Model, path: Path, *, opset: int | None = None, form: OnnxForm | None = None) -> list[str]:
+    """Write a prepared model to `path`, and weights of more than 1 GB in all to `path` + ".data" beside it.
+
+    Returns what the file could not keep: nothing.
+    """
     chosen, form = checked(opset), form or OnnxForm()
     if form.quantized == "qoperator":
         model = in_qoperator_form(model, chosen)
@@ -67,6 +70,7 @@ def write(model: Model, path: Path, *, opset: int | None = None, form: OnnxForm 
     proto = _model(export, functions)
     beside = lie_beside(sources.values(), form.external_data)
     (write_with_data if beside else write_alone)(proto, sources, export, path)
+    return []
 
 
 def _functions(export: Export, sources: dict[str, TensorSource]) -> list[onnx.FunctionProto]:

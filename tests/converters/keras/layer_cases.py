@@ -171,6 +171,14 @@ def linear_cases():
     yield "dense_rank4", one(IMAGE, L.Dense(4, use_bias=False))
     yield "einsum_dense", one(SEQUENCE, L.EinsumDense("abc,cd->abd", output_shape=(None, 7), bias_axes="d"))
     yield "embedding", one((7,), L.Embedding(3, 5), dtype="int32")
+    for name, options in {
+        "tied": {},
+        "untied": {"tie_weights": False},
+        "capped": {"logit_soft_cap": 2.0},
+        "wide": {"reverse_dtype": "float64"},
+    }.items():
+        table = L.ReversibleEmbedding(3, 5, embeddings_initializer="normal", **options)
+        yield f"reversible_{name}", one((7,), lambda x, table=table: table(table(x) + 1.0, reverse=True), dtype="int32")
     yield "attention", one(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3)(x, x))
     yield (
         "attention_causal",
@@ -186,6 +194,29 @@ def attention_cases():
         return L.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True, return_attention_scores=True)
 
     yield "attention_scores", one(SEQUENCE, scored)
+    for name, options in {"": {}, "_causal": {"use_causal_mask": True}}.items():
+        dropping = L.MultiHeadAttention(2, 3, dropout=0.1)
+        yield (
+            f"attention_dropout_no_key{name}",
+            one(
+                SEQUENCE,
+                lambda x, dropping=dropping, options=options: dropping(x, x, attention_mask=products(x) > 2, **options),
+            ),
+        )
+    dropping = L.MultiHeadAttention(2, 3, dropout=0.1)
+    yield (
+        "attention_dropout_any_length",
+        one((None, 5), lambda x: dropping(x, x, attention_mask=products(x) > 2, use_causal_mask=True)),
+    )
+    yield (
+        "attention_scores_mask_causal",
+        one(
+            SEQUENCE,
+            lambda x: L.MultiHeadAttention(2, 3)(
+                x, x, attention_mask=products(x) > 2, use_causal_mask=True, return_attention_scores=True
+            ),
+        ),
+    )
     yield (
         "attention_scores_mask",
         one(
