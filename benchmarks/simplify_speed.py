@@ -182,8 +182,8 @@ def _page(rows: list[dict[str, Any]]) -> str:
         "onnxscript's optimizer as they are by default. `benchmarks/simplify_speed.py` makes this page.",
         "",
         "All tools in turn on one thread, the least of three rounds, on a machine whose other processor was busy: "
-        "equal graphs differ by up to a tenth in latency here, small ones by more. Half of isomorph's process is the "
-        "start: the interpreter, numpy and onnx.",
+        "equal graphs differ by up to a tenth in latency here, small ones by more. Most of isomorph's process is the "
+        "start: the interpreter, numpy and onnx's messages.",
         "",
         f"{versions}.",
         "",

@@ -100,7 +100,8 @@ def _scaled(weight: npt.NDArray[Any], factor: Array) -> npt.NDArray[Any]:
     if weight.dtype.kind != "f":
         return (weight.astype(np.float64) * factor).astype(weight.dtype)
     product = np.empty_like(weight)
-    return np.multiply(weight, factor, out=product, dtype=np.float64, casting="same_kind")
+    np.multiply(weight, factor, out=product, dtype=np.float64, casting="same_kind")
+    return product
 
 
 def _spread(layer: Node, factor: Array, shape: tuple[int, ...]) -> Array:
