@@ -10,10 +10,11 @@ from isomorph.ir.graph import Value
 from isomorph.ir.ops.elementwise import Add
 from isomorph.ir.ops.linear import Linear, MatMul
 from isomorph.ir.ops.recurrent import GRU, Recurrent
-from isomorph.ir.ops.shape import Transpose
+from isomorph.ir.ops.shape import Concat, Transpose
 from isomorph.ir.passes.raising.arithmetic import made_of
 from isomorph.ir.passes.raising.bends import attributes_of
-from isomorph.ir.passes.raising.cells import Cell, Product
+from isomorph.ir.passes.raising.cells import Cell
+from isomorph.ir.passes.raising.gates import Product
 from isomorph.records import record
 
 __all__ = ["Layer", "layer_of", "made"]
@@ -30,6 +31,7 @@ class Layer:
     inside: Product
     back: Product
     vectors: tuple[Value, ...]
+    peepholes: tuple[Value, ...] = ()
 
 
 def layer_of(cell: Cell, h: Value) -> Layer | None:
@@ -43,7 +45,7 @@ def layer_of(cell: Cell, h: Value) -> Layer | None:
     gates = "" if cell.gates == cell.kind.GATES else cell.gates
     op: Recurrent = GRU(linear_before_reset=cell.before) if cell.kind is GRU else cell.kind()
     op = replace(op, gates=gates, **attributes_of(cell.functions, cell.kind.FUNCTIONS))  # type: ignore[arg-type]
-    return Layer(op, inside[0], backs[0], cell.vectors)
+    return Layer(op, inside[0], backs[0], cell.vectors, cell.peepholes)
 
 
 def rows_of(value: Value) -> tuple[Product, tuple[Value, ...]] | None:
@@ -99,6 +101,7 @@ def made(
             back_bias = vector
         else:
             bias = b.emit(Add(), bias, vector)
+    looks = [carry(each) for each in layer.peepholes]
     operands = {
         "x": data,
         "w": _upright(b, weight, product.transposed),
@@ -106,6 +109,7 @@ def made(
         "b": bias,
         "rb": back_bias,
         "lengths": lengths,
+        "p": b.emit(Concat(0), *looks) if len(looks) > 1 else (*looks, None)[0],
         **dict(zip(layer.op.STATES, states, strict=True)),
     }
     op = replace(layer.op, **attributes)  # type: ignore[arg-type]

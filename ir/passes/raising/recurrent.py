@@ -73,8 +73,8 @@ def _raised(b: Rewriter, node: Node, frame: Frame, refuse: Refuse) -> Sequence[V
     if any(value is not cell.h_next for value in frame.given) or (layer.inside.weight is None and frame.axis):
         return None
     outside = _Outside(b, node, frame)
-    weights = (layer.inside.weight, layer.inside.bias, layer.back.weight, layer.back.bias, *layer.vectors)
-    if not all(each is None or outside.has(each) for each in weights):
+    products = (layer.inside.weight, layer.inside.bias, layer.back.weight, layer.back.bias)
+    if not all(each is None or outside.has(each) for each in (*products, *layer.vectors, *layer.peepholes)):
         return None
     first = [b.emit(Unsqueeze((0,)), b.new(frame.initial[place])) for place in order]
     way = "reverse" if frame.backwards else "forward"

@@ -156,14 +156,15 @@ def _same_layer(one: Layer, other: Layer) -> bool:
     def constant(layer: Layer) -> tuple[object, ...]:
         inside, back = layer.inside, layer.back
         weights = (inside.weight, inside.bias, inside.transposed, back.weight, back.bias, back.transposed)
-        return (layer.op, *weights, frozenset(layer.vectors))
+        return (layer.op, *weights, frozenset(layer.vectors), layer.peepholes)
 
     return constant(one) == constant(other)
 
 
 def _is_closed(chain: _Chain, readers: Readers) -> bool:
-    """Whether nothing but the steps reads a c on the way."""
-    return all(cell.c_next is None or readers.times(cell.c_next) == 2 for cell in chain.cells[:-1])
+    """Whether nothing but the steps reads a c on the way: two times, with peepholes five times."""
+    times = 5 if chain.layer.peepholes else 2
+    return all(cell.c_next is None or readers.times(cell.c_next) == times for cell in chain.cells[:-1])
 
 
 def _take_apart(chain: _Chain, states: Mapping[Value, tuple[_Chain, int]]) -> bool:
