@@ -12,7 +12,15 @@ from . import Refusal
 __all__ = ["OnnxModel", "open_model"]
 
 _TYPES = {"float": "float32", "double": "float64"}
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "dml": "DmlExecutionProvider",
+}
 
 
 def open_model(model: dict[str, Any], role: str, device: str) -> OnnxModel:
