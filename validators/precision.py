@@ -125,10 +125,11 @@ class Precision:
         what = {
             "tensors": "inputs, weights and results of operations",
             "products": "operands of products",
-            "weights": "weights of products",
+            "weights": "weights",
         }[self.scope]
         if self.bits:
-            return f"{what} rounded to {2**self.bits - 1} steps of their tensor's range"
+            part = "channel" if self.split else "tensor"
+            return f"{what} rounded to {2**self.bits - 1} steps of the range of a {part}"
         return f"{what} rounded to {self.unit:.2g} of themselves"
 
     def as_dict(self) -> dict[str, object]:

@@ -169,7 +169,7 @@ class Report:
         within = f" within {self.precision.name} ({self.precision.allows})" if self.precision else ""
         print_(f"{self.verdict.value}{within}", _COLOURS[self.verdict])
         for output in self.outputs:
-            print_(f"  {_summary(output)}")
+            print_(f"  {_summary(output, self.precision)}")
         for line in self.training.lines() if self.training else ():
             print_(f"  {line}")
         for reason in self.reasons:
@@ -222,14 +222,13 @@ class Report:
         print_("  try      compare the culprit's weights and attributes in both models (`isomorph inspect`)")
 
 
-def _summary(output: OutputVerdict) -> str:
+def _summary(output: OutputVerdict, declared: Precision | None) -> str:
     if output.worst is None:
         return f"output {output.source}: {output.verdict.value}"
     c = output.worst.comparison
+    own = "the source's" if declared is None else f"{declared.name}'s"
     numbers = (
-        "exact"
-        if "mismatches" in c.ratios
-        else f"error {c.error:.1e} of the float64 run, the source's own {c.accuracy:.1e}"
+        "exact" if "mismatches" in c.ratios else f"error {c.error:.1e} of the float64 run, {own} own {c.accuracy:.1e}"
     )
     label = f"{output.source}" if output.source == output.target else f"{output.source} -> {output.target}"
     return f"output {label}: {output.verdict.value}  {numbers} (ratio {c.worst:.3g})"

@@ -14,8 +14,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from isomorph.cli import main
 from isomorph.errors import UsageError
-from isomorph.validators import ModelFile, Report, Verdict, judge
+from isomorph.validators import ModelFile, Report, Verdict, judge, validate
+from isomorph.validators.certificates.certificate import read_certificate
+from isomorph.validators.certificates.verify import certified_target, verify
 from isomorph.validators.lowered import input_ranges, shown_precision
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.precision import NAMES, Precision
@@ -186,6 +189,7 @@ def test_what_leaves_the_range_of_float16_is_different(source: Path) -> None:
     report = judged(source, stored, precision="fp16", explain=False)
     assert report.verdict is Verdict.DIFFERENT
     assert any("Inf" in reason or "NaN" in reason for reason in report.reasons)
+    assert any("65504" in note for note in report.notes)
 
 
 def test_a_declared_class_that_is_no_lower_changes_nothing(source: Path) -> None:
@@ -200,6 +204,41 @@ def test_a_culprit_is_named_within_a_class(source: Path) -> None:
     report = judged(source, flip_a_kernel, LOWERED["fp16"], precision="fp16")
     assert report.verdict is Verdict.DIFFERENT
     assert report.culprit is not None
+
+
+def test_strictly_within_a_class(source: Path) -> None:
+    """Intermediate values are held to the class, too; a file in float16 has no record of names, equal names will do."""
+    report = judged(source, LOWERED["fp16"], precision="fp16", strict=True)
+    assert report.verdict is Verdict.EQUIVALENT, report.reasons
+    assert report.layers
+
+
+def test_a_certificate_remembers_the_class(source: Path) -> None:
+    proto, path = onnx.load(str(source)), source.with_name("target.onnx")
+    stored(proto)
+    onnx.save(proto, str(path))
+    subjects = ModelFile(source, "onnx"), ModelFile(path, "onnx")
+    written = source.with_name("verdict.json")
+    report = validate(*subjects, precision="fp16", certificate=written)
+    assert report.verdict is Verdict.EQUIVALENT
+    certificate = read_certificate(written)
+    again = verify(certificate, certified_target(certificate))
+    assert again.identical
+    assert again.verdict is Verdict.EQUIVALENT
+    assert again.report.verdict is Verdict.EQUIVALENT
+
+
+def test_the_command_line(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    proto, path = onnx.load(str(source)), source.with_name("target.onnx")
+    stored(proto)
+    onnx.save(proto, str(path))
+    assert main(["validate", str(source), str(path), "--precision", "fp16"]) == 0
+    assert "EQUIVALENT within fp16" in capsys.readouterr().out
+    assert main(["validate", str(source), str(path), "--precision", "fp16", "--train"]) == 2
+    assert main(["validate", str(source), str(path), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["precision"] is None
+    assert any("--precision fp16" in note for note in told["notes"])
 
 
 class Half(torch.nn.Module):
