@@ -22,6 +22,7 @@ from typing import NoReturn
 
 import click
 
+from isomorph import __version__
 from isomorph.deferred import defer
 from isomorph.errors import IsomorphError
 from isomorph.printable import printable
@@ -76,7 +77,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="isomorph", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def group() -> None:
     """Convert neural networks between frameworks, and prove that nothing changed.
 

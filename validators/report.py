@@ -8,11 +8,11 @@ import platform
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isomorph import __version__
 from isomorph.ir import DType
 from isomorph.validators.histogram import EDGES
 from isomorph.validators.inputs import Case
@@ -282,7 +282,7 @@ def _output_dict(output: OutputVerdict) -> dict[str, Any]:
 def _judge_environment() -> dict[str, str]:
     """What judged: versions and the machine."""
     return {
-        "isomorph": version("isomorph"),
+        "isomorph": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": f"{platform.system()} {platform.machine()}",

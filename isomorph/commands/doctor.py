@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from isomorph import __version__
+
 __all__ = ["command"]
 
 _PACKAGES = {
@@ -55,7 +57,7 @@ def _findings(devices: bool, progress: Any) -> dict[str, Any]:
 
     runners = {name: missing(name) for name in RUNTIMES}
     return {
-        "isomorph": version("isomorph"),
+        "isomorph": __version__,
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": f"{platform.system()} {platform.machine()}",
