@@ -43,6 +43,8 @@ from isomorph.validators.sizes import fulfilling
 __all__ = ["FAMILIES", "Case", "Data", "DataSource", "data_cases", "estimate_work", "load_data", "plan"]
 
 FAMILIES = ("normal", "bytes", "unit", "signed", "sparse", "large", "small", "edges")
+WIDE = ("bytes", "large", "edges")
+"""Families whose values are far from those of preprocessed data."""
 WORK_BUDGET = 40e9
 """Multiply-adds that all cases together may take in one pass of one side: about 10 s of one core."""
 BATCHES = (2, 1, 3)

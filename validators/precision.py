@@ -12,11 +12,17 @@ computed in float32 or wider.
     bf16     the same                                              |e| <= 2^-8·|v|
     tf32     operands of products (convolutions, matrix products)  |e| <= 2^-11·|v|
     int8     weights; operands of products; or every tensor: as    |e| <= s/2, s = (max(v, 0) - min(v, 0)) / (2^b - 1),
-             the target's file says (lowered.py)                   over the tensor; b = 8 or 4 bits
+             the target's file says (lowered.py)                   of a weight s = 2 max|v| / (2^b - 1); b = 8 or 4 bits
 
 2^-11 and 2^-8 are the units of roundoff of 11 and 8 significant bits (IEEE 754; TF32 keeps 10 stored bits, as float16);
-2^-25 is half the least subnormal float16; s is the step of a grid that just holds the tensor and zero. Copies,
-selections and comparisons are exact, and so is a weight or an input that the class can represent.
+2^-25 is half the least subnormal float16; s is the step of a grid that just holds the tensor and zero, symmetric for a
+weight (of two axes or more), for which each channel may have its own. Copies, selections and comparisons are exact, and
+so is a weight or an input that the class can represent. What tf32 and int8 leave in float32 has the noise of float32
+(monte_carlo.py).
+
+An int8 target with constant scales was calibrated for a range. Generated inputs beyond it are left out (where its file
+does not state it, the families of wide ranges), and one that spans 1/k of it meets steps k times as coarse, which what
+follows inherits: e is multiplied by k. The user's own inputs are judged whatever they are.
 
 **The budget.** The source runs DRAWS times in float64, each number that the class stores moved by
 
@@ -28,10 +34,16 @@ as they are.
 
 **ALLOWANCE = 4.** As FLOOR_ULPS: one unit each for the rounding of the result and of the last operation, two because an
 operation of the source may be several of the target, each of which stores its result (a normalization in pieces, GELU
-through erf, a folded batch norm). docs/validation.md has what correct targets need.
+through erf, a folded batch norm). 2 where only weights are rounded: nothing is computed in the class, and T is one more
+draw. docs/validation.md has what correct targets need.
+
+**Slices.** Errors of a slice may all come from one weight that they share. The largest of G single draws is at z(G)
+standard deviations (compare.py), and EQUAL budgets are ALLOWANCE of them: slices get max(1, z(G) / ALLOWANCE) times
+their budget.
 
 **Chaos and resolution.** Where a model of the class is by itself further than CHAOS from R (relative RMS of the noise
-over ALLOWANCE), or the tolerance is more than RESOLUTION of the signal, the case says nothing.
+over ALLOWANCE), or the tolerance is more than EQUAL / UNEQUAL of the signal, the case says nothing: a model that
+answers something else altogether is off by about the signal, and that must be a difference.
 
 Range is no rounding: where float16 ends (65504) and R goes on, infinities and NaN stay a difference.
 """
@@ -43,9 +55,11 @@ from dataclasses import dataclass
 from isomorph.errors import UsageError
 from isomorph.ir import DType
 
-__all__ = ["ALLOWANCE", "NAMES", "Precision"]
+__all__ = ["ALLOWANCE", "MASKING", "NAMES", "Precision"]
 
 ALLOWANCE = 4.0
+MASKING = 1e9
+"""A number of at least this size says "never" (a masked score). No grid holds it beside others; int8 leaves it."""
 NAMES = ("float32", "tf32", "fp16", "bf16", "int8")
 _UNITS = {"float32": 2.0**-24, "tf32": 2.0**-11, "fp16": 2.0**-11, "bf16": 2.0**-8}
 _STORED = {"float32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -56,7 +70,7 @@ class Precision:
     """A declared class.
 
     name    one of NAMES
-    scope   what is rounded: "tensors" (every stored one), "products" (operands of products), "weights" (of products)
+    scope   what is rounded: "tensors" (every stored one), "products" (operands of products), "weights"
     bits    of the grid of int8; 0 for floats, which round in proportion
     split   each channel of a weight has a grid of its own
     """

@@ -15,7 +15,7 @@ from isomorph.validators.certificates.certificate import write_certificate
 from isomorph.validators.certificates.record import Recorder
 from isomorph.validators.compare import compare_exact, compare_float, undecidable, unit_roundoff
 from isomorph.validators.histogram import spread
-from isomorph.validators.inputs import Case, Data, data_cases, plan
+from isomorph.validators.inputs import WIDE, Case, Data, data_cases, plan
 from isomorph.validators.localization.layers import along_the_graph
 from isomorph.validators.localization.localize import Localization, localize
 from isomorph.validators.localization.reduce import check_reducible, write_reduced
@@ -232,12 +232,20 @@ class _Trial:
         return report
 
     def _calibrated(self, cases: list[Case]) -> list[Case]:
-        """The generated cases without those whose inputs leave the range that an int8 target was calibrated for."""
-        kept = [case for case in cases if all(_within(case.inputs[name], ends) for name, ends in self.ranges.items())]
+        """The generated cases without those that leave the range which an int8 target was calibrated for; where its
+        file does not state that of the inputs, without the families of wide ranges."""
+        if self.declared is None or not self.declared.bits or self.declared.scope != "tensors":
+            return cases
+        kept = [case for case in cases if self._in_range(case)]
         if len(kept) < len(cases):
             left_out = ", ".join(case.describe() for case in cases if not any(case is each for each in kept))
             self.notes.append(f"beyond the range that the target was calibrated for, and left out: {left_out}")
         return kept
+
+    def _in_range(self, case: Case) -> bool:
+        floats = {name: array for name, array in case.inputs.items() if DType.of(array.dtype).is_float}
+        stated = all(_within(array, self.ranges[name]) for name, array in floats.items() if name in self.ranges)
+        return stated and (set(floats) <= set(self.ranges) or case.family not in WIDE)
 
     def _stretch(self, case: Case) -> float:
         """How much coarser the target's grid of an input is than one of the case's own range; what follows inherits

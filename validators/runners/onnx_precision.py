@@ -10,7 +10,7 @@ import numpy as np
 from onnx.reference import ReferenceEvaluator
 
 from isomorph.validators.monte_carlo import BASE, Noise
-from isomorph.validators.precision import Precision
+from isomorph.validators.precision import MASKING, Precision
 from isomorph.validators.runners.onnx_noise import EXACT, with_noise
 
 __all__ = ["Rounding"]
@@ -84,16 +84,16 @@ class Rounding:
         return np.asarray(value + error * draws, value.dtype)
 
     def _step(self, value: np.ndarray, *, weight: bool) -> Any:
-        """Half a step of a grid that holds the tensor, or its channels: along axis 0 or 1, whichever is coarser."""
-        seen = np.where(np.isfinite(value), value, 0.0)
-        if not (weight and self._precision.split and value.ndim >= 2):
-            return self._precision.unit * (np.maximum(seen.max(), 0) - np.minimum(seen.min(), 0))
-        reaches = []
-        for axis in (0, 1):
-            rest = tuple(each for each in range(value.ndim) if each != axis)
-            low, high = seen.min(rest, keepdims=True), seen.max(rest, keepdims=True)
-            reaches.append(np.maximum(high, 0) - np.minimum(low, 0))
-        return self._precision.unit * np.maximum(*reaches)
+        """Half a step of a grid that holds the tensor. That of a weight is symmetric, maybe one for each channel: along
+        axis 0 or 1, whichever is coarser."""
+        counts = np.abs(value) < MASKING
+        seen = np.where(counts, value, 0.0)
+        if weight and self._precision.split and value.ndim >= 2:
+            others = (tuple(each for each in range(value.ndim) if each != axis) for axis in (0, 1))
+            reach = np.maximum(*(2 * np.abs(seen).max(rest, keepdims=True) for rest in others))
+        else:
+            reach = 2 * np.abs(seen).max() if weight else np.maximum(seen.max(), 0) - np.minimum(seen.min(), 0)
+        return np.where(counts, self._precision.unit * reach, 0.0)
 
     def _error(self, value: np.ndarray, *, given: bool) -> Any:
         precision = self._precision

@@ -268,7 +268,7 @@ class _GraphRunner:
                 self._double = _doubled(self._module)
             module, arguments = self._double, [widened(a) for a in arguments]
             self._states.restore(module, inputs)
-            values = in_double(lambda: _interpret(module, arguments, taps, kept), Noise.parse(precision))
+            values = in_double(lambda: _interpret(module, arguments, taps, kept), Noise.parse(precision), arguments)
         else:
             self._states.restore(module, inputs)
             with torch.no_grad():
@@ -476,7 +476,7 @@ class CallableRunner:
                 self._double = _doubled(self._module)
             module, leaves = self._double, [widened(leaf) for leaf in leaves]
             self._states.restore(module, inputs)
-            values = in_double(lambda: self._call(module, leaves), Noise.parse(precision))
+            values = in_double(lambda: self._call(module, leaves), Noise.parse(precision), leaves)
         else:
             module = self._module
             self._states.restore(module, inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -62,10 +62,10 @@ _BATCH_NORM = ("native_batch_norm", "_native_batch_norm_legit", "_batch_norm_wit
 _TRANSFORMS = ("_fft_r2c", "_fft_c2c", "_fft_c2r")
 
 
-def in_double(call: Callable[[], Any], noise: Noise | None = None) -> Any:
-    """Call under a widening mode with float64 as the default dtype. Raises NotImplementedError if a value stayed
-    narrow."""
-    mode = _mode(noise)
+def in_double(call: Callable[[], Any], noise: Noise | None = None, inputs: Iterable[Any] = ()) -> Any:
+    """Call under a widening mode with float64 as the default dtype. `inputs` are the tensors that are no part of the
+    model. Raises NotImplementedError if a value stayed narrow."""
+    mode = _mode(noise, inputs)
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -78,12 +78,12 @@ def in_double(call: Callable[[], Any], noise: Noise | None = None) -> Any:
     return values
 
 
-def _mode(noise: Noise | None) -> _Widening:
+def _mode(noise: Noise | None, inputs: Iterable[Any]) -> _Widening:
     if noise is None or noise.precision is None:
         return _Widening() if noise is None else Noisy(noise)
     from isomorph.validators.runners.torch_precision import Rounding
 
-    return Rounding(noise, noise.precision)
+    return Rounding(noise, noise.precision, inputs)
 
 
 def widened(value: Any) -> Any:

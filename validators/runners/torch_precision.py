@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from isomorph.validators.monte_carlo import BASE, Noise
-from isomorph.validators.precision import Precision
+from isomorph.validators.precision import MASKING, Precision
 from isomorph.validators.runners.torch_double import EXACT, Noisy
 
 __all__ = ["Rounding"]
@@ -27,16 +28,18 @@ _MADE, _WEIGHT, _INPUT = "made", "weight", "input"
 class Rounding(Noisy):
     """Moves each number that the class stores by as much as its rounding may, times the amplitude.
 
-    Where a tensor comes from is marked on it: results are "made"; a view of a weight or an input is one. These are
+    Where a tensor comes from is marked on it: results are "made"; a view of a weight or an input is one; what has no
+    mark is part of the model, a weight. Weights and inputs are
     moved when an operation first reads them, and are then the same for every reader; so are numbers that the code
     states. What is written in place stays in place. Where results are not stored in the class, they have the noise of
     float32.
     """
 
-    def __init__(self, noise: Noise, precision: Precision) -> None:
+    def __init__(self, noise: Noise, precision: Precision, inputs: Iterable[Any]) -> None:
         super().__init__(Noise(BASE, noise.seed))
         self._rounding = noise.amplitude
         self._precision = precision
+        self._marked(list(inputs), _INPUT)
         self._entered: dict[Any, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def call(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -102,16 +105,18 @@ class Rounding(Noisy):
         return value + error * (2 * draws - 1) * self._rounding
 
     def _step(self, value: torch.Tensor, *, weight: bool) -> torch.Tensor:
-        """Half a step of a grid that holds the tensor, or its channels: along axis 0 or 1, whichever is coarser."""
-        seen = torch.where(value.isfinite(), value, 0.0)
-        if not (weight and self._precision.split and value.dim() >= 2):
-            return self._precision.unit * (seen.max().clamp(min=0) - seen.min().clamp(max=0))
-        reaches = []
-        for axis in (0, 1):
-            rest = [each for each in range(value.dim()) if each != axis]
-            low, high = seen.amin(rest, keepdim=True), seen.amax(rest, keepdim=True)
-            reaches.append(high.clamp(min=0) - low.clamp(max=0))
-        return self._precision.unit * torch.maximum(*reaches)
+        """Half a step of a grid that holds the tensor. That of a weight is symmetric, maybe one for each channel: along
+        axis 0 or 1, whichever is coarser."""
+        counts = value.abs() < MASKING
+        seen = torch.where(counts, value, 0.0)
+        if weight and self._precision.split and value.dim() >= 2:
+            others = ([each for each in range(value.dim()) if each != axis] for axis in (0, 1))
+            reach = torch.maximum(*(2 * seen.abs().amax(rest, keepdim=True) for rest in others))
+        elif weight:
+            reach = 2 * seen.abs().max()
+        else:
+            reach = seen.max().clamp(min=0) - seen.min().clamp(max=0)
+        return torch.where(counts, self._precision.unit * reach, 0.0)
 
     def _error(self, value: torch.Tensor, *, given: bool) -> torch.Tensor:
         precision = self._precision
@@ -124,11 +129,7 @@ class Rounding(Noisy):
 
 def _origin(values: Any) -> str:
     """Where tensors come from: a weight if one does, made if one is, else an input."""
-    found = {
-        getattr(each, _MARK, _WEIGHT if isinstance(each, torch.nn.Parameter) else _INPUT)
-        for each in values
-        if isinstance(each, torch.Tensor)
-    }
+    found = {getattr(each, _MARK, _WEIGHT) for each in values if isinstance(each, torch.Tensor)}
     return _WEIGHT if _WEIGHT in found else _MADE if _MADE in found else _INPUT
 
 

@@ -92,7 +92,7 @@ class ScriptRunner:
             if self._double is None:
                 self._double = self._load().double()
             wide = {name: value.double() if value.is_floating_point() else value for name, value in feeds.items()}
-            values = in_double(lambda: self._forward(self._double, wide), Noise.parse(precision))
+            values = in_double(lambda: self._forward(self._double, wide), Noise.parse(precision), wide.values())
         else:
             with torch.no_grad():
                 values = self._forward(self._module, feeds)
