@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from isomorph.ir.dtypes import DType
 from isomorph.ir.graph import Node, Value
 from isomorph.ir.op import Op
 from isomorph.ir.ops.control import Loop
@@ -32,6 +33,8 @@ _COMPARED: Mapping[type[Op], tuple[int, int, int]] = {
     GreaterOrEqual: (1, 0, 1),
 }
 """Which operand is the lower one, which the upper one, and what to add to their difference for it to be positive."""
+_COUNTS = (DType.INT32, DType.INT64, DType.FLOAT32, DType.FLOAT64)
+"""Element types that count as far as loops go."""
 _UNBOUNDED = np.iinfo(np.int64).max
 
 
@@ -58,7 +61,7 @@ class Counters:
 
     def count(self, value: Value | None) -> Count | None:
         """What a number of the body, or one outside, is in turn k."""
-        if value is None or value.rank != 0:
+        if value is None or value.rank != 0 or value.dtype not in _COUNTS:
             return None
         if value not in self._known:
             self._known[value] = None  # while it is looked for
@@ -73,7 +76,7 @@ class Counters:
         op = value.producer.op if value.producer is not None else None
         if isinstance(op, Dims):
             return Count(0, op.dims[0])
-        if isinstance(op, Identity) or (isinstance(op, Cast) and (op.to.is_float or op.to.is_integer)):
+        if isinstance(op, Identity | Cast):
             return self.count(operand(value, Identity, Cast))
         if not isinstance(op, Add | Sub) or value.producer is None:
             return None

@@ -38,6 +38,7 @@ class While:
     going: bool = True
     stays: bool = True
     doubles: bool = False
+    numbers: DType = F32
 
 
 def looped(loop: While, *, before: bool = True, gives: str = "all") -> Model:
@@ -70,7 +71,7 @@ def _below(b: Builder, one: Value, other: Value, loop: While) -> Value:
     """What tf2onnx compares numbers as."""
     if loop.short:
         other = b.emit(ops.Sub(), other, b.constant(np.int64(loop.short)))
-    return b.emit(loop.less(), b.emit(ops.Cast(F32), one), b.emit(ops.Cast(F32), other))
+    return b.emit(loop.less(), b.emit(ops.Cast(loop.numbers), one), b.emit(ops.Cast(loop.numbers), other))
 
 
 def _body(b: Builder, x: Value, loop: While, *, before: bool) -> Builder:
@@ -139,6 +140,7 @@ LOOPS = {
     "the counter alone": While(guard=False),
     "at most": While(less=ops.LessOrEqual, short=1, guard=False, trips=MOST),
     "a condition that only the turns end": While(less=ops.LessOrEqual, guard=False),
+    "integers are compared": While(numbers=I32),
     "begun in any case": While(steps=STEPS, going=False),
 }
 
@@ -162,6 +164,7 @@ NEAR_MISSES = {
     "fewer turns": While(steps=STEPS, trips=STEPS - 1),
     "a counter that doubles": While(steps=STEPS, doubles=True),
     "a weight that changes": While(stays=False),
+    "numbers that do not count beyond 2048": While(numbers=DType.FLOAT16),
     "unbounded, but for any steps": While(less=ops.LessOrEqual, short=1, guard=False, trips=7),
     "begun in any case, with no step to take": While(going=False, trips=MOST),
 }
