@@ -29,7 +29,7 @@ from isomorph.ir.passes.raising.layers import layer_of, made
 from isomorph.ir.passes.raising.reversals import raise_reversals
 from isomorph.ir.passes.raising.steps import raise_steps
 from isomorph.ir.passes.sizes import with_sizes
-from isomorph.ir.shapes import Dim
+from isomorph.ir.shapes import Dim, names_in
 
 __all__ = ["raise_recurrent"]
 
@@ -58,7 +58,8 @@ def _settled(model: Model) -> Model:
         frame = read_frame(node) if isinstance(node.op, Loop) and node.op.decides else None
         if isinstance(node.op, Loop) and frame is not None and _step(frame) is not None:
             turns = {str(kind.shape[0]) for kind in node.op.types[node.op.carried :]}
-            sizes = dict.fromkeys(turns & node.op.defines(), frame.x.shape[frame.axis])
+            unused = node.op.defines() - set(names_in(kind.shape for kind in node.op.types))
+            sizes = dict.fromkeys((turns & node.op.defines()) | unused, frame.x.shape[frame.axis])
             return _settled(with_sizes(model, sizes, "raise_recurrent")) if sizes else model
     return model
 
