@@ -55,7 +55,7 @@ def _multi_head_attention(
 
 
 def _weights(layer: Layer, q: Value, k: Value, scale: float, allowed: Value | None) -> Value:
-    """softmax(q k^T * scale), which a layer returns beside its output: 0 where a key is not allowed, also in whole rows.
+    """softmax(q k^T * scale), which are returned, too: 0 for a key that is not allowed, even if none is.
 
     See: keras/src/layers/activations/softmax.py.
     """

@@ -197,12 +197,14 @@ _UNARY: dict[str, Op] = {
     "Reciprocal": ops.Reciprocal(), "Floor": ops.Floor(), "Ceil": ops.Ceil(), "Erf": ops.Erf(), "Sin": ops.Sin(),
     "Cos": ops.Cos(), "Tan": ops.Tan(), "Arcsin": ops.Asin(), "Arccos": ops.Acos(), "Arctan": ops.Atan(),
     "Sinh": ops.Sinh(), "Cosh": ops.Cosh(), "Arcsinh": ops.Asinh(), "Arccosh": ops.Acosh(), "Arctanh": ops.Atanh(),
-    "Round": ops.Round(), "BitwiseNot": ops.BitwiseNot(),
+    "Round": ops.Round(), "BitwiseNot": ops.BitwiseNot(), "Expm1": ops.Expm1(), "Log1p": ops.Log1p(),
+    "Erfc": ops.Erfc(),
 }  # fmt: skip
 _TF_UNARY: dict[str, Op] = {
     "math.abs": ops.Abs(), "math.negative": ops.Neg(), "math.exp": ops.Exp(), "math.log": ops.Log(),
     "math.sqrt": ops.Sqrt(), "math.sin": ops.Sin(), "math.cos": ops.Cos(), "math.floor": ops.Floor(),
-    "math.ceil": ops.Ceil(), "identity": ops.Identity(),
+    "math.ceil": ops.Ceil(), "math.expm1": ops.Expm1(), "math.log1p": ops.Log1p(), "math.erfc": ops.Erfc(),
+    "identity": ops.Identity(),
 }  # fmt: skip
 _ANY_TYPE = (ops.Abs, ops.Neg, ops.Sign, ops.Identity, ops.Not, ops.BitwiseNot)
 
@@ -296,6 +298,7 @@ _OPERATIONS: dict[type[Op], str] = {
     ops.Asinh: "Arcsinh", ops.Atan: "Arctan", ops.Atanh: "Arctanh", ops.BitwiseAnd: "BitwiseAnd",
     ops.BitwiseNot: "BitwiseNot", ops.BitwiseOr: "BitwiseOr", ops.BitwiseXor: "BitwiseXor", ops.Ceil: "Ceil",
     ops.Cos: "Cos", ops.Cosh: "Cosh", ops.Div: "Divide", ops.Equal: "Equal", ops.Erf: "Erf", ops.Exp: "Exp",
+    ops.Expm1: "Expm1", ops.Log1p: "Log1p",
     ops.Floor: "Floor", ops.Greater: "Greater", ops.GreaterOrEqual: "GreaterEqual", ops.IsInf: "Isinf",
     ops.IsNaN: "Isnan", ops.Less: "Less", ops.LessOrEqual: "LessEqual", ops.Log: "Log", ops.Neg: "Negative",
     ops.Not: "LogicalNot", ops.Or: "LogicalOr", ops.Pow: "Power", ops.Reciprocal: "Reciprocal", ops.Round: "Round",

@@ -112,8 +112,8 @@ class Erfc(_Special):
         size = b.emit(Where(), b.emit(Greater(), size, most), most, size)
         four = scalar(b, 4, wide)
         t = b.emit(Div(), b.emit(Sub(), size, four), b.emit(Add(), size, four))
-        scaled = scalar(b, _TAIL[-1], wide)
-        for coefficient in reversed(_TAIL[:-1]):
+        scaled = scalar(b, SCALED_ERFC[-1], wide)
+        for coefficient in reversed(SCALED_ERFC[:-1]):
             scaled = b.emit(Add(), b.emit(Mul(), scaled, t), scalar(b, coefficient, wide))
         scaled = b.emit(Div(), scaled, b.emit(Add(), scalar(b, 1, wide), b.emit(Add(), size, size)))
         tail = b.emit(Mul(), _exp_of_minus_square(b, size), scaled)
@@ -129,7 +129,7 @@ def _exp_of_minus_square(b: Builder, size: Value) -> Value:
     return b.emit(Mul(), main, b.emit(Exp(), b.emit(Neg(), rest)))
 
 
-_TAIL = (
+SCALED_ERFC = (
     1.2329951186255526, -0.13962111684056228, 0.015379652102619974, 0.06809705425466839,
     -0.10103906603631811, 0.09373283499911264, -0.06633036581186058, 0.037167515526338006,
     -0.01619773406293477, 0.005031970069102256, -0.0007577732435942576, -0.0001992571524726518,
@@ -138,3 +138,4 @@ _TAIL = (
     -2.0725802488181963e-08, -1.2338731403798444e-08, 3.2323973445082033e-09, 9.297625263709659e-10,
     -2.764120233734578e-10,
 )  # fmt: skip
+"""The polynomial of Erfc's decomposition, lowest degree first, in t = (x - 4) / (x + 4)."""

@@ -15,21 +15,10 @@ from isomorph.converters.torch.aten.special import log1p
 from isomorph.converters.torch.lowering import Lowering
 from isomorph.converters.torch.rules import rules
 from isomorph.ir import DType, Value, ops
+from isomorph.ir.ops.special import SCALED_ERFC
 
 _K = 4.0
-_SCALED_TAIL = Polynomial(
-    -1.0,
-    1.0,
-    (
-        1.2329951186255526, -0.13962111684056228, 0.015379652102619974, 0.06809705425466839,
-        -0.10103906603631811, 0.09373283499911264, -0.06633036581186058, 0.037167515526338006,
-        -0.01619773406293477, 0.005031970069102256, -0.0007577732435942576, -0.0001992571524726518,
-        0.00015062142608651945, -2.4397731143023292e-05, -1.1221135665965907e-05, 5.70657829924074e-06,
-        2.9173425573089733e-07, -8.210647933297337e-07, 7.771943241086912e-08, 1.0631817593818149e-07,
-        -2.0725802488181963e-08, -1.2338731403798444e-08, 3.2323973445082033e-09, 9.297625263709659e-10,
-        -2.764120233734578e-10,
-    ),
-)  # fmt: skip
+_SCALED_TAIL = Polynomial(-1.0, 1.0, SCALED_ERFC)
 """(1 + 2x) exp(x^2) erfc(x) in (x - K) / (x + K), x >= 0."""
 
 _INVERSE = Polynomial(
@@ -117,11 +106,6 @@ def _reflected(b: Lowering, x: Value, tail: Value, whole: Value) -> Value:
     return b.emit(ops.Where(), below, b.emit(ops.Sub(), whole, tail), tail)
 
 
-def _erfc(b: Lowering, x: Value) -> Value:
-    tail = b.emit(ops.Mul(), _exp_of_square(b, x, -1.0), _scaled_tail(b, b.emit(ops.Abs(), x)))
-    return _reflected(b, x, tail, b.number(2, x.dtype))
-
-
 def _erfcx(b: Lowering, x: Value) -> Value:
     grown = b.emit(ops.Mul(), b.number(2, x.dtype), _exp_of_square(b, x, 1.0))
     return _reflected(b, x, _scaled_tail(b, b.emit(ops.Abs(), x)), grown)
@@ -174,7 +158,7 @@ def _ndtri(b: Lowering, p: Value) -> Value:
 @rules.imports(*both("erfc", "default"), "aten.special_erfc.default")
 def erfc(b: Lowering, self: Value) -> Value:
     """erfc(Tensor self): 1 - erf(x), with all digits where x is large"""
-    return in_double(b, self, _erfc)
+    return b.emit(ops.Erfc(), b.floating(self))
 
 
 @rules.imports("aten.special_erfcx.default")

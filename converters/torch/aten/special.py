@@ -14,32 +14,16 @@ from isomorph.converters.torch.rules import rules
 from isomorph.ir import DType, Value, ops
 
 
-def _near_zero(b: Lowering, x: Value) -> Value:
-    return b.emit(ops.Less(), b.emit(ops.Abs(), x), b.number(0.5, x.dtype))
-
-
 @rules.imports(*both("log1p", "default"))
 def log1p(b: Lowering, self: Value) -> Value:
-    """log1p(Tensor self): log(1 + x), near 0 as x log(u) / (u - 1) with u = 1 + x, which keeps all digits (Kahan)"""
-    x = b.floating(self)
-    one = b.number(1, x.dtype)
-    u = b.emit(ops.Add(), x, one)
-    plain = b.emit(ops.Log(), u)
-    exact = b.emit(ops.Div(), b.emit(ops.Mul(), x, plain), b.emit(ops.Sub(), u, one))
-    kept = b.emit(ops.Where(), b.emit(ops.Equal(), u, one), x, exact)
-    return b.emit(ops.Where(), _near_zero(b, x), kept, plain)
+    """log1p(Tensor self): log(1 + x), with all digits near 0"""
+    return b.emit(ops.Log1p(), b.floating(self))
 
 
 @rules.imports(*both("expm1", "default"))
 def expm1(b: Lowering, self: Value) -> Value:
-    """expm1(Tensor self): exp(x) - 1, near 0 as (u - 1) x / log(u) with u = exp(x), which keeps all digits (Kahan)"""
-    x = b.floating(self)
-    one = b.number(1, x.dtype)
-    u = b.emit(ops.Exp(), x)
-    plain = b.emit(ops.Sub(), u, one)
-    exact = b.emit(ops.Div(), b.emit(ops.Mul(), plain, x), b.emit(ops.Log(), u))
-    kept = b.emit(ops.Where(), b.emit(ops.Equal(), u, one), x, exact)
-    return b.emit(ops.Where(), _near_zero(b, x), kept, plain)
+    """expm1(Tensor self): exp(x) - 1, with all digits near 0"""
+    return b.emit(ops.Expm1(), b.floating(self))
 
 
 @rules.imports(*both("exp2", "default"))

@@ -276,6 +276,7 @@ def merge_cases():
         yield f"merge_{kind.__name__}", two(IMAGE, lambda a, b, kind=kind: kind()([a, b]))
     yield "merge_ranks", two(IMAGE, lambda a, b: L.Add()([a, b]), (6,))
     yield "concatenate_axis", two(IMAGE, lambda a, b: L.Concatenate(axis=1)([a, b]), (4, 7, 6))
+    yield "digits_kept", one(IMAGE, lambda x: K.log1p(K.exp(x)) + K.expm1(x) + K.erf(x) + K.erfc(x))
     yield "average_three", one(IMAGE, lambda x: L.Average()([x, K.exp(x), K.sin(x)]))
     yield "dot", two(SEQUENCE, lambda a, b: L.Dot(axes=(2, 1))([a, b]), (5, 3))
     yield "dot_vectors", two(VECTOR, lambda a, b: L.Dot(axes=1)([a, b]))
