@@ -9,10 +9,10 @@ import onnxruntime
 
 from . import Refusal
 
-__all__ = ["OnnxModel", "open_model"]
+__all__ = ["PROVIDERS", "OnnxModel", "open_model"]
 
 _TYPES = {"float": "float32", "double": "float64"}
-_PROVIDERS = {
+PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
@@ -39,7 +39,7 @@ class OnnxModel:
         if role == "reference":
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         kind, _, number = device.partition(":")
-        provider = _PROVIDERS.get(kind, kind)
+        provider = PROVIDERS.get(kind, kind)
         if provider not in onnxruntime.get_available_providers():
             have = ", ".join(onnxruntime.get_available_providers())
             raise Refusal(f"there is no device `{device}` here", because="this onnxruntime has " + have)

@@ -15,6 +15,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from isomorph.errors import DTypeError, RunnerError
 from isomorph.ir import DType
+from isomorph.validators.guest.onnxruntime import PROVIDERS
 from isomorph.validators.localization.onnx_part import extract
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
@@ -119,21 +120,10 @@ class OnnxRunner:
         return {name: np.asarray(value) for name, value in zip(wanted, values, strict=True)}
 
 
-_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "rocm": "ROCMExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "dml": "DmlExecutionProvider",
-}
-
-
 def _provider(device: str) -> list[tuple[str, dict[str, str]]]:
     """onnxruntime's name and options for a device, as `InferenceSession` takes them. Raises RunnerError."""
     kind, _, number = device.partition(":")
-    name = _PROVIDERS.get(kind)
+    name = PROVIDERS.get(kind)
     if name is None:
         raise RunnerError(f"onnxruntime knows no device `{device}`", runner="onnxruntime", advice=_choice())
     if name not in onnxruntime.get_available_providers():
@@ -150,7 +140,7 @@ def _no_device(device: str, because: str) -> RunnerError:
 
 def _choice() -> str:
     available = onnxruntime.get_available_providers()
-    return f"--device {' or '.join(kind for kind, name in _PROVIDERS.items() if name in available)}"
+    return f"--device {' or '.join(kind for kind, name in PROVIDERS.items() if name in available)}"
 
 
 def _without_weights(path: Path) -> ModelProto:
