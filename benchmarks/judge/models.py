@@ -27,7 +27,7 @@ from isomorph.converters.formats import identify
 from isomorph.validators import ModelFile
 from judge import networks
 
-__all__ = ["KINDS", "Pair", "make"]
+__all__ = ["KINDS", "NETWORKS", "Pair", "make"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _transformers(name: str, *, symbolic: bool = True) -> Example:
     return next(entry for entry in ENTRIES if entry.name == f"transformers/{name}").make(symbolic)
 
 
-_NETWORKS: dict[str, tuple[str, Callable[[], Example]]] = {
+NETWORKS: dict[str, tuple[str, Callable[[], Example]]] = {
     "lstm-tagger": ("recurrent", lambda: _tokens(networks.Recurrent(), 50, recurrent=True)),
     "gru-speaker": ("recurrent", _speaker),
     "wave-classifier": ("audio", partial(_volume_image, networks.Audio, 1, 400)),
@@ -135,7 +135,7 @@ _NETWORKS: dict[str, tuple[str, Callable[[], Example]]] = {
 _PACKAGED = {"basic-pitch": "audio", "mtcnn-onet": "detection", "attacut-c": "language", "magika": "bytes"}
 _KERAS = {"keras-lstm": "recurrent", "keras-separable": "vision"}
 KINDS: dict[str, str] = (
-    {name: kind for name, (kind, _) in _NETWORKS.items()} | {"quantized-cnn": "quantized"} | _PACKAGED | _KERAS
+    {name: kind for name, (kind, _) in NETWORKS.items()} | {"quantized-cnn": "quantized"} | _PACKAGED | _KERAS
 )
 
 
@@ -156,7 +156,7 @@ def make(name: str, folder: Path) -> Pair:
     elif name == "quantized-cnn":
         source = _quantized(folder)
     else:
-        source = _saved(_NETWORKS[name][1], folder / f"{name}.pt2")
+        source = _saved(NETWORKS[name][1], folder / f"{name}.pt2")
     target = folder / f"{name}.clean.onnx"
     if not target.exists():
         convert(source, target)

@@ -18,7 +18,7 @@ from isomorph.validators.runner import NATIVE, Arrays, Result, Runner, Signature
 from isomorph.validators.runners.onnxruntime import OnnxRunner
 from judge.models import Pair
 
-__all__ = ["Remembering", "every_value", "open_source"]
+__all__ = ["Remembering", "every_value", "open_program", "open_source"]
 
 
 class Remembering:
@@ -50,11 +50,11 @@ def open_source(pair: Pair) -> Any:
     if pair.source.format == "onnx":
         return OnnxRunner(pair.source.path, role="reference")
     if pair.source.format == "pt2":
-        return _program(pair.source.path)
+        return open_program(pair.source.path)
     return Worker(ModelFile(pair.source.path, pair.source.format), role="reference")
 
 
-def _program(path: Path) -> Runner:
+def open_program(path: Path) -> Runner:
     import torch
 
     from isomorph.validators.runners.torch import ProgramRunner

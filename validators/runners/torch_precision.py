@@ -12,13 +12,13 @@ from isomorph.validators.monte_carlo import BASE, Noise
 from isomorph.validators.precision import MASKING, Precision
 from isomorph.validators.runners.torch_double import EXACT, Noisy
 
-__all__ = ["Rounding"]
+__all__ = ["PRODUCTS", "Rounding"]
 
 _OF_PRODUCTS = """
 mm addmm bmm baddbmm addbmm addmv mv dot vdot matmul linear convolution _convolution convolution_overrideable
 mkldnn_convolution _trilinear addr _scaled_dot_product_flash_attention_for_cpu lstm gru rnn_tanh rnn_relu
 """
-_PRODUCTS = frozenset(_OF_PRODUCTS.split())
+PRODUCTS = frozenset(_OF_PRODUCTS.split())
 _COUNTING = ("arange", "linspace", "range")
 _TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "float32": torch.float32}
 _MARK = "_isomorph_origin"
@@ -52,7 +52,7 @@ class Rounding(Noisy):
             args, kwargs = tree_map(self._read, (args, kwargs))
         if self._precision.scope == "tensors" and name not in _COUNTING:
             args = self._literals(func, args)
-        if self._precision.scope == "products" and name in _PRODUCTS:
+        if self._precision.scope == "products" and name in PRODUCTS:
             args, kwargs = tree_map(self._rounded, (args, kwargs))
         if self._precision.scope != "tensors":
             return self._marked(super().call(func, args, kwargs), _MADE)
