@@ -139,7 +139,7 @@ def _loop(node: Node) -> Frame | None:
         [after[place] for place in states],
         [initial[place] for place in states],
         gather.output,
-        after[op.carried :],
+        [_source(value) for value in after[op.carried :]],
         x,
         states,
         axis,
@@ -155,7 +155,7 @@ def _taken(node: Node, counters: Counters) -> tuple[Node, Value, int, bool] | No
     gathers = [each for each in body.nodes if isinstance(each.op, Gather) and each.output.rank == 2]
     if len(gathers) != 1:
         return None
-    source, index = (_source(value) for value in gathers[0].inputs)
+    source, index = (_source(value) for value in gathers[0].operands())
     x = node.inputs[inputs.index(source)] if source in inputs[2:] else None
     axis = gathers[0].op.attributes()["axis"] % 3
     if x is None or x.rank != 3 or axis == 2 or not is_kept(node, source):
@@ -174,11 +174,10 @@ def is_kept(node: Node, value: Value | None) -> bool:
     return place >= op.carried or _source(list(body.outputs.values())[place + 1]) is value
 
 
-def _source(value: Value | None) -> Value | None:
+def _source(value: Value) -> Value:
     """What a value is, before an Identity, or a Slice that takes all of it."""
     inner = operand(value, Identity, Slice)
-    whole = inner is not None and value is not None and inner.type == value.type and _takes_all(value)
-    return _source(inner) if whole else value
+    return _source(inner) if inner is not None and inner.type == value.type and _takes_all(value) else value
 
 
 def _takes_all(value: Value) -> bool:

@@ -95,7 +95,8 @@ def _body(b: Builder, x: Value, loop: While, *, before: bool) -> Builder:
     step = body.emit(ops.Gather(0), data, time)
     h1 = (_gru if before else _gru0)(body, step, h, (w, r, bias))
     carried = r if loop.stays else body.emit(ops.Add(), r, r)
-    for name, value in {"on": goes_on, "later": later, "h1": h1, "bias": bias, "r": carried, "y": h1}.items():
+    given = body.emit(ops.Identity(), h1)
+    for name, value in {"on": goes_on, "later": later, "h1": h1, "bias": bias, "r": carried, "y": given}.items():
         body.output(name, value)
     return body
 
