@@ -54,14 +54,19 @@ def raise_recurrent(model: Model, refuse: Refuse = take_all) -> Model:
 
 def _settled(model: Model) -> Model:
     """The model with the number of steps wherever a loop over them is said to decide its own number of turns."""
-    for node in model.graph.nodes:
-        frame = read_frame(node) if isinstance(node.op, Loop) and node.op.decides else None
-        if isinstance(node.op, Loop) and frame is not None and _step(frame) is not None:
-            turns = {str(kind.shape[0]) for kind in node.op.types[node.op.carried :]}
-            unused = node.op.defines() - set(names_in(kind.shape for kind in node.op.types))
-            sizes = dict.fromkeys((turns & node.op.defines()) | unused, frame.x.shape[frame.axis])
-            return _settled(with_sizes(model, sizes, "raise_recurrent")) if sizes else model
+    while sizes := next(filter(None, map(_decided, model.graph.nodes)), None):
+        model = with_sizes(model, sizes, "raise_recurrent")
     return model
+
+
+def _decided(node: Node) -> dict[str, Dim]:
+    """The sizes that a loop is said to decide, which are the number of steps of what it takes apart."""
+    frame = read_frame(node) if isinstance(node.op, Loop) and node.op.decides else None
+    if not isinstance(node.op, Loop) or frame is None or _step(frame) is None:
+        return {}
+    turns = {str(kind.shape[0]) for kind in node.op.types[node.op.carried :]}
+    unused = node.op.defines() - set(names_in(kind.shape for kind in node.op.types))
+    return dict.fromkeys((turns & node.op.defines()) | unused, frame.x.shape[frame.axis])
 
 
 def _raised(b: Rewriter, node: Node, frame: Frame, refuse: Refuse) -> Sequence[Value] | None:
