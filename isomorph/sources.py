@@ -119,9 +119,10 @@ class Source:
         from isomorph.runtimes import require_runtime
         from isomorph.validators.runner import PROGRAM, Capture, ModelFile, Weights
 
+        called = self.given if self.given.startswith(ZOO) else ""
         if choice is not None and choice.name == PROGRAM:
             known = by_name(self.format).name if self.format else _known(self.file)
-            return ModelFile(self.file, known, _described(inputs or {}))
+            return ModelFile(self.file, known, _described(inputs or {}), called)
         if self.path is None:
             require_runtime(by_name("pt2"))
             return Capture(self.reference)
@@ -131,7 +132,7 @@ class Source:
             return Capture(self.architecture.reference, weights)
         kind = by_name(self.format) if self.format else identify(self.path)
         require_runtime(kind, choice)
-        return ModelFile(self.path, kind.name, _described(inputs or {}))
+        return ModelFile(self.path, kind.name, _described(inputs or {}), called)
 
 
 def _known(path: Path) -> str:

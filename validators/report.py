@@ -21,7 +21,7 @@ from isomorph.validators.localization.localize import Localization
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.precision import Precision
 from isomorph.validators.runner import Signature, Subject
-from isomorph.validators.verdict import EQUAL, UNEQUAL, OutputVerdict, Verdict
+from isomorph.validators.verdict import EQUAL, UNEQUAL, OutputVerdict, Verdict, worse
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,10 +118,7 @@ class Report:
         self.training = training
         self.reasons += [f"training: {reason}" for reason in training.reasons]
         self.notes += [f"training: {note}" for note in training.notes]
-        if Verdict.DIFFERENT in (self.verdict, training.verdict):
-            self.verdict = Verdict.DIFFERENT
-        elif training.verdict is not Verdict.EQUIVALENT:
-            self.verdict = training.verdict
+        self.verdict = worse(self.verdict, training.verdict)
 
     @property
     def exit_code(self) -> int:

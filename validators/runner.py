@@ -40,14 +40,16 @@ class ModelFile:
     """A model in a file; `format` is its name in the table of formats ("onnx", "pt2", "keras", "h5").
 
     inputs  (name, sizes, element type or None) of inputs that the file itself does not describe (TorchScript)
+    given   what reports call it where that is not the path ("zoo:digits-cnn.onnx"; the path is the cache's)
     """
 
     path: Path
     format: str
     inputs: tuple[tuple[str, tuple[int | str, ...], str | None], ...] = ()
+    given: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return str(self.path)
+        return self.given or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ import numpy as np
 from isomorph.validators.compare import NOISE_ULPS, TIES, Comparison, chaos, is_narrow
 from isomorph.validators.histogram import Spread
 
-__all__ = ["EQUAL", "UNEQUAL", "CaseResult", "OutputVerdict", "Verdict", "decide", "overall", "signal"]
+__all__ = ["EQUAL", "UNEQUAL", "CaseResult", "OutputVerdict", "Verdict", "decide", "overall", "signal", "worse"]
 
 EQUAL = NOISE_ULPS
 UNEQUAL = 128.0
@@ -56,6 +56,11 @@ class Verdict(StrEnum):
     @property
     def exit_code(self) -> int:
         return {"EQUIVALENT": 0, "DIFFERENT": 1, "INCONCLUSIVE": 3}[self.value]
+
+
+def worse(one: Verdict, other: Verdict) -> Verdict:
+    """Of two verdicts on one pair of models the one that stands: DIFFERENT before INCONCLUSIVE before EQUIVALENT."""
+    return max(one, other, key=[Verdict.EQUIVALENT, Verdict.INCONCLUSIVE, Verdict.DIFFERENT].index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from isomorph.validators.certificates.certificate import Certificate
     from isomorph.validators.certificates.verify import Verification
+    from isomorph.validators.runner import ModelFile
 
 __all__ = ["command"]
 
@@ -56,7 +58,7 @@ def command(  # noqa: PLR0917 (click passes by name)
     from isomorph.validators.certificates.verify import certified_choice, certified_target, verify
 
     read = read_certificate(certificate)
-    subject = certified_target(read, target)
+    subject = _of_the_zoo(read, target) or certified_target(read, target)
     kind = by_name(subject.format)
     choice = certified_choice(read)
     if runner is not None or device is not None:
@@ -80,6 +82,24 @@ def command(  # noqa: PLR0917 (click passes by name)
     return found.exit_code
 
 
+def _of_the_zoo(certificate: Certificate, target: Path | None) -> ModelFile | None:
+    """The target, where the zoo has it: it is fetched if it is not in the cache."""
+    from dataclasses import replace
+
+    from isomorph.sources import ZOO, locate
+    from isomorph.validators.certificates.verify import certified_target
+
+    given = str(certificate.target["model"] if target is None else target)
+    if not given.startswith(ZOO):
+        return None
+    return replace(certified_target(certificate, locate(given).path), given=given)
+
+
+def _training(found: Verification) -> str:
+    of = "of this file" if found.same_file else "of the certified file, not of this one"
+    return f"{found.training}, certified {of}; not asked again: its steps need the source's framework"
+
+
 def _show(certificate: Path, found: Verification) -> None:
     from rich.text import Text
 
@@ -93,6 +113,7 @@ def _show(certificate: Path, found: Verification) -> None:
             "answers",
             "bit for bit as certified" if found.identical else "not the certified bits; judged by their budgets",
         ),
+        *((("training", _training(found)),) if found.training else ()),
         *(("because", reason) for reason in found.reasons),
         ("judged", f"{len(found.report.cases)} cases, {found.report.seconds:.1f} s"),
     ]

@@ -14,7 +14,7 @@ from isomorph.validators.certificates.record import Recorder, Recording
 from isomorph.validators.report import Report
 from isomorph.validators.runner import ModelFile, RunnerChoice
 from isomorph.validators.trial import Progress, judge
-from isomorph.validators.verdict import Verdict
+from isomorph.validators.verdict import Verdict, worse
 from isomorph.validators.workers.process import TIMEOUT, Worker
 
 __all__ = ["Verification", "certified_choice", "certified_target", "verify"]
@@ -28,6 +28,8 @@ class Verification:
     reasons    why it is not EQUIVALENT
     identical  every output of every case has the certified bits
     same_file  the target's files have the certified SHA-256
+    training   the certified verdict on training, of the certified bytes; it is not asked again (its steps need the
+               source's framework). None if there is none
     report     of the trial, against the recorded source
     """
 
@@ -37,6 +39,7 @@ class Verification:
     identical: bool
     same_file: bool
     report: Report
+    training: Verdict | None = None
 
     @property
     def exit_code(self) -> int:
@@ -51,6 +54,7 @@ class Verification:
             "reasons": list(self.reasons),
             "identical": self.identical,
             "same_file": self.same_file,
+            "training": self.training.value if self.training else None,
             "report": self.report.as_dict(),
         }
 
@@ -123,14 +127,27 @@ def _concluded(
     certified = Verdict(content["verdict"])
     same_cases = [t.as_dict() for t in report.tried] == content["report"]["families"]
     identical = same_cases and bool(source.target) and source.target == content["target"]["answers"]
-    verdict, reasons = (certified, content["report"]["reasons"]) if identical else (report.verdict, report.reasons)
-    reasons = list(reasons)
+    training = _certified_training(content)
+    if identical and (same_file or training is None):
+        verdict, reasons = certified, list(content["report"]["reasons"])
+    else:
+        verdict, reasons = report.verdict, list(report.reasons)
+        if training is not None and same_file:
+            verdict = worse(verdict, training)
+            reasons += [reason for reason in content["report"]["reasons"] if reason.startswith("training: ")]
     if not same_cases and not report.pairing.problems:
         reasons.append("these are not the certified inputs: another version of NumPy, or a target of another signature")
     if not same_file and not changed:
         reasons.append(
             "the target's files are not those that were certified (SHA-256); --changed judges them all the same"
         )
+    if training is not None and not same_file and changed:
+        reasons.append("training was certified of other bytes, and it is not asked again")
     if verdict is Verdict.EQUIVALENT and reasons:
         verdict = Verdict.INCONCLUSIVE
-    return Verification(verdict, certified, tuple(reasons), identical, same_file, report)
+    return Verification(verdict, certified, tuple(reasons), identical, same_file, report, training)
+
+
+def _certified_training(content: Mapping[str, Any]) -> Verdict | None:
+    found = content["report"].get("training")
+    return Verdict(found["verdict"]) if found else None

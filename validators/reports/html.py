@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from isomorph.validators.reports.charts import histogram, trace
+from isomorph.validators.reports.lessons import Lesson, lessons, named
 from isomorph.validators.reports.prose import clean, culprits, number, runtime, title, worst_ratio
 
 __all__ = ["render"]
@@ -33,7 +34,7 @@ def render(content: Content) -> str:
     style = files("isomorph.validators.reports").joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    sections = (_reasons, _outputs, _layers, _inputs, _environment, _replay)
+    sections = (_reasons, _outputs, _training, _layers, _inputs, _environment, _replay)
     head = (
         '<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -155,15 +156,23 @@ def _cases(output: Content) -> str:
     return _table(f"Cases of output {_e(output['source'])}; errors are relative RMS", names, rows, numeric=(1, 2, 3, 4))
 
 
-def _table(caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
-    """Cells are HTML already."""
+def _table(
+    caption: str,
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numeric: Sequence[int] = (),
+    narrow: bool = False,
+) -> str:
+    """Cells are HTML already. `narrow`: it fits on a phone, others are scrolled there."""
 
     def kind(index: int) -> str:
         return ' class="n"' if index in numeric else ""
 
     head = "".join(f'<th scope="col"{kind(i)}>{name}</th>' for i, name in enumerate(names))
     body = "".join(f"<tr>{''.join(f'<td{kind(i)}>{cell}</td>' for i, cell in enumerate(row))}</tr>" for row in rows)
-    table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    opening = '<table class="narrow">' if narrow else "<table>"
+    table = f"{opening}<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">{table}</div>'
 
 
@@ -213,6 +222,63 @@ def _layer_table(layers: Sequence[Content]) -> str:
     ]
     names = ("operation", "ratio", "by itself", "state", "module", "line")
     return _table("Values in the order of the graph", names, rows, numeric=(1, 2))
+
+
+def _training(content: Content) -> str:
+    """The kinds of quantities, the worst of each, and all of them."""
+    found = content["training"]
+    if not found:
+        return ""
+    listed = lessons(content)
+    quantities = [quantity for lesson in listed for quantity in lesson.quantities]
+    agree = sum(lesson.agree for lesson in listed)
+    chip = f'<span class="chip {_e(found["verdict"])}">{_e(found["verdict"])}</span>'
+    count = found["steps"]
+    head = (
+        f'<div class="head"><h3>{count} step{"s" if count > 1 else ""}, {agree} of {len(quantities)} quantities agree'
+        f"</h3>{chip}</div>"
+    )
+    reasons = "".join(f"<li>{_e(reason)}</li>" for reason in found["reasons"])
+    told = f'<ul class="reasons">{reasons}</ul>' if reasons else ""
+    if not quantities:
+        return _section("training", "Training", head + told)
+    names = ("quantity", "worst ratio", "where", "agree")
+    kinds = _table(
+        "The worst of each kind of quantity; a ratio is error over budget",
+        names,
+        [_lesson(lesson) for lesson in listed],
+        numeric=(1,),
+        narrow=True,
+    )
+    rows = [_quantity(quantity) for quantity in quantities]
+    all_names = ("quantity", "weight", "ratio", "error", "source's error", "verdict", "case")
+    whole = _table(
+        "Every quantity; errors are relative RMS against the float64 run", all_names, rows, numeric=(2, 3, 4)
+    )
+    every = f"<details><summary>all {len(quantities)} quantities</summary>{whole}</details>"
+    return _section("training", "Training", head + told + kinds + every)
+
+
+def _lesson(lesson: Lesson) -> tuple[str, ...]:
+    worst = lesson.worst
+    name = named(worst, "→")
+    place = f"<code>{_e(name)}</code>" if name else ""
+    where = " · ".join(part for part in (place, _e(worst["case"])) if part)
+    explained = f'<p class="dim">{_e(worst["explanation"])}</p>' if worst["explanation"] else ""
+    state = f'<span class="chip {_e(lesson.verdict)}">{lesson.agree} of {len(lesson.quantities)}</span>'
+    return _e(lesson.what), number(worst["ratio"]), where + explained, state
+
+
+def _quantity(quantity: Content) -> tuple[str, ...]:
+    return (
+        _e(quantity["what"]),
+        f"<code>{_e(named(quantity, '→') or '–')}</code>",
+        number(quantity["ratio"]),
+        number(quantity["error"]),
+        number(quantity["source_error"]),
+        f'<span class="chip {_e(quantity["verdict"])}">{_e(quantity["verdict"])}</span>',
+        _e(quantity["case"] or "–"),
+    )
 
 
 def _inputs(content: Content) -> str:

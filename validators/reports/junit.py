@@ -1,5 +1,7 @@
 """The report as JUnit XML: one test suite a pair of models, one test case an output.
 
+With `--train` there is one more for each kind of quantity (loss, gradients by step, changes of weights).
+
 DIFFERENT is a `failure`, INCONCLUSIVE an `error` (it says that nothing was proven, and a continuous integration that
 takes it for a pass would be wrong). The elements and attributes are those that Jenkins, GitLab, GitHub's and pytest's
 readers share: testsuites > testsuite > properties, testcase > failure | error.
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as Xml
 
+from isomorph.validators.reports.lessons import Lesson, lessons, named
 from isomorph.validators.reports.prose import clean, culprits, number, runtime, title, worst_ratio
 
 __all__ = ["render"]
@@ -59,7 +62,9 @@ def _properties(content: Mapping[str, Any]) -> dict[str, str]:
 def _cases(content: Mapping[str, Any]) -> list[Xml.Element]:
     """One an output, and one for what concerns the whole where no output is to blame for the verdict."""
     cases = [_case(content, output) for output in content["outputs"]]
-    blamed = {output.get("verdict") for output in content["outputs"]}
+    taught = lessons(content)
+    cases += [_lesson(content, lesson) for lesson in taught]
+    blamed = {output.get("verdict") for output in content["outputs"]} | {lesson.verdict for lesson in taught}
     if content["verdict"] != "EQUIVALENT" and content["verdict"] not in blamed:
         case = Xml.Element("testcase", _names(content, "the models as a whole"))
         _add_failure(case, content["verdict"], content["reasons"], content)
@@ -81,6 +86,25 @@ def _case(content: Mapping[str, Any], output: Mapping[str, Any]) -> Xml.Element:
     else:
         _add_failure(case, content["verdict"], ["the output was not compared"], content)
     return case
+
+
+def _lesson(content: Mapping[str, Any], lesson: Lesson) -> Xml.Element:
+    case = Xml.Element("testcase", _names(content, f"training: {lesson.what}"))
+    if not lesson.blamed:
+        count = len(lesson.quantities)
+        Xml.SubElement(case, "system-out").text = clean(
+            f"EQUIVALENT, {count} of {count} agree, worst ratio {number(lesson.worst['ratio'])}"
+        )
+        return case
+    reasons = [_told(quantity) for quantity in lesson.blamed]
+    _add_failure(case, lesson.verdict, reasons, {**content, "culprit": None, "maps": []})
+    return case
+
+
+def _told(quantity: Mapping[str, Any]) -> str:
+    place = ", ".join(part for part in (named(quantity), quantity["case"]) if part)
+    said = quantity["explanation"] or f"{number(quantity['ratio'])} times the budget"
+    return f"{quantity['what']} of {place}: {said}" if place else f"{quantity['what']}: {said}"
 
 
 def _add_failure(case: Xml.Element, verdict: str, reasons: list[str], content: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@
     ISO002  error    an output differs, and no op is known to be to blame    at the target's file
     ISO003  warning  an output is inconclusive                       at the target's file
     ISO004  error    the interfaces differ, or the models as a whole at the target's file
+    ISO005  error    a parameter, or the loss, trains otherwise (`--train`)  at the target's file
 
 EQUIVALENT has no results. Paths are relative to the root of the checkout where they are inside of the working
 directory, as GitHub's code scanning wants them; `partialFingerprints` keep a finding the same from run to run.
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from isomorph.validators.reports.lessons import differing
 from isomorph.validators.reports.prose import culprits, number, title, worst_ratio
 
 __all__ = ["render"]
@@ -28,6 +30,7 @@ _RULES = (
     ("ISO002", "OutputDiffers", "error", "An output of the target differs from the source's float64 run"),
     ("ISO003", "NothingProven", "warning", "Neither equality nor a difference of the models is proven"),
     ("ISO004", "ModelsDiffer", "error", "The interfaces of the models differ"),
+    ("ISO005", "TrainingDiffers", "error", "A parameter of the target does not train as the source's does"),
 )
 
 
@@ -85,10 +88,22 @@ def _results(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         location = _file_location(content["target"]["model"], output["target"])
         yield _result(content, 1 if verdict == "DIFFERENT" else 2, text, location, output["source"])
         reported = True
+    for name, quantities in differing(content):
+        location = _file_location(content["target"]["model"], quantities[0]["target"] or None)
+        yield _result(content, 4, _trained(name, quantities), location, f"training\0{name}")
+        reported = True
     if content["verdict"] != "EQUIVALENT" and not reported:
         rule = 3 if content["verdict"] == "DIFFERENT" else 2
         text = f"{title(content)}: {'; '.join(content['reasons'])}"
         yield _result(content, rule, text, _file_location(content["target"]["model"], None), "")
+
+
+def _trained(name: str, quantities: Sequence[Mapping[str, Any]]) -> str:
+    worst = quantities[0]
+    what = f"`{name}`" if name else "the loss"
+    kinds = ", ".join(dict.fromkeys(quantity["what"] for quantity in quantities))
+    said = worst["explanation"] or f"{number(worst['ratio'])} times the budget ({worst['case']})"
+    return f"{what} does not train as in the source ({kinds}): {said}"
 
 
 def _result(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -19,6 +21,7 @@ from isomorph.validators.certificates.certificate import Certificate, fingerprin
 from isomorph.validators.certificates.record import Recording, pack, question, unpack
 from isomorph.validators.certificates.verify import certified_target, verify
 from isomorph.validators.npz import npz_bytes
+from isomorph.validators.training.trial import Training
 
 WEIGHTS = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 
@@ -64,6 +67,42 @@ def test_the_same_target_holds_bit_for_bit(certified: Path, capsys: pytest.Captu
     found = json.loads(capsys.readouterr().out)
     assert (found["verdict"], found["identical"], found["same_file"]) == ("EQUIVALENT", True, True)
     assert "data N=1" in found["report"]["cases"]
+
+
+def test_models_of_the_zoo_leave_no_path_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Judged from two folders: the same bytes; the target is found again by its name in the zoo."""
+    written = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert main(["validate", "zoo:digits-cnn.onnx", "zoo:digits-cnn.onnx", "--certificate", "c.json"]) == 0
+        written.append((Path("c.json").read_bytes(), Path("c.json.npz").read_bytes()))
+    assert written[0] == written[1]
+    assert json.loads(written[0][0])["target"]["model"] == "zoo:digits-cnn.onnx"
+    root = Path(__file__).resolve().parents[3]
+    for machine in (root, tmp_path, Path.home(), Path(sys.prefix)):
+        assert str(machine).encode() not in written[0][0]
+    capsys.readouterr()
+    assert main(["verify", "c.json"]) == 0
+    assert "zoo:digits-cnn.onnx" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stated", ["EQUIVALENT", "DIFFERENT"])
+def test_training_is_certified_and_not_asked_again(certificate: Certificate, tmp_path: Path, stated: str) -> None:
+    """The certificate of a pair whose outputs agree, as `--train` leaves it."""
+    training = Training(2, Verdict(stated), [] if stated == "EQUIVALENT" else ["gradient of w: 40 times"])
+    told = [f"training: {reason}" for reason in training.reasons]
+    report = {**certificate.content["report"], "training": training.as_dict(), "reasons": told}
+    trained = replace(certificate, content={**certificate.content, "report": report, "verdict": stated})
+    target = certified_target(trained)
+    found = verify(trained, target)
+    assert (found.verdict, found.training, found.reasons) == (Verdict(stated), Verdict(stated), tuple(told))
+    other = ModelFile(save(tmp_path / "target.onnx", np.nextafter(WEIGHTS, np.float32(9))), "onnx")
+    found = verify(trained, other, changed=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.reasons == ("training was certified of other bytes, and it is not asked again",)
 
 
 def test_another_file_is_not_the_certified_one(certificate: Certificate, tmp_path: Path) -> None:

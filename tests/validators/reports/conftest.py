@@ -12,8 +12,10 @@ import faults
 import onnx
 import pytest
 
-from isomorph.validators import ModelFile, Report, judge
+from isomorph.validators import ModelFile, Report, Verdict, judge
+from isomorph.validators.compare import Comparison
 from isomorph.validators.runners.onnxruntime import OnnxRunner
+from isomorph.validators.training.trial import Quantity, Training
 
 Content = dict[str, Any]
 
@@ -55,3 +57,27 @@ def content(reports: dict[str, Report]) -> Callable[[str], Content]:
         return found  # type: ignore[no-any-return]
 
     return make
+
+
+def _quantity(what: str, name: str, ratio: float, explanation: str = "") -> Quantity:
+    verdict = Verdict.DIFFERENT if ratio > 2 else Verdict.EQUIVALENT
+    compared = Comparison({"rms": ratio}, 1e-7 * ratio, 1e-7, 1e-7, (0,), 1.5, 1.25)
+    return Quantity(what, name, name.replace(".", "/"), "normal N=2", verdict, compared, True, explanation)
+
+
+@pytest.fixture
+def trained(content: Callable[[str], Content]) -> Content:
+    """A report whose outputs agree and whose training does not: one gradient, and a running variance."""
+    training = Training(3, Verdict.DIFFERENT, ["gradient, step 3 of head.weight: 40 times the budget"], rates=[0.125])
+    unbiased = "the source records the unbiased variance"
+    training.quantities = [
+        _quantity("loss", "", 0.5),
+        *(_quantity("gradient, step 1", f"{name}.weight", 0.25) for name in ("conv", "head")),
+        *(_quantity("gradient, step 3", f"{name}.weight", ratio) for name, ratio in (("conv", 0.75), ("head", 40.0))),
+        _quantity("change", "conv.weight", 0.5),
+        _quantity("change", "norm.running_var", 9.0, unbiased),
+    ]
+    found = content("EQUIVALENT")
+    told = json.loads(json.dumps(training.as_dict()))
+    found.update(verdict="DIFFERENT", exit_code=1, reasons=["training: " + training.reasons[0]], training=told)
+    return found

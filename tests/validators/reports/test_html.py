@@ -99,6 +99,17 @@ def test_what_the_page_says(content: Content) -> None:
         assert said in text
 
 
+def test_training_is_told(trained: dict[str, Any]) -> None:
+    text = render(trained, "html")
+    page = Page(text)
+    assert "training" in {attributes.get("id") for attributes in page.tags("h2")}
+    assert len(page.tags("caption")) == len(page.tags("table"))
+    for said in ("3 steps, 5 of 7 quantities agree", "head.weight", "1 of 2", "the unbiased variance", "all 7 quant"):
+        assert said in text
+    trained["training"]["quantities"][0].update(source=HOSTILE, explanation=HOSTILE, case=HOSTILE)
+    assert not Page(render(trained, "html")).tags("script", "img")
+
+
 def _contrast(one: str, other: str) -> float:
     def luminance(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -146,11 +157,12 @@ def shot(page: Path, width: int, *, dark: bool) -> Any:
 
 
 @pytest.mark.requires("skimage")
-def test_a_browser_draws_it(content: Content, tmp_path: Path) -> None:
+def test_a_browser_draws_it(content: Content, trained: dict[str, Any], tmp_path: Path) -> None:
     browser()
     found = content("DIFFERENT")
     found["source"]["model"] = "a/very/long/path/" + "without_any_place_to_break_the_line" * 4 + ".onnx"
     found["layers"] = (found["layers"] * 20)[:200]
+    found["training"] = trained["training"]
     page = tmp_path / "report.html"
     page.write_text(render(found, "html"), encoding="utf-8")
     for width in (1200, 500):  # (Chromium's window is never narrower than 500 pixels; see the next test)
@@ -165,12 +177,13 @@ def test_a_browser_draws_it(content: Content, tmp_path: Path) -> None:
 
 
 @pytest.mark.requires("skimage")
-def test_a_phone_shows_it_without_scrolling_sideways(content: Content, tmp_path: Path) -> None:
+def test_a_phone_shows_it_without_scrolling_sideways(content: Content, trained: dict[str, Any], tmp_path: Path) -> None:
     """In a frame of 360 pixels; the page beside it shows what sticks out."""
     browser()
     found = content("DIFFERENT")
     found["source"]["model"] = "without_any_place_to_break_the_line" * 6 + ".onnx"
     found["layers"] = (found["layers"] * 20)[:200]
+    found["training"] = trained["training"]
     inner = tmp_path / "report.html"
     inner.write_text(render(found, "html"), encoding="utf-8")
     outer = tmp_path / "phone.html"

@@ -35,6 +35,13 @@ def test_reports_are_as_the_schema_says(content: Content, verdict: str) -> None:
     jsonschema.Draft202012Validator(strict).validate(json.loads(render(content(verdict), "json")))
 
 
+@pytest.mark.requires("jsonschema")
+def test_training_is_as_the_schema_says(trained: dict[str, Any]) -> None:
+    import jsonschema
+
+    jsonschema.Draft202012Validator(_closed(SCHEMA)).validate(json.loads(render(trained, "json")))
+
+
 def _closed(part: Any) -> Any:
     """The schema without room for keys that it does not describe."""
     if isinstance(part, list):

@@ -40,6 +40,18 @@ def test_a_failure_names_the_culprit_and_the_replay(content: Content) -> None:
     assert found["replay"] in failure.text
 
 
+def test_training_is_a_case_for_each_kind_of_quantity(trained: dict[str, Any]) -> None:
+    suite = suite_of(trained)
+    failures = {case.get("name"): case.find("failure") for case in suite.findall("testcase")}
+    kinds = {"loss": 0, "gradient, step 1": 0, "gradient, step 3": 1, "change": 1}
+    for kind, failed in kinds.items():
+        assert (failures[f"training: {kind}"] is not None) == failed
+    told = failures["training: gradient, step 3"]
+    assert told is not None
+    assert told.get("message") == "gradient, step 3 of head.weight -> head/weight, normal N=2: 40 times the budget"
+    assert suite.get("failures") == "2"
+
+
 def test_models_that_could_not_be_compared_fail(content: Content) -> None:
     found = content("DIFFERENT")
     found.update(outputs=[], reasons=["the source has 1 inputs, the target 2"])

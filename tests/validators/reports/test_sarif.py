@@ -71,6 +71,14 @@ def test_models_whose_signatures_differ(content: Content) -> None:
     assert "the target 2" in result["message"]["text"]
 
 
+def test_each_parameter_that_trains_otherwise_is_a_finding(trained: dict[str, Any]) -> None:
+    results = run_of(trained)["results"]
+    assert [(r["ruleId"], r["level"]) for r in results] == [("ISO005", "error")] * 2
+    assert "`head.weight` does not train as in the source (gradient, step 3): 40 times" in results[0]["message"]["text"]
+    assert "(change): the source records the unbiased variance" in results[1]["message"]["text"]
+    assert len({r["partialFingerprints"]["isomorph/v1"] for r in results}) == 2
+
+
 def test_fingerprints_are_stable(content: Content) -> None:
     first, second = (run_of(content("DIFFERENT"))["results"] for _ in range(2))
     assert [r["partialFingerprints"] for r in first] == [r["partialFingerprints"] for r in second]
