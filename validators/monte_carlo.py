@@ -58,10 +58,13 @@ if TYPE_CHECKING:
     from isomorph.validators.runner import Result, Runner
     from isomorph.validators.verdict import CaseResult
 
-__all__ = ["BASE", "DRAWS", "Noise", "NoisySource", "reconsider"]
+__all__ = ["BASE", "DRAWS", "DRAWS_DECLARED", "Noise", "NoisySource", "reconsider"]
 
 DRAWS = 6
 """Runs with noise. What half of the paths do, one of six shows with probability 1 - 2^-6."""
+DRAWS_DECLARED = 24
+"""Runs within a declared class before a case speaks against the target: what a fifth of the paths do, one of them shows
+with probability 1 - 0.5 %."""
 BASE = NOISE_ULPS * 2.0**-24
 """The noise of float32 operations, where a declared class rounds less than every result."""
 _SPELLED = "monte-carlo"
@@ -104,20 +107,19 @@ class NoisySource:
         self._runs: dict[tuple[int, float, tuple[str, ...]], list[Result]] = {}
         self.refusal: str | None = None
 
-    def runs(self, case: Case, unit: float, taps: Sequence[str] = ()) -> list[Result]:
-        """`DRAWS` runs with noise of NOISE_ULPS·unit, or of the declared class; none where the runner has no
+    def runs(self, case: Case, unit: float, taps: Sequence[str] = (), *, draws: int = DRAWS) -> list[Result]:
+        """So many runs with noise of NOISE_ULPS·unit, or of the declared class; none where the runner has no
         Monte Carlo arithmetic."""
         unit = unit if self.declared is None else 0.0
-        key = (id(case), unit, tuple(taps))
-        if key not in self._runs and self.refusal is None:
+        known = self._runs.setdefault((id(case), unit, tuple(taps)), [])
+        if len(known) < draws and self.refusal is None:
             try:
-                self._runs[key] = [
-                    self._source.run(case.inputs, taps=taps, precision=str(self._noise(case, unit, seed)))
-                    for seed in range(DRAWS)
-                ]
+                for seed in range(len(known), draws):
+                    spelled = str(self._noise(case, unit, seed))
+                    known.append(self._source.run(case.inputs, taps=taps, precision=spelled))
             except (NotImplementedError, RunnerError) as error:
                 self.refusal = error.what if isinstance(error, RunnerError) else str(error)
-        return self._runs.get(key, [])
+        return known
 
     def _noise(self, case: Case, unit: float, seed: int) -> Noise:
         if self.declared is None:

@@ -22,7 +22,7 @@ from isomorph.validators.localization.reduce import check_reducible, write_reduc
 from isomorph.validators.localization.taps import NoTaps, compare_taps
 from isomorph.validators.localization.witness import call_witnesses
 from isomorph.validators.lowered import CastInputs, input_ranges, shown_precision
-from isomorph.validators.monte_carlo import NoisySource, reconsider
+from isomorph.validators.monte_carlo import DRAWS, DRAWS_DECLARED, NoisySource, reconsider
 from isomorph.validators.pairing import Map, Pairing, pair, parse_map
 from isomorph.validators.precision import Precision
 from isomorph.validators.report import Report, Tried, describe_array
@@ -259,7 +259,7 @@ class _Trial:
         for run in runs:
             floats = {unit_roundoff(x.dtype) for x in run.plain.values() if DType.of(x.dtype).is_float}
             for unit in sorted({*floats, _finest_unit(run.plain.values())} if run.reference is not None else ()):
-                self.noisy.runs(run.case, unit)
+                self.noisy.runs(run.case, unit, draws=self._draws)
             for name in sorted(name for name, value in run.plain.items() if value.dtype.kind in "biu"):
                 self._ties(run, name)
             recorder.target.append({name: describe_array(name, x)["sha256"] for name, x in sorted(run.target.items())})
@@ -442,7 +442,8 @@ class _Trial:
             return CaseResult(run.case.describe(), undecidable(), strength, unit)
         noisy, tied = [], None
         if (again or self.declared is not None) and run.reference is not None:
-            runs = self.noisy.runs(run.case, unit or _finest_unit(run.plain.values()))
+            draws = self._draws if again else DRAWS
+            runs = self.noisy.runs(run.case, unit or _finest_unit(run.plain.values()), draws=draws)
             noisy = [each.outputs[name] for each in runs if each.outputs[name].shape == target.shape]
             tied = contested(name, run.reference, [each.outputs for each in runs])
         if whole:
@@ -454,6 +455,11 @@ class _Trial:
             unit = unit if self.declared is None else max(unit, self.declared.unit)
         spread_ = None if whole else spread(reference, plain, target, comparison.tolerance)
         return CaseResult(run.case.describe(), comparison, strength, unit, spread_, self.declared is not None)
+
+    @property
+    def _draws(self) -> int:
+        """Runs with noise before a case speaks against the target."""
+        return DRAWS if self.declared is None else DRAWS_DECLARED
 
     def _ties(self, run: _Run, name: str) -> list[np.ndarray]:
         """More runs of S on inputs moved as far as a good target may be off: where they flip, rounding decides."""
