@@ -17,10 +17,19 @@ from isomorph.ir.op import normalize_axis
 
 def as_list(layer: Layer, xs: Any, *rest: Any) -> list[Value]:
     """The operands of a merging layer, which Keras passes as one list."""
-    values = [*(xs if isinstance(xs, list) else [xs]), *rest]
-    if not values or not all(isinstance(value, Value) for value in values):
+    given = [*(xs if isinstance(xs, list) else [xs]), *rest]
+    if not any(isinstance(item, Value) for item in given):
         raise layer.malformed("tensors are merged, and other things were given")
-    return values
+    return [as_tensor(layer, item) for item in given]
+
+
+def as_tensor(layer: Layer, item: Any) -> Value:
+    """An operand that is a tensor or an array of the configuration. Raises MalformedError for anything else."""
+    if isinstance(item, np.ndarray):
+        return layer.builder.constant(item, f"{layer.name}/constant")
+    if not isinstance(item, Value):
+        raise layer.malformed(f"a tensor is needed, and {type(item).__name__} was given")
+    return item
 
 
 def _same_rank(layer: Layer, values: list[Value]) -> list[Value]:

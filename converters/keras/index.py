@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from isomorph.converters.keras.elementwise import as_tensor
 from isomorph.converters.keras.emitter import Emitter
 from isomorph.converters.keras.layer import Layer
 from isomorph.converters.keras.rules import refuses, rules
@@ -68,8 +69,9 @@ def _entry(layer: Layer, item: Any) -> int | slice | EllipsisType | None:
 
 
 @rules.imports("ops.Take")
-def _take(layer: Layer, x: Value, indices: Any = None) -> Value:
+def _take(layer: Layer, x: Any, indices: Any = None) -> Value:
     """Elements along an axis; without an axis the tensor is flattened, which is refused."""
+    x = as_tensor(layer, x)
     axis = layer.config.get("axis")
     if type(axis) is not int:
         raise layer.unsupported("indices into the flattened tensor")
@@ -88,8 +90,9 @@ def _take(layer: Layer, x: Value, indices: Any = None) -> Value:
 
 
 @rules.imports("ops.TakeAlongAxis")
-def _take_along(layer: Layer, x: Value, indices: Any = None) -> Value:
+def _take_along(layer: Layer, x: Any, indices: Any = None) -> Value:
     """Sizes other than that along the axis must be equal: Keras would broadcast."""
+    x = as_tensor(layer, x)
     axis = layer.axis("axis", x.rank) if layer.config.get("axis") is not None else -1
     stated = layer.builder.constant(indices, f"{layer.name}/indices") if isinstance(indices, np.ndarray) else indices
     if axis < 0 or not isinstance(stated, Value) or not stated.dtype.is_integer or stated.rank != x.rank:

@@ -1,4 +1,7 @@
-"""Every row of the table of ops, written, loaded by Keras and run, gives the outputs of the reference evaluation."""
+"""Every row of the table of ops, written, loaded by Keras and run, gives the outputs of the reference evaluation.
+
+Read back by the reader it does, too, with an input as a literal as well.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, OpCase
+from op_cases import CASES, Data, Literal, OpCase
 
 from isomorph.converters.convert import prepare
-from isomorph.converters.keras import writer
+from isomorph.converters.keras import reader, writer
 from isomorph.errors import UnsupportedError
 from isomorph.ir.evaluate import evaluate
 
@@ -113,3 +118,34 @@ def test_refusals(case: OpCase, tmp_path: Path) -> None:
         writer.write(prepare(case.model(), writer.target()), tmp_path / "model.keras")
     assert refusal(case) in caught.value.items[0].reason
     assert not list(tmp_path.iterdir())
+
+
+def with_literals() -> Iterator[tuple[str, OpCase]]:
+    """Each row that can be written, and each with one of its inputs as a literal."""
+    for case in CASES:
+        if refusal(case) is not None:
+            continue
+        yield case.id, case
+        places = [place for place, operand in enumerate(case.operands) if type(operand) is Data]
+        for place in places if len(places) > 1 else ():
+            operands = list(case.operands)
+            drawn = operands[place]
+            assert drawn is not None
+            operands[place] = Literal(drawn.sample(np.random.default_rng(place)), drawn.dtype)
+            yield f"{case.id}-literal{place}", replace(case, operands=tuple(operands))
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in with_literals()])
+def test_what_is_written_is_read_back(case: OpCase, tmp_path: Path) -> None:
+    model = case.model()
+    prepared = prepare(model, writer.target())
+    writer.write(prepared, tmp_path / "model.keras")
+    back = reader.read(tmp_path / "model.keras")
+    arrays = case.arrays()
+    names = zip(back.graph.inputs, prepared.graph.inputs, strict=True)
+    given = {value.name: arrays[ours.name] for value, ours in names}
+    for expected, actual in zip(evaluate(model, arrays).values(), evaluate(back, given).values(), strict=True):
+        assert actual.shape == expected.shape
+        narrow = expected.dtype.itemsize < 4 and expected.dtype.kind not in "biu"
+        tolerance = {"rtol": 1e-2, "atol": 1e-2} if narrow else {"rtol": 2e-5, "atol": 1e-5}
+        np.testing.assert_allclose(actual.astype(np.float64), expected.astype(np.float64), **tolerance)
