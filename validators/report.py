@@ -173,6 +173,10 @@ class Report:
             print_(f"  because  {reason}")
         if self.verdict is Verdict.DIFFERENT and not self._only_training():
             self._render_difference(print_)
+        elif self.verdict is Verdict.DIFFERENT:
+            print_(
+                "  try      look these weights up under Training in docs/validation.md: some formats cannot train alike"
+            )
         for note in self.notes:
             print_(f"  note     {note}", "dim")
         runtimes = " against ".join(str(signature.environment.get("runtime", "?")) for signature in self.signatures)

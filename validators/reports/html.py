@@ -16,7 +16,7 @@ from typing import Any
 
 from isomorph.validators.reports.charts import histogram, trace
 from isomorph.validators.reports.lessons import Lesson, lessons, named
-from isomorph.validators.reports.prose import clean, culprits, number, runtime, title, worst_ratio
+from isomorph.validators.reports.prose import clean, culprits, number, runtime, setting, title, worst_ratio
 
 __all__ = ["render"]
 
@@ -72,7 +72,8 @@ def _section(name: str, heading: str, body: str) -> str:
 def _reasons(content: Content) -> str:
     ratios = [ratio for output in content["outputs"] if (ratio := worst_ratio(output)) is not None]
     facts = {
-        "worst ratio": number(max(ratios, default=None)),
+        "worst ratio of outputs": number(max(ratios, default=None)),
+        **_of_training(content),
         "equal up to": number(content["thresholds"]["equal"]),
         "different from": number(content["thresholds"]["unequal"]),
         "cases": str(len(content["cases"])),
@@ -88,6 +89,11 @@ def _reasons(content: Content) -> str:
     told_of = f"<summary>{count} note{'s' if count > 1 else ''}</summary>"
     noted = f"<details>{told_of}<ul>{notes}</ul></details>" if notes else ""
     return _section("why", "Why" if listed else "In short", f'{listed}<dl class="facts">{told}</dl>\n{noted}')
+
+
+def _of_training(content: Content) -> dict[str, str]:
+    training = content["training"]
+    return {"worst ratio of training": number(training["worst"]["ratio"])} if training and training["worst"] else {}
 
 
 def _outputs(content: Content) -> str:
@@ -238,10 +244,8 @@ def _training(content: Content) -> str:
         f'<div class="head"><h3>{count} step{"s" if count > 1 else ""}, {agree} of {len(quantities)} quantities agree'
         f"</h3>{chip}</div>"
     )
-    reasons = "".join(f"<li>{_e(reason)}</li>" for reason in found["reasons"])
-    told = f'<ul class="reasons">{reasons}</ul>' if reasons else ""
-    if not quantities:
-        return _section("training", "Training", head + told)
+    if not quantities:  # the reasons, as all others, stand at the top
+        return _section("training", "Training", head)
     names = ("quantity", "worst ratio", "where", "agree")
     kinds = _table(
         "The worst of each kind of quantity; a ratio is error over budget",
@@ -256,7 +260,7 @@ def _training(content: Content) -> str:
         "Every quantity; errors are relative RMS against the float64 run", all_names, rows, numeric=(2, 3, 4)
     )
     every = f"<details><summary>all {len(quantities)} quantities</summary>{whole}</details>"
-    return _section("training", "Training", head + told + kinds + every)
+    return _section("training", "Training", head + kinds + every)
 
 
 def _lesson(lesson: Lesson) -> tuple[str, ...]:
@@ -304,7 +308,10 @@ def _inputs(content: Content) -> str:
 def _environment(content: Content) -> str:
     sides = "".join(
         f"<div><h3>{name}: {_e(runtime(content[name]))}</h3><dl>"
-        + "".join(f"<dt>{_e(key)}</dt><dd>{_e(value)}</dd>" for key, value in content[name]["environment"].items())
+        + "".join(
+            f"<dt>{_e(key)}</dt><dd>{_e(setting(key, value))}</dd>"
+            for key, value in content[name]["environment"].items()
+        )
         + "</dl></div>"
         for name in ("source", "target")
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["clean", "culprits", "number", "runtime", "title", "worst_ratio"]
+__all__ = ["clean", "culprits", "number", "runtime", "setting", "title", "worst_ratio"]
 
 
 def title(content: Mapping[str, Any]) -> str:
@@ -33,8 +33,18 @@ def worst_ratio(output: Mapping[str, Any]) -> float | None:
 
 
 def number(value: Any) -> str:
-    """Three significant digits; what JSON has as text ("inf") as it is."""
-    return value if isinstance(value, str) else "–" if value is None else f"{float(value):.3g}"
+    """Three significant digits, thousands with a comma ("6,990"); what JSON has as text ("inf") as it is."""
+    if value is None or isinstance(value, str):
+        return value or "–"
+    short = f"{float(value):.3g}"
+    return f"{float(short):,.0f}" if 1000 <= abs(float(short)) < 1e6 else short
+
+
+def setting(key: str, value: Any) -> str:
+    """A value of an environment for people: bytes as GB, yes and no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value / 1e9:.1f} GB" if key == "memory_limit" and isinstance(value, int) else str(value)
 
 
 def clean(text: str) -> str:

@@ -332,6 +332,9 @@ def _conclude(training: Training) -> None:
         training.reasons.append(f"only {informative} of {len(gradients)} gradients are more than rounding")
     facts = [q.explanation for q in different if q.what == "weight"]
     order = sorted((q for q in different if q.what != "weight"), key=lambda q: (not q.explanation, -q.comparison.worst))
+    order = list({(q.what, q.source, q.target): q for q in reversed(order)}.values())[
+        ::-1
+    ]  # of several cases the worst
     told = facts + [str(q) for q in order[:5]] + ([f"and {len(order) - 5} more"] if len(order) > 5 else [])
     told += [str(q) for q in open_[:3]] if not different else []
     training.reasons[:0] = told
