@@ -18,6 +18,7 @@ from isomorph.validators.histogram import spread
 from isomorph.validators.inputs import WIDE, Case, Data, data_cases, plan
 from isomorph.validators.localization.layers import along_the_graph
 from isomorph.validators.localization.localize import Localization, localize
+from isomorph.validators.localization.named import NamedSource
 from isomorph.validators.localization.reduce import check_reducible, write_reduced
 from isomorph.validators.localization.taps import NoTaps, compare_taps
 from isomorph.validators.localization.witness import call_witnesses
@@ -172,6 +173,7 @@ class _Trial:
         self.strict = strict
         self.subjects = (source, target)
         self.left = left
+        self.named = NamedSource(left, source)
         self.right = right if declared is None else CastInputs(right)
         self.say = say
         self.blockers: list[str] = []
@@ -476,7 +478,7 @@ class _Trial:
         self.say("calling intermediate values as witnesses")
         run = next((run for run in runs if run.case.batch > 1), runs[0])
         try:
-            taps = compare_taps(target, self.left, self.right, run.case, report.pairing, declared=self.declared)
+            taps = compare_taps(target, self.named, self.right, run.case, report.pairing, declared=self.declared)
         except NoTaps as reason:
             self.notes.append(f"no intermediate value can bear witness: {reason.what}")
             return
@@ -496,7 +498,7 @@ class _Trial:
         self.say("comparing intermediate values")
         cases = [run.case for run in runs]
         objection, layers = inside(
-            self.subjects[1], self.left, self.right, cases, report.pairing, declared=self.declared
+            self.subjects[1], self.named, self.right, cases, report.pairing, declared=self.declared
         )
         report.layers = layers if objection else report.layers or layers
         objections = [*(self._at_thresholds(pair_.source, runs) for pair_ in report.pairing.outputs), objection]
@@ -520,7 +522,7 @@ class _Trial:
             return None
         self.say("looking for the culprit")
         run = next(run for run in runs if run.case.describe() == guilty.worst.case)
-        return localize(target, self.left, self.right, run.case, report.pairing, declared=self.declared)
+        return localize(target, self.named, self.right, run.case, report.pairing, declared=self.declared)
 
 
 def _within(array: np.ndarray, ends: tuple[float, float]) -> bool:

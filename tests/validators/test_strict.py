@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from isomorph import convert
+from isomorph import convert, validate
 from isomorph.validators import ModelFile, Report, Verdict, judge
 from isomorph.validators.inputs import plan
 from isomorph.validators.runners.onnxruntime import OnnxRunner
@@ -173,3 +174,20 @@ def test_a_mask_is_the_culprit(tmp_path: Path) -> None:
     assert report.verdict is Verdict.DIFFERENT
     assert report.culprit is not None
     assert report.culprit.op == "Trilu"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param(".onnx", id="onnx"),
+        pytest.param(".keras", id="keras", marks=pytest.mark.requires("keras", "tensorflow")),
+    ],
+)
+def test_a_source_that_was_converted_itself(between: str, tmp_path: Path) -> None:
+    """Its target speaks of values of the first model: `flatten` is torch's, channels first, and Keras has one, too."""
+    middle, target = tmp_path / f"middle{between}", tmp_path / "target.onnx"
+    convert("zoo:digits-cnn.pt2", middle)
+    convert(middle, target)
+    report = validate(middle, target, strict=True)
+    assert report.verdict is Verdict.EQUIVALENT, report.blockers
+    assert len(report.layers) > 3

@@ -22,10 +22,11 @@ from isomorph.errors import IsomorphError, RunnerError
 from isomorph.ir import DType, Model, Node, Value
 from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
+from isomorph.validators.localization.named import first_outputs
 from isomorph.validators.monte_carlo import NoisySource
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.precision import Precision
-from isomorph.validators.runner import FLOAT64, LINEAR, Arrays, Capture, ModelFile, Runner, Subject
+from isomorph.validators.runner import FLOAT64, LINEAR, Arrays, Capture, Runner, Subject
 from isomorph.validators.verdict import CaseResult, signal
 
 __all__ = ["MOVES", "ORDERS", "NoTaps", "Taps", "compare_taps"]
@@ -118,7 +119,7 @@ def compare_taps(
         model = by_name(target.format).load_reader()(Path(target.path))
     except (IsomorphError, ImportError) as error:
         raise NoTaps(f"the target cannot be read ({error})".splitlines()[0]) from error
-    named = list(_named(model, _first_outputs(target)))
+    named = list(_named(model, first_outputs(target)))
     feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
     results: dict[str, CaseResult] = {}
     orders: dict[str, int] = {}
@@ -153,16 +154,6 @@ def _named(model: Model, outputs: Mapping[str, str]) -> Iterator[tuple[Node, str
             yield node, name, node.origin.name
         elif node in feeders and feeders[node].origin.name == node.origin.name:
             yield node, name, node.origin.name + LINEAR
-
-
-def _first_outputs(target: ModelFile) -> dict[str, str]:
-    """For ONNX, whose values are tapped rather than nodes: name of a node -> name of its first output in the file."""
-    if target.format != "onnx":
-        return {}
-    import onnx
-
-    graph = onnx.load(str(target.path), load_external_data=False).graph
-    return {node.name: node.output[0] for node in graph.node if node.name and node.output}
 
 
 def _only_feeder(node: Node) -> Node | None:

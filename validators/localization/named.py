@@ -1,0 +1,61 @@
+"""A source that was converted itself: its values by the names that the target records.
+
+Each node of a file that isomorph wrote carries the name of its value in *its* source (`isomorph.origin`), and a
+conversion of that file hands the name on. So a target made from such a file speaks of values of the first model; the
+file says under which of its own names it has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from isomorph.converters.formats import by_name
+from isomorph.errors import IsomorphError
+from isomorph.validators.runner import LINEAR, NATIVE, Arrays, ModelFile, Result, Runner, Signature, Subject
+
+__all__ = ["NamedSource", "first_outputs"]
+
+
+class NamedSource:
+    """A `Runner` that is asked for intermediate values by the names of the model that its file was made from."""
+
+    def __init__(self, runner: Runner, subject: Subject | None) -> None:
+        self._runner = runner
+        self._subject = subject
+
+    def signature(self) -> Signature:
+        return self._runner.signature()
+
+    def run(self, inputs: Arrays, *, taps: Sequence[str] = (), precision: str = NATIVE) -> Result:
+        names = {each: self._own(each) for each in taps} if taps else {}
+        found = self._runner.run(inputs, taps=list(dict.fromkeys(names.values())), precision=precision)
+        return Result(found.outputs, {name: found.taps[own] for name, own in names.items() if own in found.taps})
+
+    def _own(self, name: str) -> str:
+        base = name.removesuffix(LINEAR)
+        return self._names.get(base, base) + name[len(base) :]
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """Name in the first model -> name in this file; of several nodes with one origin the last has its value."""
+        if not isinstance(self._subject, ModelFile):
+            return {}
+        try:
+            model = by_name(self._subject.format).load_reader()(Path(self._subject.path))
+        except (IsomorphError, ImportError):
+            return {}
+        handed_on = [node for node in model.graph.nodes if node.origin.framework != model.source[0]]
+        outputs = first_outputs(self._subject) if handed_on else {}
+        return {node.origin.name: outputs.get(node.name, node.name) for node in handed_on if node.origin.name}
+
+
+def first_outputs(file: ModelFile) -> dict[str, str]:
+    """For ONNX, whose values are tapped rather than nodes: name of a node -> name of its first output in the file."""
+    if file.format != "onnx":
+        return {}
+    import onnx
+
+    graph = onnx.load(str(file.path), load_external_data=False).graph
+    return {node.name: node.output[0] for node in graph.node if node.name and node.output}
