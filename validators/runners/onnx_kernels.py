@@ -223,7 +223,7 @@ class DequantizeLinear(OpRun):
         return (np.asarray(wide * spread(scale), scale.dtype),)
 
 
-class Loop(op_loop.Loop):  # type: ignore[misc]
+class Loop(op_loop.Loop):
     """ONNX Loop: `onnx.reference` joins what turns give along the first axis instead of stacking it along a new one.
 
     A loop of no turns gives stacks of no elements, of the shape that the body declares.
@@ -231,7 +231,7 @@ class Loop(op_loop.Loop):  # type: ignore[misc]
 
     op_domain = ""
 
-    def _run(  # type: ignore[override]
+    def _run(
         self,
         trips: np.ndarray | None,
         going: np.ndarray | None,
