@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -155,3 +158,24 @@ def test_backends_of_keras(backend: str, tmp_path: Path) -> None:
     report = isomorph.validate(path, path, runners=[f"source=keras:{backend}", f"target=keras:{backend}"])
     assert report.verdict is Verdict.EQUIVALENT
     assert f"({backend} " in report.signatures[0].environment["runtime"]
+
+
+def test_a_keras_older_than_the_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Keras raises of a newer form is a TypeError about an argument; the reader wants the two versions."""
+    from isomorph.validators.guest import Refusal
+    from isomorph.validators.guest import keras as guest
+
+    def load_model(path: str, *, compile: bool) -> None:
+        raise TypeError("get_tensor() takes 3 positional arguments but 5 were given")
+
+    old = SimpleNamespace(__version__="3.3.3", models=SimpleNamespace(load_model=load_model))
+    monkeypatch.setattr(guest, "_keras", lambda: old)
+    monkeypatch.setattr(guest.importlib.util, "find_spec", lambda name: None)
+    path = tmp_path / "m.keras"
+    for version in ("3.15.1", "3.3.3"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("metadata.json", json.dumps({"keras_version": version}))
+        with pytest.raises(Refusal if version != "3.3.3" else TypeError) as raised:
+            guest.open_model({"path": str(path)}, "target", "cpu")
+        if version != "3.3.3":
+            assert str(raised.value) == "Keras 3.3.3 cannot read a file in the form of Keras 3.15.1"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,26 @@ def open_model(model: dict[str, Any], role: str, device: str) -> KerasModel:
         tensorflow.config.threading.set_intra_op_parallelism_threads(1)
         tensorflow.config.threading.set_inter_op_parallelism_threads(1)
     keras = _keras()
-    return KerasModel(keras, keras.models.load_model(model["path"], compile=False))
+    try:
+        loaded = keras.models.load_model(model["path"], compile=False)
+    except (TypeError, ValueError, AttributeError, KeyError, ImportError) as error:
+        writer = _writer(model["path"])
+        if writer is None or writer == keras.__version__:
+            raise
+        what = "Keras " + keras.__version__ + " cannot read a file in the form of Keras " + writer
+        because = type(error).__name__ + ": " + (str(error).strip().splitlines() or ["no message"])[-1][:300]
+        raise Refusal(what, because, "name an interpreter that has Keras " + writer) from None
+    return KerasModel(keras, loaded)
+
+
+def _writer(path: str) -> str | None:
+    """The version of Keras that a `.keras` archive names; None where it names none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = json.loads(archive.read("metadata.json")).get("keras_version")
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _keras() -> Any:
