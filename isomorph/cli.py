@@ -152,11 +152,21 @@ def _fail(error: Exception, *, as_json: bool) -> int:
 
         print_exception(error)
     described, code = _describe(error)
-    if as_json:
-        click.echo(json.dumps({**described, "exit_code": code}, indent=2))
-    else:
-        _print(str(error) if isinstance(error, IsomorphError) else _as_text(described))
+    if as_json and _told(json.dumps({**described, "exit_code": code}, indent=2)):
+        return code
+    _print(str(error) if isinstance(error, IsomorphError) else _as_text(described))
     return code
+
+
+def _told(text: str) -> bool:
+    """Print on standard output; False where that is full, and then what is still buffered for it goes nowhere."""
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _describe(error: Exception) -> tuple[dict[str, object], int]:
@@ -170,7 +180,7 @@ def _describe(error: Exception) -> tuple[dict[str, object], int]:
     elif isinstance(error, OSError):
         kind, what = (
             "OSError",
-            f"cannot read or write {error.filename}: {error.strerror}" if error.filename else str(error),
+            f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}",
         )
     elif isinstance(error, MemoryError):
         kind, what, because = "MemoryError", "out of memory", str(error) or None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -234,3 +235,38 @@ def test_the_command_line(running: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["validate", model, model, *options, "--json"]) == 3
     told = json.loads(capsys.readouterr().out)
     assert (told["error"], told["exit_code"]) == ("RunnerError", 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full and RLIMIT_FSIZE are Linux's")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--json"], "No space left on device"),
+        (["--report", "r.html"], "r.html: File too large"),
+        (["--certificate", "c.json"], "c.json.npz: File too large"),
+    ],
+)
+def test_a_full_disk_is_no_verdict(options: list[str], said: str, tmp_path: Path) -> None:
+    """Exit code 4 and one line; no half a file is left, and 1, which is DIFFERENT, is not what Python ends with."""
+    import resource
+
+    onnx = pytest.importorskip("onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 3]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Tanh", ["x"], ["y"])], "g", [x], [y])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(proto, str(tmp_path / "m.onnx"))
+    before = sorted(tmp_path.iterdir())
+    command = [sys.executable, "-B", "-m", "isomorph", "validate", "m.onnx", "m.onnx", *options]
+    full = Path("/dev/full").open("w") if options == ["--json"] else subprocess.DEVNULL  # noqa: SIM115
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        stdout=full,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (4, 1), done.stderr
+    assert said in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
