@@ -30,6 +30,7 @@ from isomorph.converters.onnx.functions import (
     specified_body,
 )
 from isomorph.converters.onnx.initializers import Initializers, read_constant
+from isomorph.converters.onnx.order import in_order
 from isomorph.converters.onnx.place import Place, is_standard, opset_of, opsets_of, provenance
 from isomorph.converters.onnx.preserved import fits, in_newer_words, keep
 from isomorph.converters.onnx.reading import Attributes, Body, Graph, OnnxNode
@@ -75,12 +76,12 @@ class Nodes:
             raise MalformedError("functions call each other without end", at=where)
 
     def read(self, nodes: Sequence[onnx.NodeProto], results: Sequence[str], place: Place) -> None:
-        """Read nodes in order. Optional outputs that nothing reads count as left out."""
+        """Read nodes in an order in which they can be. Optional outputs that nothing reads count as left out."""
         self.count += len(nodes)
         if self.count > self.most or place.depth > _DEEPEST:
             raise MalformedError("functions and branches call each other without end", at=self.where)
         read = names_read(nodes) | set(results)
-        for position, node in enumerate(nodes):
+        for position, node in enumerate(in_order(nodes)):
             self._node(node, position, place, read)
 
     def _node(self, proto: onnx.NodeProto, position: int, place: Place, read: set[str]) -> None:

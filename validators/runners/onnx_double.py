@@ -15,6 +15,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from isomorph.converters.onnx.order import put_in_order
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runners.onnx_kernels import KERNELS
 from isomorph.validators.runners.onnx_noise import with_noise
@@ -38,6 +39,7 @@ class DoubleModel:
 
     def __init__(self, path: Path) -> None:
         proto = onnx.load(str(path))
+        put_in_order(proto.graph)
         _refuse_what_cannot_be_widened(proto)
         self._proto = widen(proto)
         self._runner = self._evaluator()

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from isomorph.converters.onnx.order import put_in_order
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
 from isomorph.validators.monte_carlo import Noise
@@ -33,6 +34,7 @@ class ReferenceRunner:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._proto = onnx.load(str(path))
+        put_in_order(self._proto.graph)
         self._evaluator = ReferenceEvaluator(self._proto)
         self._double: DoubleModel | None = None
 
