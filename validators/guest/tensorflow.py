@@ -73,6 +73,10 @@ class SavedModel:
         values = self._function(**feeds)
         return {name: np.asarray(values[name].numpy()) for name in self._outputs}, {}
 
+    def graph(self) -> tuple[Any, list[str]]:
+        """The signature's function, and the names of its outputs in their order."""
+        return self._function, list(self._outputs)
+
 
 def _spec(name: str, spec: Any, dims: dict[str, Any]) -> dict[str, Any]:
     shape: list[Any] = []

@@ -1,16 +1,33 @@
-"""SavedModels: guest/tensorflow.py in this installation."""
+"""SavedModels: guest/tensorflow.py in this installation, and their float64 form (tensorflow_double.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from isomorph.validators.guest import tensorflow
+from isomorph.validators.runner import FLOAT64, NATIVE, Result
 from isomorph.validators.runners.adapted import AdaptedRunner
+from isomorph.validators.runners.tensorflow_double import DoubleFunction
 
 __all__ = ["open_model"]
 
 
-def open_model(model: Mapping[str, Any], *, role: str, device: str = "cpu") -> AdaptedRunner:
+def open_model(model: Mapping[str, Any], *, role: str, device: str = "cpu") -> SavedModelRunner:
     """The runner for a worker."""
-    return AdaptedRunner("tensorflow", lambda: tensorflow.open_model(dict(model), role, device))
+    return SavedModelRunner("tensorflow", lambda: tensorflow.open_model(dict(model), role, device))
+
+
+class SavedModelRunner(AdaptedRunner):
+    """One signature, in its own precision and in float64. It has no intermediate values."""
+
+    _double: DoubleFunction | None = None
+
+    def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = NATIVE) -> Result:
+        if precision != FLOAT64:
+            return super().run(inputs, taps=taps, precision=precision)
+        if self._double is None:
+            self._double = DoubleFunction(*self._model.graph())
+        return Result(self._double.run(inputs))

@@ -1,0 +1,84 @@
+"""SavedModels in float64: against the definition in NumPy, refused by name, and as the source of a judgment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isomorph.errors import RunnerError
+from isomorph.validators import ModelFile, Verdict, Worker, validate
+
+pytestmark = pytest.mark.skipif(
+    not any(Path(entry, "tensorflow").is_dir() for entry in sys.path), reason="tensorflow is not installed"
+)
+
+SCRIPT = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+class Model(tf.Module):
+    def __init__(self, w):
+        super().__init__()
+        self.w = tf.Variable(w)
+        self.statistics = [tf.constant(value, tf.float32, [4]) for value in (1.5, 0.25, -0.125, 0.75)]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def __call__(self, x):
+        _, h = tf.while_loop(lambda i, h: i < 3, lambda i, h: (i + 1, tf.tanh(h @ self.w)), (0, x))
+        h = tf.cond(tf.shape(x)[0] > 1, lambda: h * 2.0, lambda: h)
+        h, _, _ = tf.compat.v1.nn.fused_batch_norm(h[:, None, None, :], *self.statistics, 1e-3, is_training=False)
+        return {"y": h[:, 0, 0, :]}
+
+class Resized(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([1, 4, 4, 1], tf.float32, name="x")])
+    def __call__(self, x):
+        return {"y": tf.raw_ops.ResizeBilinear(images=x, size=[8, 8])}
+
+folder = sys.argv[1]
+w = np.load(folder + "/w.npy")
+wrong = w.astype(np.float16).astype(np.float32)
+for name, model in (("m", Model(w)), ("wrong", Model(wrong)), ("resized", Resized())):
+    tf.saved_model.save(model, folder + "/" + name, signatures=model.__call__.get_concrete_function())
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models, written in a process of its own."""
+    path = tmp_path_factory.mktemp("saved")
+    np.save(path / "w.npy", np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32))
+    subprocess.run([sys.executable, "-c", SCRIPT, str(path)], check=True, capture_output=True)
+    return path
+
+
+def test_loops_branches_and_normalization_in_float64(folder: Path) -> None:
+    x = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    with Worker(ModelFile(folder / "m", "saved-model"), role="reference") as worker:
+        got = worker.run({"x": x}, precision="float64").outputs["y"]
+    h = x.astype(np.float64)
+    for _ in range(3):
+        h = np.tanh(h @ np.load(folder / "w.npy").astype(np.float64))
+    expected = (2 * h + 0.125) / np.sqrt(0.75 + float(np.float32(1e-3))) * 1.5 + 0.25
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-14)
+
+
+def test_an_op_without_double_is_named(folder: Path) -> None:
+    x = np.zeros((1, 4, 4, 1), np.float32)
+    with (
+        Worker(ModelFile(folder / "resized", "saved-model"), role="reference") as worker,
+        pytest.raises((RunnerError, NotImplementedError), match="ResizeBilinear"),
+    ):
+        worker.run({"x": x}, precision="float64")
+
+
+@pytest.mark.slow
+def test_a_saved_model_as_the_source(folder: Path) -> None:
+    source = ModelFile(folder / "m", "saved-model")
+    assert validate(source, source).verdict is Verdict.EQUIVALENT
+    assert validate(source, ModelFile(folder / "wrong", "saved-model")).verdict is Verdict.DIFFERENT

@@ -1,0 +1,194 @@
+"""The float64 form of a SavedModel's signature: its frozen GraphDef with every float type widened.
+
+Variables become constants; each type attribute, constant, placeholder and function signature that is a narrower float
+becomes double, control-flow functions included. A Cast to a float type casts to double. Inference batch normalization,
+whose kernels are float only, is replaced by its definition,
+
+    y = (x - mean) · scale / sqrt(variance + epsilon) + offset        over the last axis (NHWC, NDHWC)
+
+An op that has a fixed float operand or result, that does not permit double, or that reads the bits of a float has no
+float64 form and is refused by name.
+See: tensorflow/core/framework/{op_def,attr_value,function}.proto; tf.raw_ops.FusedBatchNormV3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow
+from tensorflow.core.framework import types_pb2
+from tensorflow.python.framework import op_def_registry
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+__all__ = ["DoubleFunction"]
+
+_NARROW = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16})
+_DOUBLE = types_pb2.DT_DOUBLE
+_BITS = frozenset({"Bitcast", "DecodeRaw", "EncodeProto", "DecodeProtoV2"})
+_BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
+_SUFFIX = "_float64"
+
+
+class DoubleFunction:
+    """A signature in float64. Raises NotImplementedError, naming the op, where it has no such form."""
+
+    def __init__(self, function: Any, names: Iterable[str]) -> None:
+        frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
+        keys = list(function.structured_input_signature[1])
+        if len(frozen.inputs) != len(keys):
+            raise NotImplementedError("the graph reads a resource (a table, say) that cannot be frozen")
+        feeds = {tensor.name.split(":")[0]: tensor.name for tensor in frozen.inputs}
+        self._inputs = _by_argument(function, feeds)
+        graph = _widened(frozen.graph.as_graph_def())
+        outputs = dict(zip(sorted(function.structured_outputs), frozen.outputs, strict=True))
+        self._outputs = list(names)
+        fetches = [outputs[name].name for name in self._outputs]
+        narrow = [function.structured_outputs[name].dtype.as_datatype_enum in _NARROW for name in self._outputs]
+        try:
+            wrapped = tensorflow.compat.v1.wrap_function(lambda: tensorflow.import_graph_def(graph, name=""), [])
+            element = wrapped.graph.as_graph_element
+            self._function = wrapped.prune(
+                [element(name) for name in self._inputs.values()], [element(n) for n in fetches]
+            )
+        except (ValueError, TypeError, tensorflow.errors.OpError) as error:
+            raise NotImplementedError(f"the widened graph is refused: {error}") from error
+        for name, tensor, was in zip(self._outputs, self._function.outputs, narrow, strict=True):
+            if was and tensor.dtype != tensorflow.float64:
+                raise NotImplementedError(f"the output `{name}` stays {tensor.dtype.name} in the float64 graph")
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name; narrow float inputs are widened."""
+        feeds = []
+        for name, tensor in zip(self._inputs, self._function.inputs, strict=True):
+            feeds.append(tensorflow.constant(np.asarray(inputs[name]).astype(tensor.dtype.as_numpy_dtype)))
+        try:
+            values = self._function(*feeds)
+        except (tensorflow.errors.NotFoundError, tensorflow.errors.UnimplementedError) as error:
+            raise NotImplementedError(f"no kernel in double: {error.message}") from error
+        except tensorflow.errors.InvalidArgumentError as error:
+            if "No OpKernel was registered" not in error.message:
+                raise
+            raise NotImplementedError(f"no kernel in double: {error.message}") from error
+        return {name: np.asarray(value.numpy()) for name, value in zip(self._outputs, values, strict=True)}
+
+
+def _by_argument(function: Any, feeds: Mapping[str, str]) -> dict[str, str]:
+    """Argument name -> tensor of the frozen graph; the placeholders keep their names, frozen or not."""
+    captured = {id(tensor) for tensor in function.graph.internal_captures}
+    plain = [tensor.op.name for tensor in function.graph.inputs if id(tensor) not in captured]
+    named = {}
+    for key, spec in function.structured_input_signature[1].items():
+        found = [name for name in plain if name in (spec.name, key)]
+        if len(found) != 1 or found[0] not in feeds:
+            raise NotImplementedError(f"the placeholder of the input `{key}` is not in the frozen graph")
+        named[key] = feeds[found[0]]
+    return named
+
+
+def _widened(graph: Any) -> Any:
+    functions = {each.signature.name for each in graph.library.function}
+    for each in graph.library.function:
+        each.signature.name += _SUFFIX
+        for argument in [*each.signature.input_arg, *each.signature.output_arg]:
+            argument.type = _wide(argument.type)
+        for node in each.node_def:
+            if node.op in _BATCH_NORMS:
+                raise NotImplementedError(f"`{node.op}` inside a function has no float64 form here ({node.name})")
+            _widen_node(node, functions)
+    del graph.library.gradient[:]
+    result = tensorflow.compat.v1.GraphDef(versions=graph.versions)
+    result.library.CopyFrom(graph.library)
+    read = {name.split("^")[-1] for node in graph.node for name in node.input if ":" in name}
+    for node in graph.node:
+        if node.op in _BATCH_NORMS:
+            _normalize_by_definition(node, result, read)
+        else:
+            _widen_node(node, functions)
+            result.node.add().CopyFrom(node)
+    return result
+
+
+def _widen_node(node: Any, functions: set[str]) -> None:
+    touched = any(_is_narrow(value) for value in node.attr.values())
+    if node.op in functions:
+        node.op += _SUFFIX
+    else:
+        _check(node, touched)
+    for value in node.attr.values():
+        _widen_attribute(value, functions)
+
+
+def _is_narrow(value: Any) -> bool:
+    return value.type in _NARROW or any(each in _NARROW for each in value.list.type)
+
+
+def _check(node: Any, touched: bool) -> None:
+    definition = op_def_registry.get(node.op)
+    where = f"`{node.op}` has no float64 form ({node.name})"
+    if definition is None:
+        raise NotImplementedError(f"{where}: it is no op of this TensorFlow")
+    if node.op in _BITS and touched:
+        raise NotImplementedError(f"{where}: it reads the bits of a float")
+    for argument in [*definition.input_arg, *definition.output_arg]:
+        if argument.type in _NARROW:
+            raise NotImplementedError(f"{where}: `{argument.name}` is float by definition")
+    for attribute in definition.attr:
+        allowed = attribute.allowed_values.list.type
+        narrow = attribute.name in node.attr and _is_narrow(node.attr[attribute.name])
+        if allowed and narrow and _DOUBLE not in allowed:
+            raise NotImplementedError(f"{where}: `{attribute.name}` cannot be double")
+
+
+def _widen_attribute(value: Any, functions: set[str]) -> None:
+    kind = value.WhichOneof("value")
+    if kind == "type":
+        value.type = _wide(value.type)
+    elif kind == "tensor" and value.tensor.dtype in _NARROW:
+        array = tensorflow.make_ndarray(value.tensor).astype(np.float64)
+        value.tensor.CopyFrom(tensorflow.make_tensor_proto(array, tensorflow.float64, array.shape))
+    elif kind == "func":
+        _widen_reference(value.func, functions)
+    elif kind == "list":
+        value.list.type[:] = [_wide(each) for each in value.list.type]
+        for function in value.list.func:
+            _widen_reference(function, functions)
+
+
+def _widen_reference(reference: Any, functions: set[str]) -> None:
+    reference.name += _SUFFIX if reference.name in functions else ""
+    for value in reference.attr.values():
+        _widen_attribute(value, functions)
+
+
+def _wide(dtype: int) -> int:
+    return _DOUBLE if dtype in _NARROW else dtype
+
+
+def _normalize_by_definition(node: Any, graph: Any, read: set[str]) -> None:
+    """FusedBatchNorm in inference, as nodes of double; the last one keeps the name."""
+    layout = node.attr["data_format"].s.decode() or "NHWC"
+    if node.attr["is_training"].b or not layout.endswith("C"):
+        raise NotImplementedError(f"`{node.op}` in training or channels first has no float64 form ({node.name})")
+    if any(name.startswith(f"{node.name}:") and name != f"{node.name}:0" for name in read):
+        raise NotImplementedError(f"`{node.op}` whose statistics are read has no float64 form ({node.name})")
+    x, scale, offset, mean, variance = node.input[:5]
+    controls = list(node.input[5:])
+    epsilon = f"{node.name}/float64/epsilon"
+    constant = graph.node.add(name=epsilon, op="Const")
+    constant.attr["dtype"].type = _DOUBLE
+    constant.attr["value"].tensor.CopyFrom(
+        tensorflow.make_tensor_proto(float(node.attr["epsilon"].f), tensorflow.float64)
+    )
+
+    def add(op: str, name: str, *operands: str) -> str:
+        made = graph.node.add(name=name, op=op, input=[*operands, *controls])
+        made.attr["T"].type = _DOUBLE
+        return name
+
+    inner = f"{node.name}/float64/"
+    root = add("Sqrt", inner + "deviation", add("AddV2", inner + "variance", variance, epsilon))
+    centred = add("Sub", inner + "centred", x, mean)
+    scaled = add("Mul", inner + "scaled", add("RealDiv", inner + "normal", centred, root), scale)
+    add("AddV2", node.name, scaled, offset)
