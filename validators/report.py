@@ -232,6 +232,8 @@ def _summary(output: OutputVerdict, declared: Precision | None) -> str:
         "exact" if "mismatches" in c.ratios else f"error {c.error:.1e} of the float64 run, {own} own {c.accuracy:.1e}"
     )
     label = f"{output.source}" if output.source == output.target else f"{output.source} -> {output.target}"
+    if c.mask is not None and not c.mask_explained:
+        return f"output {label}: {output.verdict.value}  NaN or infinity on one side only"
     return f"output {label}: {output.verdict.value}  {numbers} (ratio {c.worst:.3g})"
 
 
