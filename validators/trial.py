@@ -174,10 +174,12 @@ class _Trial:
         self.subjects = (source, target)
         self.left = left
         self.named = NamedSource(left, source)
-        self.right = right if declared is None else CastInputs(right)
         self.say = say
         self.blockers: list[str] = []
         self.notes: list[str] = []
+        if declared is None:
+            declared = self._of_the_source(source)
+        self.right = right if declared is None else CastInputs(right)
         self.no_double: str | None = None
         self.drawn: set[str] = set()
         self.data: Data | None = None
@@ -190,6 +192,15 @@ class _Trial:
         self.declared = declared
         self.ranges = input_ranges(target) if declared is not None and declared.bits else {}
         self.noisy = NoisySource(left, declared, self._stretch)
+
+    def _of_the_source(self, source: Subject | None) -> Precision | None:
+        """The class of a source that computes in float16 or bfloat16 between float32 inputs and outputs, from which
+        its precision does not show; else None."""
+        own = shown_precision(source)
+        if own is None or own.bits or own.unit <= _unit_of(self.left.signature()):
+            return None
+        self.notes.append(f"the source itself is {own.name} ({own.evidence}): the target is held to that")
+        return own
 
     def run(self, data: Data | None, seed: int, maps: Sequence[Map]) -> Report:
         mine, theirs = self.left.signature(), self.right.signature()

@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers import float16
 
 from isomorph.cli import main
 from isomorph.errors import UsageError
@@ -154,6 +155,22 @@ def test_a_correct_target_is_equivalent_only_if_it_is_declared(source: Path, nam
 def test_a_fault_is_different_within_every_class(source: Path, name: str, fault: Edit) -> None:
     report = judged(source, fault, LOWERED[name], precision=name, explain=False)
     assert report.verdict is Verdict.DIFFERENT, report.outputs[0].worst
+
+
+def test_a_half_source_between_float32_ends_is_its_own_measure(source: Path, tmp_path: Path) -> None:
+    """onnxruntime computes it in float32 without optimizations and in float16 with them: an error of its own of 0."""
+    half = tmp_path / "half.onnx"
+    onnx.save(float16.convert_float_to_float16(network(), keep_io_types=True), str(half))
+    faulty = tmp_path / "faulty.onnx"
+    proto = network()
+    negate_a_channel(proto)
+    onnx.save(float16.convert_float_to_float16(proto, keep_io_types=True), str(faulty))
+    subject = ModelFile(half, "onnx")
+    report = validate(subject, subject)
+    assert report.verdict is Verdict.EQUIVALENT and report.precision == Precision.of("fp16")
+    assert any("the source itself is fp16" in note for note in report.notes)
+    assert validate(subject, ModelFile(faulty, "onnx")).verdict is Verdict.DIFFERENT
+    assert validate(ModelFile(source, "onnx"), subject).verdict is Verdict.DIFFERENT
 
 
 def test_a_finer_class_does_not_excuse_a_coarser_target(source: Path) -> None:
