@@ -1,4 +1,5 @@
-"""SavedModels in float64: against the definition in NumPy, refused by name, and as the source of a judgment."""
+"""SavedModels in float64, exact and with noise: against the definition in NumPy, refused by name, and as sources of a
+judgment."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ import pytest
 
 from isomorph.errors import RunnerError
 from isomorph.validators import ModelFile, Verdict, Worker, validate
+from isomorph.validators.monte_carlo import Noise
+from isomorph.validators.precision import Precision
 
 pytestmark = pytest.mark.skipif(
     not any(Path(entry, "tensorflow").is_dir() for entry in sys.path), reason="tensorflow is not installed"
@@ -39,10 +42,16 @@ class Resized(tf.Module):
     def __call__(self, x):
         return {"y": tf.raw_ops.ResizeBilinear(images=x, size=[8, 8])}
 
+class Cancelling(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+    def __call__(self, x):
+        sums = {"difference": x[:, 0] - x[:, 1], "sum": tf.reduce_sum(x, -1)}
+        return {**sums, "gate": tf.sigmoid(x), "kept": tf.nn.relu(x)}
+
 folder = sys.argv[1]
 w = np.load(folder + "/w.npy")
 wrong = w.astype(np.float16).astype(np.float32)
-for name, model in (("m", Model(w)), ("wrong", Model(wrong)), ("resized", Resized())):
+for name, model in (("m", Model(w)), ("wrong", Model(wrong)), ("resized", Resized()), ("cancelling", Cancelling())):
     tf.saved_model.save(model, folder + "/" + name, signatures=model.__call__.get_concrete_function())
 """
 
@@ -75,6 +84,40 @@ def test_an_op_without_double_is_named(folder: Path) -> None:
         pytest.raises((RunnerError, NotImplementedError), match="ResizeBilinear"),
     ):
         worker.run({"x": x}, precision="float64")
+
+
+def test_noise_in_loops_branches_and_normalization(folder: Path) -> None:
+    x = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    with Worker(ModelFile(folder / "m", "saved-model"), role="reference") as worker:
+
+        def noisy(amplitude: float, seed: int) -> np.ndarray:
+            return worker.run({"x": x}, precision=str(Noise(amplitude, seed))).outputs["y"]
+
+        exact = worker.run({"x": x}, precision="float64").outputs["y"]
+        np.testing.assert_allclose(noisy(0.0, 0), exact, rtol=1e-13, atol=1e-14)
+        first, second = noisy(1e-6, 1), noisy(1e-6, 2)
+        np.testing.assert_array_equal(noisy(1e-6, 1), first)
+        np.testing.assert_allclose(worker.run({"x": x}, precision="float64").outputs["y"], exact, rtol=0)
+        for moved in (first, second):
+            assert np.all(moved != exact)
+            assert 1e-7 < np.abs(moved - exact).max() < 1e-4
+        assert np.all(first != second)
+        assert 50 < np.abs(noisy(1e-4, 1) - exact).max() / np.abs(first - exact).max() < 200
+        with pytest.raises((RunnerError, NotImplementedError), match="declared precision class"):
+            worker.run({"x": x}, precision=str(Noise(1e-6, 1, Precision.of("fp16"))))
+
+
+def test_noise_is_of_the_terms_of_sums_and_of_results_of_arithmetic(folder: Path) -> None:
+    x = np.array([[1e3, 1e3], [3.0, -3.0], [-40.0, 7.0]], np.float32)
+    amplitude = 1e-6
+    with Worker(ModelFile(folder / "cancelling", "saved-model"), role="reference") as worker:
+        exact = worker.run({"x": x}, precision="float64").outputs
+        runs = [worker.run({"x": x}, precision=str(Noise(amplitude, seed))).outputs for seed in range(8)]
+    errors = {name: np.max([np.abs(run[name] - exact[name]) for run in runs], axis=0) for name in exact}
+    assert not errors["kept"].any()  # a selection
+    assert errors["difference"][0] == 0 < errors["difference"][1] <= amplitude * 6.0
+    assert amplitude < errors["sum"][1] <= amplitude * 6.0 * (1 + amplitude)  # the result itself is 0
+    assert amplitude / 4 < errors["gate"][2, 0] <= amplitude * 1.01  # 1 - 1/(1 + e^-40): off by a unit of 1
 
 
 @pytest.mark.slow

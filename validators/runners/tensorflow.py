@@ -1,4 +1,5 @@
-"""SavedModels: guest/tensorflow.py in this installation, and their float64 form (tensorflow_double.py)."""
+"""SavedModels: guest/tensorflow.py in this installation, and their float64 form, exact (tensorflow_double.py) or with
+noise (tensorflow_noise.py)."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from isomorph.validators.guest import tensorflow
+from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import FLOAT64, NATIVE, Result
 from isomorph.validators.runners.adapted import AdaptedRunner
 from isomorph.validators.runners.tensorflow_double import DoubleFunction
+from isomorph.validators.runners.tensorflow_noise import NoisyFunction
 
 __all__ = ["open_model"]
 
@@ -21,11 +24,17 @@ def open_model(model: Mapping[str, Any], *, role: str, device: str = "cpu") -> S
 
 
 class SavedModelRunner(AdaptedRunner):
-    """One signature, in its own precision and in float64. It has no intermediate values."""
+    """One signature, in its own precision and in float64, exact or with noise. It has no intermediate values."""
 
     _double: DoubleFunction | None = None
+    _noisy: NoisyFunction | None = None
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = NATIVE) -> Result:
+        noise = Noise.parse(precision)
+        if noise is not None:
+            if self._noisy is None:
+                self._noisy = NoisyFunction(*self._model.graph())
+            return Result(self._noisy.run_with(noise, inputs))
         if precision != FLOAT64:
             return super().run(inputs, taps=taps, precision=precision)
         if self._double is None:

@@ -22,17 +22,21 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-__all__ = ["DoubleFunction"]
+__all__ = ["CENTRED", "DoubleFunction"]
 
 _NARROW = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16})
 _DOUBLE = types_pb2.DT_DOUBLE
 _BITS = frozenset({"Bitcast", "DecodeRaw", "EncodeProto", "DecodeProtoV2"})
 _BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
-_SUFFIX = "_float64"
+CENTRED = "/float64/centred"
+"""How the node ends that is x - mean of a normalization."""
 
 
 class DoubleFunction:
     """A signature in float64. Raises NotImplementedError, naming the op, where it has no such form."""
+
+    suffix = "_float64"
+    """What sets the names of its functions apart from the model's own."""
 
     def __init__(self, function: Any, names: Iterable[str]) -> None:
         frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
@@ -41,10 +45,10 @@ class DoubleFunction:
             raise NotImplementedError("the graph reads a resource (a table, say) that cannot be frozen")
         feeds = {tensor.name.split(":")[0]: tensor.name for tensor in frozen.inputs}
         self._inputs = _by_argument(function, feeds)
-        graph = _widened(frozen.graph.as_graph_def())
+        graph, moved = self.rewritten(_widened(frozen.graph.as_graph_def(), self.suffix))
         outputs = dict(zip(sorted(function.structured_outputs), frozen.outputs, strict=True))
         self._outputs = list(names)
-        fetches = [outputs[name].name for name in self._outputs]
+        fetches = [_renamed(outputs[name].name, moved) for name in self._outputs]
         narrow = [function.structured_outputs[name].dtype.as_datatype_enum in _NARROW for name in self._outputs]
         try:
             wrapped = tensorflow.compat.v1.wrap_function(lambda: tensorflow.import_graph_def(graph, name=""), [])
@@ -57,6 +61,10 @@ class DoubleFunction:
         for name, tensor, was in zip(self._outputs, self._function.outputs, narrow, strict=True):
             if was and tensor.dtype != tensorflow.float64:
                 raise NotImplementedError(f"the output `{name}` stays {tensor.dtype.name} in the float64 graph")
+
+    def rewritten(self, graph: Any) -> tuple[Any, Mapping[str, str]]:
+        """The widened graph as it is to run, and each tensor -> the one to fetch in its stead."""
+        return graph, {}
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name; narrow float inputs are widened."""
@@ -74,6 +82,11 @@ class DoubleFunction:
         return {name: np.asarray(value.numpy()) for name, value in zip(self._outputs, values, strict=True)}
 
 
+def _renamed(tensor: str, moved: Mapping[str, str]) -> str:
+    name = moved.get(tensor.removesuffix(":0"), tensor)
+    return name if ":" in name else f"{name}:0"
+
+
 def _by_argument(function: Any, feeds: Mapping[str, str]) -> dict[str, str]:
     """Argument name -> tensor of the frozen graph; the placeholders keep their names, frozen or not."""
     captured = {id(tensor) for tensor in function.graph.internal_captures}
@@ -87,10 +100,10 @@ def _by_argument(function: Any, feeds: Mapping[str, str]) -> dict[str, str]:
     return named
 
 
-def _widened(graph: Any) -> Any:
-    functions = {each.signature.name for each in graph.library.function}
+def _widened(graph: Any, suffix: str) -> Any:
+    functions = {each.signature.name: each.signature.name + suffix for each in graph.library.function}
     for each in graph.library.function:
-        each.signature.name += _SUFFIX
+        each.signature.name += suffix
         for argument in [*each.signature.input_arg, *each.signature.output_arg]:
             argument.type = _wide(argument.type)
         for node in each.node_def:
@@ -110,10 +123,10 @@ def _widened(graph: Any) -> Any:
     return result
 
 
-def _widen_node(node: Any, functions: set[str]) -> None:
+def _widen_node(node: Any, functions: Mapping[str, str]) -> None:
     touched = any(_is_narrow(value) for value in node.attr.values())
     if node.op in functions:
-        node.op += _SUFFIX
+        node.op = functions[node.op]
     else:
         _check(node, touched)
     for value in node.attr.values():
@@ -141,7 +154,7 @@ def _check(node: Any, touched: bool) -> None:
             raise NotImplementedError(f"{where}: `{attribute.name}` cannot be double")
 
 
-def _widen_attribute(value: Any, functions: set[str]) -> None:
+def _widen_attribute(value: Any, functions: Mapping[str, str]) -> None:
     kind = value.WhichOneof("value")
     if kind == "type":
         value.type = _wide(value.type)
@@ -156,8 +169,8 @@ def _widen_attribute(value: Any, functions: set[str]) -> None:
             _widen_reference(function, functions)
 
 
-def _widen_reference(reference: Any, functions: set[str]) -> None:
-    reference.name += _SUFFIX if reference.name in functions else ""
+def _widen_reference(reference: Any, functions: Mapping[str, str]) -> None:
+    reference.name = functions.get(reference.name, reference.name)
     for value in reference.attr.values():
         _widen_attribute(value, functions)
 
@@ -189,6 +202,6 @@ def _normalize_by_definition(node: Any, graph: Any, read: set[str]) -> None:
 
     inner = f"{node.name}/float64/"
     root = add("Sqrt", inner + "deviation", add("AddV2", inner + "variance", variance, epsilon))
-    centred = add("Sub", inner + "centred", x, mean)
+    centred = add("Sub", node.name + CENTRED, x, mean)
     scaled = add("Mul", inner + "scaled", add("RealDiv", inner + "normal", centred, root), scale)
     add("AddV2", node.name, scaled, offset)
