@@ -2,7 +2,7 @@
 
 onnxruntime has no double kernels for convolutions, so it cannot be the float64 reference. `onnx.reference` is the
 specification in NumPy, and independent of our own IR; where it loops in Python, onnx_kernels.py replaces it by sums
-over kernel offsets and BLAS.
+over kernel offsets and BLAS. Operators of com.microsoft are in onnx_contrib_kernels.py.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from onnx.reference import ReferenceEvaluator
 
 from isomorph.converters.onnx.order import put_in_order
 from isomorph.validators.monte_carlo import Noise
+from isomorph.validators.runners.onnx_contrib_kernels import CONTRIB
 from isomorph.validators.runners.onnx_kernels import KERNELS
 from isomorph.validators.runners.onnx_noise import with_noise
 from isomorph.validators.runners.onnx_precision import Rounding
 
 __all__ = ["DoubleModel", "widen"]
 
+_KERNELS = [*KERNELS, *CONTRIB]
 _NARROW = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _NARROW_NAMES = ("float32", "float16", "bfloat16")
 # Attributes that hold an element type, by op.
@@ -45,7 +47,9 @@ class DoubleModel:
         self._runner = self._evaluator()
 
     def _evaluator(self) -> ReferenceEvaluator:
-        return ReferenceEvaluator(self._proto, new_ops=KERNELS)
+        own = {(function.domain, function.name) for function in self._proto.functions}
+        kernels = [kernel for kernel in _KERNELS if (kernel.op_domain, kernel.__name__) not in own]
+        return ReferenceEvaluator(self._proto, new_ops=kernels)
 
     def run(
         self, inputs: Mapping[str, np.ndarray], names: Sequence[str], noise: Noise | None = None
@@ -142,5 +146,6 @@ def _refuse_what_cannot_be_widened(proto: ModelProto) -> None:
         }
     )
     known = {f"{f.domain}::{f.name}" for f in proto.functions}
+    known |= {f"{kernel.op_domain}::{kernel.__name__}" for kernel in _KERNELS}
     if missing := [name for name in foreign if name not in known]:
         raise NotImplementedError(f"no float64 reference for {', '.join(missing)}")

@@ -27,7 +27,7 @@ RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinom
 _ARITHMETIC = """
 Add Sub Mul Div Pow Sqrt Reciprocal Exp Log Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Erf Sigmoid
 Swish Gelu Elu Celu Selu Softplus Softsign Mish HardSigmoid HardSwish LeakyRelu PRelu ThresholdedRelu Mod Softmax
-LogSoftmax DequantizeLinear
+LogSoftmax DequantizeLinear BiasAdd BiasGelu FastGelu QuickGelu
 """
 EXACT = frozenset(_COPIES_AND_DECISIONS.split())
 _ELEMENTWISE = frozenset(_ARITHMETIC.split())
@@ -40,6 +40,9 @@ _TERMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Selu": lambda x: np.full_like(x, 1.76),
     "Swish": np.abs,
     "Gelu": np.abs,
+    "BiasGelu": np.abs,
+    "FastGelu": np.abs,
+    "QuickGelu": np.abs,
     "HardSwish": np.abs,
 }
 

@@ -15,7 +15,11 @@ from isomorph.validators.runners.onnx_noise import EXACT, with_noise
 
 __all__ = ["Rounding"]
 
-_PRODUCTS = frozenset(("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "LSTM", "GRU", "RNN", "Attention"))
+_PRODUCT_NAMES = """
+Conv ConvTranspose MatMul Gemm Einsum LSTM GRU RNN Attention
+FusedConv FusedMatMul TransposeMatMul FusedGemm MultiHeadAttention GroupQueryAttention MatMulNBits
+"""
+_PRODUCTS = frozenset(_PRODUCT_NAMES.split())
 _TYPES: dict[str, Any] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "float32": np.float32}
 
 
