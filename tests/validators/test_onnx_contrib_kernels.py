@@ -167,6 +167,26 @@ def test_a_function_of_the_model_is_what_the_model_says(tmp_path: Path) -> None:
     np.testing.assert_array_equal(DoubleModel(tmp_path / "own.onnx").run({"x": x}, ["y"])["y"], -x.astype(np.float64))
 
 
+def test_within_a_branch_and_a_function(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["": 18, "com.microsoft": 1, "own": 1]>
+    g (float[3] x, bool c) => (float[3] y, float[3] z) {
+        y = If (c) <
+            then_branch = a () => (float[3] p) { p = com.microsoft.QuickGelu (x) },
+            else_branch = b () => (float[3] q) { q = Neg (x) }
+        >
+        z = own.F (x)
+    }
+    <domain: "own", opset_import: ["": 18, "com.microsoft": 1]>
+    F (x) => (y) { y = com.microsoft.QuickGelu (x) }
+    """
+    onnx.save(parser.parse_model(text), tmp_path / "nested.onnx")
+    x = real(3)
+    got = DoubleModel(tmp_path / "nested.onnx").run({"x": x, "c": np.array(True)}, ["y", "z"])
+    for each in got.values():
+        np.testing.assert_allclose(each, x / (1 + np.exp(-1.702 * x.astype(np.float64))), rtol=1e-7)
+
+
 def block() -> onnx.ModelProto:
     """Half a transformer block as onnxruntime's optimizer leaves it."""
     rng = np.random.default_rng(3)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from isomorph.converters.onnx.order import put_in_order
@@ -48,8 +49,19 @@ class DoubleModel:
 
     def _evaluator(self) -> ReferenceEvaluator:
         own = {(function.domain, function.name) for function in self._proto.functions}
-        kernels = [kernel for kernel in _KERNELS if (kernel.op_domain, kernel.__name__) not in own]
-        return ReferenceEvaluator(self._proto, new_ops=kernels)
+        kernels, contrib = (
+            [kernel for kernel in each if (kernel.op_domain, kernel.__name__) not in own]
+            for each in (_KERNELS, CONTRIB)
+        )
+
+        class Evaluator(ReferenceEvaluator):
+            """Gives functions the kernels of com.microsoft; `ReferenceEvaluator` gives them none."""
+
+            def __init__(self, proto: Any, **options: Any) -> None:
+                given = {"new_ops": contrib} if isinstance(proto, FunctionProto) else {}
+                super().__init__(proto, **given, **options)
+
+        return Evaluator(self._proto, new_ops=kernels)
 
     def run(
         self, inputs: Mapping[str, np.ndarray], names: Sequence[str], noise: Noise | None = None
