@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_loops_branches_and_normalization_in_float64(folder: Path) -> None:
-    x = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+@pytest.fixture(scope="module")
+def running(folder: Path) -> Iterator[Worker]:
     with Worker(ModelFile(folder / "m", "saved-model"), role="reference") as worker:
-        got = worker.run({"x": x}, precision="float64").outputs["y"]
+        yield worker
+
+
+def test_loops_branches_and_normalization_in_float64(folder: Path, running: Worker) -> None:
+    x = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    got = running.run({"x": x}, precision="float64").outputs["y"]
     h = x.astype(np.float64)
     for _ in range(3):
         h = np.tanh(h @ np.load(folder / "w.npy").astype(np.float64))
@@ -86,25 +92,24 @@ def test_an_op_without_double_is_named(folder: Path) -> None:
         worker.run({"x": x}, precision="float64")
 
 
-def test_noise_in_loops_branches_and_normalization(folder: Path) -> None:
+def test_noise_in_loops_branches_and_normalization(running: Worker) -> None:
     x = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
-    with Worker(ModelFile(folder / "m", "saved-model"), role="reference") as worker:
 
-        def noisy(amplitude: float, seed: int) -> np.ndarray:
-            return worker.run({"x": x}, precision=str(Noise(amplitude, seed))).outputs["y"]
+    def noisy(amplitude: float, seed: int) -> np.ndarray:
+        return running.run({"x": x}, precision=str(Noise(amplitude, seed))).outputs["y"]
 
-        exact = worker.run({"x": x}, precision="float64").outputs["y"]
-        np.testing.assert_allclose(noisy(0.0, 0), exact, rtol=1e-13, atol=1e-14)
-        first, second = noisy(1e-6, 1), noisy(1e-6, 2)
-        np.testing.assert_array_equal(noisy(1e-6, 1), first)
-        np.testing.assert_allclose(worker.run({"x": x}, precision="float64").outputs["y"], exact, rtol=0)
-        for moved in (first, second):
-            assert np.all(moved != exact)
-            assert 1e-7 < np.abs(moved - exact).max() < 1e-4
-        assert np.all(first != second)
-        assert 50 < np.abs(noisy(1e-4, 1) - exact).max() / np.abs(first - exact).max() < 200
-        with pytest.raises((RunnerError, NotImplementedError), match="declared precision class"):
-            worker.run({"x": x}, precision=str(Noise(1e-6, 1, Precision.of("fp16"))))
+    exact = running.run({"x": x}, precision="float64").outputs["y"]
+    np.testing.assert_allclose(noisy(0.0, 0), exact, rtol=1e-13, atol=1e-14)
+    first, second = noisy(1e-6, 1), noisy(1e-6, 2)
+    np.testing.assert_array_equal(noisy(1e-6, 1), first)
+    np.testing.assert_array_equal(running.run({"x": x}, precision="float64").outputs["y"], exact)
+    for moved in (first, second):
+        assert np.all(moved != exact)
+        assert 1e-7 < np.abs(moved - exact).max() < 1e-4
+    assert np.all(first != second)
+    assert 50 < np.abs(noisy(1e-4, 1) - exact).max() / np.abs(first - exact).max() < 200
+    with pytest.raises((RunnerError, NotImplementedError), match="declared precision class"):
+        running.run({"x": x}, precision=str(Noise(1e-6, 1, Precision.of("fp16"))))
 
 
 def test_noise_is_of_the_terms_of_sums_and_of_results_of_arithmetic(folder: Path) -> None:
