@@ -37,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        if error.filename is None:  # a write to a full disk does not say where
+        if error.errno is not None and error.filename is None:  # a write to a full disk does not say where
             error.filename = str(path)
         raise
     finally:
