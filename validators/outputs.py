@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,19 +10,18 @@ import numpy as np
 from isomorph.ir import DType
 from isomorph.validators.certificates.record import Recorder
 from isomorph.validators.compare import compare_exact, compare_float, undecidable, unit_roundoff
+from isomorph.validators.drawn import Drawn
 from isomorph.validators.histogram import spread
-from isomorph.validators.monte_carlo import DRAWS, DRAWS_DECLARED, NoisySource, reconsider
+from isomorph.validators.monte_carlo import DRAWS, DRAWS_DECLARED, reconsider
 from isomorph.validators.pairing import Pair
 from isomorph.validators.report import describe_array
-from isomorph.validators.runner import Runner
-from isomorph.validators.runs import Run, finest_unit
+from isomorph.validators.runs import Run, Sides, finest_unit
 from isomorph.validators.strict import at_thresholds
 from isomorph.validators.ties import contested
 from isomorph.validators.verdict import CaseResult, OutputVerdict, Verdict, decide, signal
 
 __all__ = ["Outputs"]
 
-_DRAWN = "it depends on random numbers: no two runs give the same, so that values prove nothing"
 TIE_RUNS = 6
 UNANCHORED = 16.0
 """Without a float64 run S stands in for R, and its own rounding is unknown: the floor is widened by this factor. Such a
@@ -32,19 +31,21 @@ TIE_ULPS = 32.0
 
 
 class Outputs:
-    """Judges outputs of the source's `Run`s: `source` is asked again, and with noise, where a case is in doubt."""
+    """Judges the outputs of these runs. The source is asked again, and with noise, where a case is in doubt; both sides
+    are, many times, for an output that is drawn at random."""
 
-    def __init__(self, source: Runner, noisy: NoisySource, drawn: Collection[str]) -> None:
-        self._source = source
-        self._noisy = noisy
-        self._drawn = drawn
+    def __init__(self, sides: Sides, runs: Sequence[Run], seed: int) -> None:
+        self._sides = sides
+        self._noisy = sides.noisy
+        self._runs = runs
+        self._drawn = Drawn(sides, runs, seed)
 
-    def judge(self, pair: Pair, runs: Sequence[Run]) -> OutputVerdict:
+    def judge(self, pair: Pair) -> OutputVerdict:
         """The verdict on one output from all its cases."""
         name = pair.source
-        if name in self._drawn:
-            return OutputVerdict(name, pair.target, Verdict.INCONCLUSIVE, (_DRAWN,), None)
-        usable = [run for run in runs if name in run.target]
+        if name in self._sides.drawn:
+            return self._drawn.judge(pair)
+        usable = [run for run in self._runs if name in run.target]
         references = [run.plain[name] if run.reference is None else run.reference[name] for run in usable]
         whole = all(reference.dtype.kind in "biu" for reference in references)
         signals = signal(references, [run.case.batch for run in usable], exact=whole)
@@ -83,9 +84,9 @@ class Outputs:
         spread_ = None if whole else spread(reference, plain, target, comparison.tolerance)
         return CaseResult(run.case.describe(), comparison, strength, unit, spread_, declared is not None)
 
-    def complete(self, recorder: Recorder, runs: Sequence[Run]) -> None:
+    def complete(self, recorder: Recorder) -> None:
         """Ask for the second opinions that this target did not need but another may, and end the record."""
-        for run in runs:
+        for run in self._runs:
             floats = {unit_roundoff(x.dtype) for x in run.plain.values() if DType.of(x.dtype).is_float}
             for unit in sorted({*floats, finest_unit(run.plain.values())} if run.reference is not None else ()):
                 self._noisy.runs(run.case, unit, draws=self._draws)
@@ -102,11 +103,11 @@ class Outputs:
     def _ties(self, run: Run, name: str) -> list[np.ndarray]:
         """More runs of S on inputs moved as far as a good target may be off: where they flip, rounding decides."""
         rng = np.random.default_rng([7, len(name)])
-        return [self._source.run(run.case.perturbed(rng, TIE_ULPS)).outputs[name] for _ in range(TIE_RUNS)]
+        return [self._sides.left.run(run.case.perturbed(rng, TIE_ULPS)).outputs[name] for _ in range(TIE_RUNS)]
 
-    def at_thresholds(self, name: str, runs: Sequence[Run]) -> str | None:
+    def at_thresholds(self, name: str) -> str | None:
         """The objection of `--strict` to an output: it is right only by what S on moved inputs allows (strict.py)."""
-        usable = [run for run in runs if name in run.target and run.reference is not None]
+        usable = [run for run in self._runs if name in run.target and run.reference is not None]
 
         def compare(index: int, again: bool) -> CaseResult:
             run = replace(usable[index], moved=[])

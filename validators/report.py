@@ -14,6 +14,7 @@ import numpy as np
 
 from isomorph import __version__
 from isomorph.ir import DType
+from isomorph.validators.distribution import DIFFER
 from isomorph.validators.histogram import EDGES
 from isomorph.validators.inputs import Case
 from isomorph.validators.localization.layers import Layer
@@ -224,6 +225,10 @@ class Report:
 
 
 def _summary(output: OutputVerdict, declared: Precision | None) -> str:
+    if output.draws:
+        z = max(each.worst[1] for each in output.draws)
+        judged = f"output {output.source}: {output.verdict.value}"
+        return f"{judged}  in distribution (z {z:.2g}; {DIFFER:g} is a difference)"
     if output.worst is None:
         return f"output {output.source}: {output.verdict.value}"
     c = output.worst.comparison
@@ -254,6 +259,7 @@ def _output_dict(output: OutputVerdict) -> dict[str, Any]:
         "verdict": output.verdict.value,
         "reasons": list(output.reasons),
         "resembles": _resembles(output),
+        "draws": [each.as_dict() for each in output.draws],
         "cases": [
             {
                 "case": result.case,

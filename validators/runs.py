@@ -15,10 +15,11 @@ import numpy as np
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
 from isomorph.validators.compare import unit_roundoff
+from isomorph.validators.distribution import rounding
 from isomorph.validators.inputs import Case
 from isomorph.validators.monte_carlo import NoisySource
 from isomorph.validators.pairing import Pairing
-from isomorph.validators.runner import FLOAT64, Runner
+from isomorph.validators.runner import FLOAT64, Arrays, Runner
 
 __all__ = ["Progress", "Run", "Sides", "finest_unit"]
 
@@ -44,7 +45,7 @@ class Run:
 class Sides:
     """The source and the target of a trial, asked case by case.
 
-    drawn      outputs of the source that are not the same when it is asked again
+    drawn      outputs of the source that depend on random numbers
     no_double  why the source has no float64 run; None where it has one
     blockers   why nothing can be proven equal; `notes`, what the reader of the report should know
     """
@@ -137,19 +138,33 @@ class Sides:
         return len({each[name].shape for each in runs}) > 1
 
     def _run_again(self, run: Run) -> None:
-        """A side that answers the same question twice in two ways (random ops, dropout in training mode) proves
-        nothing."""
+        """A side that answers the same question twice in two ways proves nothing value by value. Outputs of the source
+        that differ by more than rounding are `drawn`."""
         again = self.left.run(run.case.inputs).outputs
-        self.drawn = {name for name in again if not _same(run.plain[name], again[name])}
-        if self.drawn:
-            self.blockers.append(
-                "the source gives two answers to the same input: a random op, or a layer in training mode"
-            )
+        unlike = [name for name in again if not _same(run.plain[name], again[name])]
+        self.drawn = {name for name in unlike if not _alike(run.plain[name], again[name])}
+        if len(self.drawn) < len(unlike):
+            self.blockers.append("the source's last bits are not the same when it is run again: it has no fixed order")
         twice = self._run_target(run.case, run.plain)
-        if any(not _same(value, twice.target[name]) for name, value in run.target.items() if name in twice.target):
+        paired = [name for name in run.target if name in twice.target and name not in self.drawn]
+        if any(not _same(run.target[name], twice.target[name]) for name in paired):
             self.blockers.append(
                 "the target gives two answers to the same input: a random op, or a layer in training mode"
             )
+
+    def draw(self, case: Case, count: int) -> tuple[list[Arrays], list[Arrays]]:
+        """`count` answers of each side to the same question: the `drawn` outputs, by the source's names and in its axis
+        order."""
+        feeds = {p.target: p.to_target(case.inputs[p.source]) for p in self.pairing.inputs}
+        pairs = [p for p in self.pairing.outputs if p.source in self.drawn]
+        mine: list[Arrays] = []
+        theirs: list[Arrays] = []
+        for _ in range(count):
+            answer = self.left.run(case.inputs).outputs
+            mine.append({p.source: answer[p.source] for p in pairs})
+            answer = self.right.run(feeds).outputs
+            theirs.append({p.source: p.to_source(answer[p.target]) for p in pairs})
+        return mine, theirs
 
     def _reference(self, case: Case) -> dict[str, np.ndarray] | None:
         if self.no_double is not None:
@@ -171,6 +186,19 @@ def finest_unit(arrays: Iterable[np.ndarray]) -> float:
 
 def _short(text: str, length: int = 200) -> str:
     return text if len(text) <= length else f"{text[:length]} …"
+
+
+def _alike(left: np.ndarray, right: np.ndarray) -> bool:
+    """Whether rounding may have made one of the other."""
+    if left.shape != right.shape or not DType.of(left.dtype).is_float:
+        return False
+    wide, other = left.astype(np.float64), right.astype(np.float64)
+    finite = np.isfinite(wide)
+    if not np.array_equal(finite, np.isfinite(other)):
+        return False
+    wide, other = wide[finite], other[finite]
+    apart = rounding(unit_roundoff(left.dtype))
+    return bool(np.linalg.norm(wide - other) <= apart * np.linalg.norm(wide))
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> bool:

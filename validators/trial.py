@@ -13,6 +13,7 @@ from isomorph.errors import UsageError
 from isomorph.ir import DType
 from isomorph.validators.certificates.certificate import write_certificate
 from isomorph.validators.certificates.record import Recorder
+from isomorph.validators.drawn import RANDOM, described
 from isomorph.validators.inputs import Case, Data, data_cases, plan
 from isomorph.validators.localization.layers import along_the_graph
 from isomorph.validators.localization.localize import Localization, localize
@@ -94,6 +95,9 @@ def validate(
             cases = plan(_narrow(*report.signatures, report.pairing), seed)
             report.add_training(judge_training(left, right, target, report.pairing, cases, steps=train, seed=seed))
     if certificate is not None and isinstance(asked, Recorder):
+        if any(output.draws for output in report.outputs):
+            what = "a certificate holds the source's answers value by value, and this model's are drawn at random"
+            raise UsageError(what, advice="leave out --certificate")
         write_certificate(certificate, report, asked, maps=maps, choice=runners[1])
     if reduce is not None:
         report.notes.append(_reduced(reduce, target, report))
@@ -148,6 +152,7 @@ class _Trial:
         self.strict = strict
         self.subjects = (source, target)
         self.no_double: str | None = None
+        self.drawn: set[str] = set()
         self.left = left
         self.named = NamedSource(left, source)
         self.say = say
@@ -194,12 +199,13 @@ class _Trial:
         cases = self._cases(_narrow(mine, theirs, pairing), ranges, seed)
         sides = Sides(self.left, self.right, pairing, NoisySource(self.left, self.declared, ranges.stretch), self.say)
         runs = sides.run(cases, seed)
-        outputs = Outputs(self.left, sides.noisy, sides.drawn)
-        report.outputs = [outputs.judge(each, runs) for each in pairing.outputs]
+        outputs = Outputs(sides, runs, seed)
+        report.outputs = [outputs.judge(each) for each in pairing.outputs]
         if isinstance(self.left, Recorder):
             self.say("completing the record of the source")
-            outputs.complete(self.left, runs)
+            outputs.complete(self.left)
         self.no_double = sides.no_double
+        self.drawn = sides.drawn
         self.blockers += sides.blockers
         self.notes += sides.notes
         self._call_witnesses(report, runs)
@@ -234,9 +240,11 @@ class _Trial:
 
     def _suggest(self, report: Report) -> list[str]:
         """The `--map`s under which the two would agree. A pairing that our writers recorded is not doubted; within a
-        declared class none is tried."""
-        if self.declared is not None or all(
-            p.how == "recorded" for p in (*report.pairing.inputs, *report.pairing.outputs)
+        declared class, and where values are drawn at random, none is tried."""
+        if (
+            self.drawn
+            or self.declared is not None
+            or all(p.how == "recorded" for p in (*report.pairing.inputs, *report.pairing.outputs))
         ):
             return []
         self.say("trying other pairings")
@@ -253,7 +261,7 @@ class _Trial:
         return [str(each) for each in suggest_maps(self.left, self.right, report.signatures, report.pairing, cases)]
 
     def _conclude(self, report: Report, runs: Sequence[Run]) -> None:
-        if self.no_double is not None:
+        if self.no_double is not None and any(not output.draws for output in report.outputs):
             self.blockers.append(
                 f"the source has no float64 run ({self.no_double}): without a reference nothing is proven equal"
             )
@@ -262,6 +270,7 @@ class _Trial:
         report.tried = [Tried.of(run.case) for run in runs]
         report.verdict = Verdict.DIFFERENT if shapes else overall(report.outputs, self.blockers)
         reasons = [f"output `{output.source}`: {reason}" for output in report.outputs for reason in output.reasons]
+        self.notes += [f"output `{o.source}` is {said}" for o in report.outputs if (said := described(o.draws))]
         report.reasons = shapes + self.blockers + reasons
         self._hint(report)
         report.notes = self.notes
@@ -304,18 +313,23 @@ class _Trial:
 
     def _look_closer(self, report: Report, runs: Sequence[Run], outputs: Outputs) -> None:
         """--strict (strict.py)."""
+        if self.drawn:
+            self.blockers.append(f"--strict: {RANDOM}")
+            return
         self.say("comparing intermediate values")
         cases = [run.case for run in runs]
         objection, layers = inside(
             self.subjects[1], self.named, self.right, cases, report.pairing, declared=self.declared
         )
         report.layers = layers if objection else report.layers or layers
-        objections = [*(outputs.at_thresholds(pair_.source, runs) for pair_ in report.pairing.outputs), objection]
+        objections = [*(outputs.at_thresholds(pair_.source) for pair_ in report.pairing.outputs), objection]
         self.blockers += [each for each in objections if each is not None][:1]
 
     def _find_culprit(self, report: Report, runs: Sequence[Run]) -> Localization | None:
         target = self.subjects[1]
         guilty = next((output for output in report.outputs if output.verdict is Verdict.DIFFERENT), None)
+        if self.drawn:
+            return Localization(note="not looked for: values that are drawn at random cannot be compared one by one")
         if target is None or guilty is None or guilty.worst is None or self.no_double is not None:
             return None
         self.say("looking for the culprit")

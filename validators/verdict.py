@@ -33,6 +33,7 @@ from enum import StrEnum
 import numpy as np
 
 from isomorph.validators.compare import NOISE_ULPS, TIES, Comparison, chaos, is_narrow
+from isomorph.validators.distribution import Distribution
 from isomorph.validators.histogram import Spread
 
 __all__ = ["EQUAL", "UNEQUAL", "CaseResult", "OutputVerdict", "Verdict", "decide", "overall", "signal", "worse"]
@@ -117,7 +118,8 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True)
 class OutputVerdict:
-    """The verdict on one output and the case that decided it."""
+    """The verdict on one output and the case that decided it; of an output that is drawn at random, what the `draws`
+    show."""
 
     source: str
     target: str
@@ -125,6 +127,7 @@ class OutputVerdict:
     reasons: tuple[str, ...]
     worst: CaseResult | None
     results: tuple[CaseResult, ...] = field(default=())
+    draws: tuple[Distribution, ...] = field(default=())
 
     @property
     def mute(self) -> bool:

@@ -14,6 +14,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from isomorph.validators.distribution import AGREE, DIFFER
 from isomorph.validators.reports.charts import histogram, trace
 from isomorph.validators.reports.lessons import Lesson, lessons, named
 from isomorph.validators.reports.prose import clean, culprits, number, runtime, setting, title, worst_ratio
@@ -22,6 +23,7 @@ __all__ = ["render"]
 
 Content = Mapping[str, Any]
 
+_STATISTICS = ("element", "overall", "joint")
 _LEADS = {
     "EQUIVALENT": "The target is as exact as rounding allows, on inputs that would show a difference.",
     "DIFFERENT": "The target computes something else: the difference is larger than any order of summation explains.",
@@ -116,9 +118,22 @@ def _output(content: Content, output: Content) -> str:
     if (ratio := worst_ratio(output)) is not None:
         parts.append(f'<p class="dim">worst ratio {number(ratio)} of the budget{_worst(output)}</p>')
     parts += _drawn(content, output)
+    if output.get("draws"):
+        parts.append(_distribution(output))
     if output.get("cases"):
         parts.append(f"<details><summary>every case</summary>{_cases(output)}</details>")
     return f"<article>{''.join(parts)}</article>"
+
+
+def _distribution(output: Content) -> str:
+    """Of an output that depends on random numbers: how far apart its distributions are."""
+    names = ("case", "draws", *_STATISTICS)
+    rows = [
+        (_e(each["case"]), str(each["draws"]), *(number(each["z"].get(name)) for name in _STATISTICS))
+        for each in output["draws"]
+    ]
+    told = f"Distance of the distributions in standard deviations; up to {AGREE:g} is chance, {DIFFER:g} a difference"
+    return _table(told, names, rows, numeric=(1, 2, 3, 4), narrow=True)
 
 
 def _worst(output: Content) -> str:

@@ -82,7 +82,8 @@ def _case(content: Mapping[str, Any], output: Mapping[str, Any]) -> Xml.Element:
     if verdict in _ELEMENTS:
         _add_failure(case, verdict, output["reasons"], content)
     elif verdict is not None:
-        Xml.SubElement(case, "system-out").text = f"{verdict}, ratio {number(worst_ratio(output))}"
+        told = "in distribution" if output.get("draws") else f"ratio {number(worst_ratio(output))}"
+        Xml.SubElement(case, "system-out").text = f"{verdict}, {told}"
     else:
         _add_failure(case, content["verdict"], ["the output was not compared"], content)
     return case

@@ -56,7 +56,8 @@ _CHECKS = ("_guards_fn", "_assert_tensor_metadata", "_assert_scalar", "_assert_a
 
 
 def open_model(model: Mapping[str, Any], *, role: str, device: str = "cpu") -> Any:
-    """The runner for a worker."""
+    """The runner for a worker. A model is built from one seed; what it draws at random comes from another on each
+    side."""
     Device.select(device)
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
@@ -65,6 +66,12 @@ def open_model(model: Mapping[str, Any], *, role: str, device: str = "cpu") -> A
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(0)
+    runner = _opened(model, device)
+    torch.manual_seed({"reference": 1, "target": 2}[role])
+    return runner
+
+
+def _opened(model: Mapping[str, Any], device: str) -> Any:
     if model["kind"] == "capture":
         made = _joined(model["weights"]) if "weights" in model else resolve(model["reference"])
         return CallableRunner(*_placed(*made))

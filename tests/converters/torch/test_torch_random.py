@@ -131,7 +131,7 @@ class Noisy(nn.Module):
         return y, y + torch.randn_like(y)
 
 
-def test_the_judge_leaves_random_outputs_open(tmp_path: Path) -> None:
+def test_random_outputs_are_judged_by_their_distribution(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     from isomorph.converters.convert import convert as to_file
     from isomorph.validators.runner import ModelFile
@@ -142,6 +142,5 @@ def test_the_judge_leaves_random_outputs_open(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Noisy().eval(), (torch.randn(3, 6),)), tmp_path / "m.pt2")
     to_file(tmp_path / "m.pt2", tmp_path / "m.onnx")
     report = validate(ModelFile(tmp_path / "m.pt2", "pt2"), ModelFile(tmp_path / "m.onnx", "onnx"))
-    assert report.verdict is Verdict.INCONCLUSIVE
-    assert [output.verdict for output in report.outputs] == [Verdict.EQUIVALENT, Verdict.INCONCLUSIVE]
-    assert "random numbers" in " ".join(report.reasons)
+    assert [output.verdict for output in report.outputs] == [Verdict.EQUIVALENT, Verdict.EQUIVALENT]
+    assert "`output_1` is drawn at random" in " ".join(report.notes)
