@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import isomorph
-from isomorph.errors import UsageError
+from isomorph.errors import RunnerError, UsageError
 from isomorph.runtimes import choose_runners
 from isomorph.validators import ModelFile, RunnerChoice, Verdict, Worker, validate
 
@@ -158,6 +158,40 @@ def test_backends_of_keras(backend: str, tmp_path: Path) -> None:
     report = isomorph.validate(path, path, runners=[f"source=keras:{backend}", f"target=keras:{backend}"])
     assert report.verdict is Verdict.EQUIVALENT
     assert f"({backend} " in report.signatures[0].environment["runtime"]
+
+
+def test_exported_programs_in_another_interpreter(tmp_path: Path) -> None:
+    """Names of inputs and outputs, open sizes and nested results are those of the runner of this installation."""
+    torch = pytest.importorskip("torch")
+
+    class Network(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.line = torch.nn.Linear(6, 8)
+            self.register_buffer("count", torch.zeros(8))
+
+        def forward(self, x: object, mask: object) -> object:
+            y = self.line(x) + self.count
+            return {"y": y * mask[:, None], "pair": (y.sum(-1), [x.mean()])}  # type: ignore[index, attr-defined]
+
+    class Counting(Network):
+        def forward(self, x: object, mask: object) -> object:
+            self.count += 1  # type: ignore[has-type]
+            return super().forward(x, mask)
+
+    size = torch.export.Dim("N")
+    for module, name in ((Network(), "m.pt2"), (Counting(), "counting.pt2")):
+        arguments = (torch.zeros(3, 6), torch.ones(3))
+        program = torch.export.export(module.eval(), arguments, dynamic_shapes=({0: size}, {0: size}))
+        torch.export.save(program, tmp_path / name)
+    report = isomorph.validate(tmp_path / "m.pt2", tmp_path / "m.pt2", runners=[f"target=torch={sys.executable}"])
+    assert report.verdict is Verdict.EQUIVALENT, report.reasons
+    here, there = report.signatures
+    assert [spec.shape for spec in here.outputs] == [spec.shape for spec in there.outputs]
+    assert {pair.how for pair in (*report.pairing.inputs, *report.pairing.outputs)} == {"name"}
+    path = tmp_path / "counting.pt2"
+    with pytest.raises(RunnerError, match="runs no program that changes `count` in place"):
+        isomorph.validate(path, path, runners=[f"target=torch={sys.executable}"])
 
 
 def test_a_keras_older_than_the_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
