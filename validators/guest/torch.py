@@ -98,6 +98,10 @@ class ProgramModel:
 
             program = move_to_device_pass(program, device)
         signature = program.graph_signature
+        changed = _changed(program)
+        if changed is not None:
+            what = "PyTorch in another interpreter runs no program that changes `{}` in place".format(changed)
+            raise Refusal(what, advice="judge it by the PyTorch of this installation")
         nodes = {node.name: node for node in program.graph.nodes}
         self._inputs = [nodes[name] for name in signature.user_inputs if isinstance(name, str) and name in nodes]
         self._outputs = [nodes.get(name) for name in signature.user_outputs]
@@ -129,17 +133,33 @@ class ProgramModel:
                     kept[n.name] = _array(value.clone())
                 return value
 
-        held = [*self._module.named_buffers(), *((node.name, feed) for node, feed in zip(self._inputs, feeds))]
-        before = [tensor.clone() for _, tensor in held]
         with torch.no_grad():
             values = Tapping(self._module).run(*feeds) if taps else self._module(*feeds)
-        for (name, tensor), was in zip(held, before):
-            if not torch.equal(tensor.reshape(-1).view(torch.uint8), was.reshape(-1).view(torch.uint8)):
-                what = "PyTorch in another interpreter runs no program that changes `{}` in place".format(name)
-                raise Refusal(what, advice="judge it by the PyTorch of this installation")
         leaves = torch.utils._pytree.tree_flatten(values)[0]
         pairs = zip(self._names, leaves, self._outputs)
         return {name: _array(value) for name, value, node in pairs if node is not None}, kept
+
+
+def _changed(program: Any) -> str | None:
+    """A buffer or an input that an operation writes to, itself or a view of it."""
+    owners: dict[Any, str] = {}
+    buffers = program.graph_signature.inputs_to_buffers
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            owners[node] = buffers.get(node.name, node.name)
+        schema = getattr(node.target, "_schema", None)
+        if node.op != "call_function" or schema is None:
+            continue
+        given = [*zip(schema.arguments, node.args)]
+        given += [(each, node.kwargs[each.name]) for each in schema.arguments if each.name in node.kwargs]
+        for formal, argument in given:
+            if formal.alias_info is None or not isinstance(argument, torch.fx.Node) or argument not in owners:
+                continue
+            if formal.alias_info.is_write:
+                return owners[argument]
+            owners[node] = owners[argument]
+    changes = getattr(program.graph_signature, "buffers_to_mutate", {})
+    return next(iter(changes.values()), None)
 
 
 def _flat(module: Any) -> Any:
