@@ -93,12 +93,14 @@ def _any(subject: ModelFile) -> tuple[Counter[DType], set[str], bool]:
 
 
 def _onnx(path: Path) -> tuple[Counter[DType], set[str], bool]:
-    """Initializers and constants of an ONNX file; external data are not read."""
+    """Initializers and constants of an ONNX file; what large ones hold is not read."""
     import onnx
+
+    from isomorph.converters.onnx.wire import read_model
 
     types: Counter[DType] = Counter()
     kinds: set[str] = set()
-    model = onnx.load(str(path), load_external_data=False)
+    model, _ = read_model(path)
     for tensor, kind in _parts(model.graph):
         if kind:
             kinds.add(kind)
@@ -139,7 +141,9 @@ def input_ranges(subject: Subject | None) -> dict[str, tuple[float, float]]:
         return {}
     import onnx
 
-    graph = onnx.load(str(subject.path), load_external_data=False).graph
+    from isomorph.converters.onnx.wire import read_model
+
+    graph = read_model(Path(subject.path))[0].graph
     origins = {value.name: value.name for value in graph.input}
     tables = {tensor.name: tensor for tensor in graph.initializer}
     found: dict[str, tuple[float, float]] = {}

@@ -155,7 +155,9 @@ def _external_data(path: Path) -> list[str]:
     """Names of the files that hold an ONNX model's weights, relative to its folder."""
     import onnx
 
-    model = onnx.load(str(path), load_external_data=False)
+    from isomorph.converters.onnx.wire import read_model
+
+    model, _ = read_model(path)
     names = {
         entry.value
         for tensor in _tensors(model.graph)

@@ -55,7 +55,7 @@ def first_outputs(file: ModelFile) -> dict[str, str]:
     """For ONNX, whose values are tapped rather than nodes: name of a node -> name of its first output in the file."""
     if file.format != "onnx":
         return {}
-    import onnx
+    from isomorph.converters.onnx.wire import read_model
 
-    graph = onnx.load(str(file.path), load_external_data=False).graph
+    graph = read_model(Path(file.path))[0].graph
     return {node.name: node.output[0] for node in graph.node if node.name and node.output}

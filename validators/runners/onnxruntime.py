@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 from onnx import GraphProto, ModelProto, TensorProto
 
+from isomorph.converters.onnx.wire import read_model
 from isomorph.errors import DTypeError, RunnerError
 from isomorph.ir import DType
 from isomorph.validators.guest.onnxruntime import PROVIDERS
@@ -146,14 +147,10 @@ def _choice() -> str:
 
 def _without_weights(path: Path) -> ModelProto:
     """The model with the types and shapes of its weights, not their elements: onnxruntime has them."""
-    whole = onnx.load(str(path), load_external_data=False)
-    for tensor in whole.graph.initializer:
-        if not tensor.name:
-            continue
-        slim = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        tensor.CopyFrom(slim)
-    proto = ModelProto()
-    proto.CopyFrom(whole)  # the memory of what was cleared goes with the first message
+    proto, _ = read_model(path)
+    for tensor in proto.graph.initializer:
+        if tensor.name:
+            tensor.CopyFrom(TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
     return proto
 
 
