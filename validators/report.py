@@ -217,11 +217,12 @@ class Report:
                 print_(f"  note     {others} wrong only because of wrong operands")
             if found.note:
                 print_(f"  note     {found.note}")
-        elif self.culprit is not None:
+            print_("  try      compare its weights and attributes in both models (`isomorph inspect`)")
+            return
+        if self.culprit is not None:
             print_(f"  culprit  {self.culprit.note}")
-        else:
-            print_("  culprit  not looked for: the signatures or shapes differ, or there is no float64 run")
-        print_("  try      compare the culprit's weights and attributes in both models (`isomorph inspect`)")
+        what = "compare inputs and outputs, and pair with --map" if self.pairing.problems else "compare both models"
+        print_(f"  try      {what} (`isomorph inspect`)")
 
 
 def _summary(output: OutputVerdict, declared: Precision | None) -> str:

@@ -194,6 +194,7 @@ class _Trial:
             self._hint(report)
             report.notes = self.notes
             report.maps = self._suggest(report)
+            report.culprit = Localization(note="not looked for: the signatures differ")
             return report
         ranges = self._ranges(pairing)
         cases = self._cases(_narrow(mine, theirs, pairing), ranges, seed)
@@ -218,7 +219,7 @@ class _Trial:
             report.maps = self._suggest(report)
             if not report.maps:
                 report.culprit = self._find_culprit(report, runs)
-                report.layers = report.culprit.layers if report.culprit else report.layers
+                report.layers = report.culprit.layers or report.layers
         return report
 
     def _ranges(self, pairing: Pairing) -> Ranges:
@@ -325,13 +326,17 @@ class _Trial:
         objections = [*(outputs.at_thresholds(pair_.source) for pair_ in report.pairing.outputs), objection]
         self.blockers += [each for each in objections if each is not None][:1]
 
-    def _find_culprit(self, report: Report, runs: Sequence[Run]) -> Localization | None:
+    def _find_culprit(self, report: Report, runs: Sequence[Run]) -> Localization:
         target = self.subjects[1]
         guilty = next((output for output in report.outputs if output.verdict is Verdict.DIFFERENT), None)
         if self.drawn:
             return Localization(note="not looked for: values that are drawn at random cannot be compared one by one")
-        if target is None or guilty is None or guilty.worst is None or self.no_double is not None:
-            return None
+        if target is None:
+            return Localization(note="not looked for: the target is not a file")
+        if self.no_double is not None:
+            return Localization(note="not looked for: the source has no float64 run")
+        if guilty is None or guilty.worst is None:
+            return Localization(note="not looked for: an output has another shape or type")
         self.say("looking for the culprit")
         run = next(run for run in runs if run.case.describe() == guilty.worst.case)
         return localize(target, self.named, self.right, run.case, report.pairing, declared=self.declared)
