@@ -120,7 +120,8 @@ def pair(
         rest = [s for s in mine if s.name not in {p.source for p in fixed}]
         left = [t for t in theirs if t.name not in {p.target for p in fixed}]
         pairs = _pair_side(rest, left, None if fixed else record.get(what))
-        problems += _order_problems(pairs, left, what[:-1])
+        if source.ordered and target.ordered:
+            problems += _order_problems(pairs, left, what[:-1])
         order = {spec.name: index for index, spec in enumerate(mine)}
         pairs = sorted([*fixed, *pairs], key=lambda p: order[p.source])
         problems += _problems(pairs, mine, theirs, what[:-1], declared)

@@ -142,6 +142,7 @@ class Signature:
     environment  versions and determinism settings, for the report
     notes        what the reader of the report should know ("in training mode")
     assumes      conditions on the named dimensions (ir/conditions.py) under which alone the model is right
+    ordered      whether its inputs and outputs have an order, or names alone (SavedModels)
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -151,6 +152,7 @@ class Signature:
     environment: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     assumes: tuple[str, ...] = ()
+    ordered: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -161,6 +163,7 @@ class Signature:
             "environment": dict(self.environment),
             "notes": list(self.notes),
             "assumes": list(self.assumes),
+            "ordered": self.ordered,
         }
 
     @classmethod
@@ -179,6 +182,7 @@ class Signature:
             dict(body["environment"]),
             tuple(body["notes"]),
             tuple(body.get("assumes", ())),
+            bool(body.get("ordered", True)),
         )
 
 

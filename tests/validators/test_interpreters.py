@@ -69,6 +69,22 @@ def test_the_guest_speaks_old_python() -> None:
             subprocess.run([OTHER, "-c", f"compile(open({str(path)!r}).read(), 'guest', 'exec')"], check=True)
 
 
+@pytest.mark.skipif(not any(Path(p, "tensorflow").is_dir() for p in sys.path), reason="tensorflow is not installed")
+def test_a_saved_model_has_names_and_no_order() -> None:
+    """Its maps come in another order each time that they are read. TensorFlow must not be imported beside PyTorch."""
+    script = (
+        "from types import SimpleNamespace as Fake\n"
+        "import numpy as np\n"
+        "from isomorph.validators.guest.tensorflow import SavedModel\n"
+        "specs = {f'output_{index}': Fake(shape=(), dtype=np.dtype('float32')) for index in (10, 2, 1)}\n"
+        "function = Fake(structured_input_signature=((), {}), structured_outputs=specs)\n"
+        "signature = SavedModel(Fake(signatures={'f': function}), 'cpu').signature()\n"
+        "assert [each['name'] for each in signature['outputs']] == ['output_1', 'output_2', 'output_10']\n"
+        "assert signature['ordered'] is False\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
 def test_onnx_reference(model: Path) -> None:
     report = isomorph.validate(model, model, runners=["target=onnx.reference"])
     assert report.verdict is Verdict.EQUIVALENT

@@ -4,6 +4,7 @@ two models agree is suggested."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,9 @@ def test_another_order_of_the_same_names() -> None:
     assert report.verdict is Verdict.DIFFERENT
     assert "another order" in report.reasons[0]
     assert judge(source, target, maps=report.maps).verdict is Verdict.EQUIVALENT
+    target._signature = replace(target._signature, ordered=False)
+    assert judge(source, target).verdict is Verdict.EQUIVALENT
+    assert judge(target, source).verdict is Verdict.EQUIVALENT
 
 
 def test_nothing_is_suggested_where_nothing_helps() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ def open_model(model: dict[str, Any], role: str, device: str) -> SavedModel:
 
 
 class SavedModel:
-    """One signature; inputs and outputs by the names that it gives them, outputs in the order of these names."""
+    """One signature; inputs and outputs by the names that it gives them, sorted: the file keeps them in maps, and each
+    time that they are read they come in another order."""
 
     def __init__(self, loaded: Any, device: str) -> None:
         signatures = dict(loaded.signatures)
@@ -46,8 +48,8 @@ class SavedModel:
             raise Refusal("the SavedModel has no signature `serving_default`", because="its signatures: " + have)
         self._loaded = loaded
         self._function = signatures[name]
-        self._inputs = self._function.structured_input_signature[1]
-        self._outputs = self._function.structured_outputs
+        self._inputs = dict(sorted(self._function.structured_input_signature[1].items(), key=_place))
+        self._outputs = dict(sorted(self._function.structured_outputs.items(), key=_place))
         self._variables = getattr(self._function, "variables", ())
         self._environment = {
             "runtime": "tensorflow " + tensorflow.__version__,
@@ -66,6 +68,7 @@ class SavedModel:
             "parameters": int(sum(int(np.prod(variable.shape)) for variable in self._variables)),
             "environment": self._environment,
             "notes": [],
+            "ordered": False,
         }
 
     def run(self, inputs: dict[str, np.ndarray], taps: list[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -76,6 +79,11 @@ class SavedModel:
     def graph(self) -> tuple[Any, list[str]]:
         """The signature's function, and the names of its outputs in their order."""
         return self._function, list(self._outputs)
+
+
+def _place(item: tuple[str, Any]) -> list[Any]:
+    """Where a name stands among others: output_2 before output_10."""
+    return [int(part) if part.isdigit() else part for part in re.split("([0-9]+)", item[0])]
 
 
 def _spec(name: str, spec: Any, dims: dict[str, Any]) -> dict[str, Any]:
