@@ -270,13 +270,13 @@ def refs_in(call: Call) -> Iterator[TensorRef]:
 
 
 def flatten(value: Any) -> Iterator[Any]:
-    """The leaves of nested lists, tuples and dicts, in order."""
+    """The leaves of nested lists, tuples and dicts, in Keras' order: of a dict by its keys, sorted (keras.tree)."""
     if isinstance(value, (list, tuple)):
         for item in value:
             yield from flatten(item)
     elif isinstance(value, dict):
-        for item in value.values():
-            yield from flatten(item)
+        for key in sorted(value):
+            yield from flatten(value[key])
     else:
         yield value
 
@@ -371,7 +371,7 @@ def _ref_list(value: Json, known: set[str]) -> list[Json]:
     if _is_ref(value, known):
         return [value]
     if isinstance(value, Mapping):
-        return [item for entry in value.values() for item in _ref_list(entry, known)]
+        return [item for key in sorted(value) for item in _ref_list(value[key], known)]
     if isinstance(value, list):
         return [item for entry in value for item in ([entry] if _is_ref(entry, known) else _ref_list(entry, known))]
     raise MalformedError("a Functional model lists no input or output layers")
@@ -381,7 +381,8 @@ def _outputs(value: Json, known: set[str]) -> Any:
     if _is_ref(value, known):
         return [_ref(value)]
     if isinstance(value, Mapping):
-        return {key: _ref(item) if _is_ref(item, known) else _outputs(item, known) for key, item in value.items()}
+        items = sorted(value.items())
+        return {key: _ref(item) if _is_ref(item, known) else _outputs(item, known) for key, item in items}
     if isinstance(value, list):
         return [_ref(item) if _is_ref(item, known) else _outputs(item, known) for item in value]
     raise MalformedError("a Functional model lists no output layers")

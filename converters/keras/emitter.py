@@ -112,6 +112,8 @@ class Emitter:
             self._add(entry, node)
             self._own(entry)
             self._shared[key] = entry
+        else:
+            self.notes[entry.name].setdefault("calls", []).append(_provenance(node))
         return self._call(entry, args, kwargs, types)
 
     def operation(
@@ -304,18 +306,7 @@ class Emitter:
 
     def _add(self, entry: Entry, node: Node) -> None:
         self.entries.append(entry)
-        origin = node.origin
-        note: dict[str, Any] = {
-            "scope": [[item.path, item.cls, item.call] for item in node.scope.entries],
-            "origin": {
-                "framework": origin.framework,
-                "op": origin.op,
-                "name": origin.name,
-                "file": origin.file,
-                "line": origin.line,
-                "code": origin.code,
-            },
-        }
+        note = _provenance(node)
         if entry.weights:
             note["parameters"] = [weight.parameter.name for weight in entry.weights]
         frozen = [weight.parameter.name for weight in entry.weights if _is_frozen(weight.parameter)]
@@ -362,6 +353,22 @@ def _unsupported(op: str, reason: str, where: str) -> UnsupportedError:
 
 def _has_weights(node: Node) -> bool:
     return isinstance(node.op, _LAYER_OPS) and any(value.is_parameter for value in node.operands())
+
+
+def _provenance(node: Node) -> dict[str, Any]:
+    """Scope and origin of a node, for the notes; of a layer's later calls they stand in the list "calls"."""
+    origin = node.origin
+    return {
+        "scope": [[item.path, item.cls, item.call] for item in node.scope.entries],
+        "origin": {
+            "framework": origin.framework,
+            "op": origin.op,
+            "name": origin.name,
+            "file": origin.file,
+            "line": origin.line,
+            "code": origin.code,
+        },
+    }
 
 
 def _module(node: Node) -> tuple[str, int]:

@@ -39,9 +39,9 @@ from isomorph.converters.keras.layer import Instance, Layer
 from isomorph.converters.keras.rules import rules
 from isomorph.converters.keras.weights import LayerWeights, archive_weights, canonical, legacy_weights
 from isomorph.errors import MalformedError, Unsupported, UnsupportedError, UsageError
-from isomorph.ir import Builder, Dim, DType, Model, Origin, Scope, ScopeEntry, Shape, Sym, Value, ops
+from isomorph.ir import Builder, Dim, DType, Model, Node, Origin, Scope, ScopeEntry, Shape, Sym, Value, ops
 
-__all__ = ["read"]
+__all__ = ["read", "read_calls"]
 
 _LARGEST_JSON = 256 << 20
 _LARGEST_WEIGHTS = 64 << 30
@@ -54,13 +54,21 @@ def read(path: Path, *, inputs: Inputs | None = None) -> Model:
     inputs  shape and element type by input name, instead of what the file states (None keeps the type)
     Raises MalformedError, UnsafeError, UnsupportedError (listing every layer that cannot be expressed), UsageError.
     """
+    return _read(path, inputs or {})[0]
+
+
+def read_calls(path: Path) -> tuple[Model, dict[str, str]]:
+    """The same, and which nodes give what the layers of the outermost model give: name of the node -> name of the
+    layer, `layer:1` for its second call, `layer/linear` for what it gives before its own activation."""
+    return _read(path, {})
+
+
+def _read(path: Path, inputs: Inputs) -> tuple[Model, dict[str, str]]:
     with ExitStack() as stack:
-        if zipfile.is_zipfile(path):
-            return _read_archive(path, inputs or {}, stack)
-        return _read_hdf5(path, inputs or {}, stack)
+        return (_read_archive if zipfile.is_zipfile(path) else _read_hdf5)(path, inputs, stack)
 
 
-def _read_archive(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
+def _read_archive(path: Path, inputs: Inputs, stack: ExitStack) -> tuple[Model, dict[str, str]]:
     archive = stack.enter_context(Archive(path))
     for member in ("config.json", "model.weights.h5"):
         if member not in archive:
@@ -84,10 +92,11 @@ def _read_archive(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
     _refuse_unknown(graph)
     root = stack.enter_context(file).root
     same = canonical(graph)
-    return _Reading(version, parsed, False, archive_weights(graph, root, same), same, notes, inputs).model(graph)
+    reading = _Reading(version, parsed, False, archive_weights(graph, root, same), same, notes, inputs)
+    return reading.model(graph), reading.calls
 
 
-def _read_hdf5(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
+def _read_hdf5(path: Path, inputs: Inputs, stack: ExitStack) -> tuple[Model, dict[str, str]]:
     root = stack.enter_context(Hdf5File(path)).root
     text = root.text("model_config")
     if text is None or "model_weights" not in root:
@@ -104,9 +113,10 @@ def _read_hdf5(path: Path, inputs: Inputs, stack: ExitStack) -> Model:
     _refuse_unknown(graph)
     backend = root.text("backend") or weights.text("backend") or _backend(weights)
     tensors, same = legacy_weights(graph, weights), canonical(graph)
-    model = _Reading(version, parsed, backend == "theano", tensors, same, {}, inputs).model(graph)
+    reading = _Reading(version, parsed, backend == "theano", tensors, same, {}, inputs)
+    model = reading.model(graph)
     model.metadata["keras.backend"] = backend
-    return model
+    return model, reading.calls
 
 
 def _backend(weights: Hdf5Group) -> str:
@@ -174,6 +184,7 @@ class _Reading:
     instances: dict[LayerConfig, Instance] = field(default_factory=dict)
     prefixes: set[str] = field(default_factory=set)
     refused: list[Unsupported] = field(default_factory=list)
+    calls: dict[str, str] = field(default_factory=dict)
 
     def model(self, graph: GraphConfig) -> Model:
         """The IR of the outermost model."""
@@ -203,11 +214,11 @@ class _Reading:
             names = list(graph.outputs)
         else:
             names = [ref.layer for ref in flatten(graph.outputs)]
-        for position, (name, value) in enumerate(zip(names, values, strict=True)):
-            free = name
+        for name, value in zip(names, values, strict=True):
+            free, count = name, 0
             while free in self.builder.graph.outputs:
-                free = f"{name}_{position}"
-                position += 1
+                count += 1
+                free = f"{name}_{count}"
             self.builder.output(free, value)
 
     def _input(self, layer: LayerConfig, only: bool) -> Value:
@@ -278,7 +289,8 @@ class _Reading:
             raise UnsupportedError("read keras", [Unsupported(layer.cls, "there is no rule for it yet", layer.name)])
         name = self.builder.unique(layer.name)
         before = len(self.builder.graph.nodes)
-        with self.builder.at(*self._provenance(layer, frame.scope)):
+        number = frame.scope[-1].call
+        with self.builder.at(*self._provenance(layer, frame.scope, number)):
             seen = Layer(layer, self.builder, self._instance(layer, frame), self.parsed, self.mirrored, kwargs)
             try:
                 made = rule(seen, *(self._autocast(seen, item) for item in args))
@@ -292,7 +304,18 @@ class _Reading:
                 value.name = name if position == 0 else self.builder.unique(layer.name)
                 if len(values) == 1:
                     value.producer.name = name
+                    if len(frame.scope) == 1:
+                        self._note_call(layer, number, value.producer, fresh)
         return values
+
+    def _note_call(self, layer: LayerConfig, number: int, last: Node, fresh: set[Node]) -> None:
+        """Which node gives what this call gives, and which what its own activation is applied to."""
+        name = f"{layer.name}:{number}" if number else layer.name
+        self.calls[last.name] = name
+        before = last.inputs[0].producer if last.inputs and last.inputs[0] is not None else None
+        own = layer.config.get("activation") not in (None, "linear") and layer.cls != "Activation"
+        if own and before in fresh and before is not None:
+            self.calls[before.name] = f"{name}/linear"
 
     def _autocast(self, layer: Layer, item: Any) -> Any:
         """Keras layers (not operations) take floating-point inputs in the type that they compute in."""
@@ -314,10 +337,15 @@ class _Reading:
             self.instances[chosen] = Instance(self.weights.get(chosen, {}), prefix, frame.trainable)
         return self.instances[chosen]
 
-    def _provenance(self, layer: LayerConfig, scope: tuple[ScopeEntry, ...]) -> tuple[Scope, Origin]:
+    def _provenance(
+        self, layer: LayerConfig, scope: tuple[ScopeEntry, ...], number: int
+    ) -> tuple[Scope, Origin]:
         """Scope and origin from isomorph.json if this file was converted, else those of Keras."""
         layers = self.notes.get("layers") if isinstance(self.notes, Mapping) else None
         note = layers.get(layer.name) if isinstance(layers, Mapping) else None
+        calls = note.get("calls") if isinstance(note, Mapping) else None
+        if number and isinstance(calls, list) and number <= len(calls):
+            note = calls[number - 1]
         name = scope[-1].path.replace(".", "/") if len(scope) > 1 else layer.name
         here, origin = Scope(scope), Origin("keras", layer.cls, name)
         if not isinstance(note, Mapping):

@@ -135,7 +135,7 @@ class _Network:
         self.inputs = list(model.inputs)
         self.outputs = list(model.outputs)
         self.input_names = [_maker(tensor).name for tensor in self.inputs]
-        self.output_names = _unique([_maker(tensor).name for tensor in self.outputs])
+        self.output_names = _output_names(model)
         self._layers = dict(_calls(model))
         self._functional = keras.Model(self.inputs, self.outputs)
 
@@ -286,6 +286,14 @@ def _spec(
 def _table_bounds(model: Any) -> tuple[int, int] | None:
     rows = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
     return (0, min(rows) - 1) if rows else None
+
+
+def _output_names(model: Any) -> list[str]:
+    """The keys of the dict that the model returns; else the names of the layers that make the outputs."""
+    returned = getattr(model, "_outputs_struct", None)
+    if isinstance(returned, dict) and len(returned) == len(model.outputs):
+        return sorted(returned)
+    return _unique([_maker(tensor).name for tensor in model.outputs])
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -379,6 +379,12 @@ def structure_cases():
     tail = [L.GlobalAveragePooling2D(), L.Dense(3, "softmax")]
     yield "sequential_nested", keras.Sequential([keras.Input(IMAGE), block, keras.Sequential([L.Conv2D(5, 1)]), *tail])
     yield "many_outputs", two(VECTOR, lambda a, b: [L.Dense(3)(a), a + b, b])
+    a, b = keras.Input(VECTOR, name="alpha"), keras.Input(VECTOR, name="beta")
+    named = keras.Model({"q": b, "p": a}, {"z": L.Dense(3)(b), "y": L.Dense(4)(a)}, name="named")
+    yield "dicts_in_no_order", named
+    u, v = keras.Input(VECTOR), keras.Input(VECTOR)
+    inside = named({"p": u, "q": v})
+    yield "dicts_nested", keras.Model([u, v], {"x": [inside["z"] * 2.0, inside["y"]], "b": (inside["y"],)})
     mixed = L.Conv2D(4, 3, dtype="mixed_bfloat16", kernel_initializer="ones")
     yield "mixed_precision", one(IMAGE, lambda x: L.Activation("relu", dtype="float32")(mixed(x)))
 
@@ -423,10 +429,10 @@ def main(folder):
                 if "int" in value.dtype
                 else rng.normal(size=shape).astype("float32")
             )
-        outputs = [
-            np.asarray(value)
-            for value in keras.tree.flatten(model(arrays if len(arrays) > 1 else arrays[0], training=False))
-        ]
+        struct = getattr(model, "_inputs_struct", None)
+        taken = keras.tree.pack_sequence_as(struct, arrays) if isinstance(struct, dict) else arrays
+        result = model(arrays[0] if taken is arrays and len(arrays) == 1 else taken, training=False)
+        outputs = [np.asarray(value) for value in keras.tree.flatten(result)]
         model.save(folder / f"{name}.keras")
         if not any(not isinstance(layer, keras.layers.Layer) for layer in getattr(model, "operations", ())):
             model.save(folder / f"{name}.h5")
