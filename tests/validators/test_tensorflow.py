@@ -108,8 +108,6 @@ def test_noise_in_loops_branches_and_normalization(running: Worker) -> None:
         assert 1e-7 < np.abs(moved - exact).max() < 1e-4
     assert np.all(first != second)
     assert 50 < np.abs(noisy(1e-4, 1) - exact).max() / np.abs(first - exact).max() < 200
-    with pytest.raises((RunnerError, NotImplementedError), match="declared precision class"):
-        running.run({"x": x}, precision=str(Noise(1e-6, 1, Precision.of("fp16"))))
 
 
 def test_noise_is_of_the_terms_of_sums_and_of_results_of_arithmetic(folder: Path) -> None:
@@ -123,6 +121,57 @@ def test_noise_is_of_the_terms_of_sums_and_of_results_of_arithmetic(folder: Path
     assert errors["difference"][0] == 0 < errors["difference"][1] <= amplitude * 6.0
     assert amplitude < errors["sum"][1] <= amplitude * 6.0 * (1 + amplitude)  # the result itself is 0
     assert amplitude / 4 < errors["gate"][2, 0] <= amplitude * 1.01  # 1 - 1/(1 + e^-40): off by a unit of 1
+
+
+CLASSES = {
+    "tf32": Precision.of("tf32"),
+    "fp16": Precision.of("fp16"),
+    "bf16": Precision.of("bf16"),
+    "int8": Precision.of("int8"),
+    "int8 weights": Precision("int8", "weights", 8, True),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_rounding_of_a_class_in_loops_and_branches(running: Worker, name: str) -> None:
+    x = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    declared = CLASSES[name]
+
+    def rounded(amplitude: float, seed: int) -> np.ndarray:
+        return running.run({"x": x}, precision=str(Noise(amplitude, seed, declared))).outputs["y"]
+
+    exact = running.run({"x": x}, precision="float64").outputs["y"]
+    first, second = rounded(1.0, 1), rounded(1.0, 2)
+    np.testing.assert_array_equal(rounded(1.0, 1), first)
+    assert np.all(first != exact)
+    assert np.all(first != second)
+    size = np.abs(exact).max()
+    assert declared.unit / 8 * size < np.abs(first - exact).max() < declared.unit * 32 * size
+    if declared.scope == "tensors":
+        np.testing.assert_allclose(rounded(0.0, 1), exact, rtol=1e-13, atol=1e-14)
+        assert 5 < np.abs(rounded(10.0, 1) - exact).max() / np.abs(first - exact).max() < 20
+    else:  # the rest has the noise of float32
+        assert 0 < np.abs(rounded(0.0, 1) - exact).max() < 1e-4 * size
+
+
+def test_what_a_class_rounds(folder: Path) -> None:
+    x = np.array([[0.5, 0.25], [3.0, -3.0], [0.1, 0.2]], np.float32)
+    with Worker(ModelFile(folder / "cancelling", "saved-model"), role="reference") as worker:
+
+        def errors(declared: Precision) -> dict[str, np.ndarray]:
+            exact = worker.run({"x": x}, precision="float64").outputs
+            runs = [worker.run({"x": x}, precision=str(Noise(1.0, seed, declared))).outputs for seed in range(8)]
+            return {name: np.max([np.abs(run[name] - exact[name]) for run in runs], axis=0) for name in exact}
+
+        half, whole = errors(Precision.of("fp16")), errors(Precision.of("int8"))
+        products, weights = errors(Precision.of("tf32")), errors(Precision("int8", "weights", 8))
+    assert not half["kept"][:2].any()  # a selection, of inputs that float16 has
+    assert 2.0**-14 < half["kept"][2, 0] / 0.1 <= 2.0**-11
+    assert 2.0**-14 * 0.25 < half["difference"][0] <= 2.0**-11 * 0.2501
+    step = 6.0 / 255
+    assert step / 8 < whole["kept"][1, 0] <= step / 2  # of the range of the tensor, in an input
+    assert 0 < products["sum"].max() < 1e-4  # no product: the noise of float32
+    assert 0 < weights["sum"].max() < 1e-4
 
 
 @pytest.mark.slow

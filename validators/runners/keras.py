@@ -20,7 +20,10 @@ import keras
 from keras.src.backend.common import dtypes
 
 from isomorph.errors import RunnerError
+from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import FLOAT64, LINEAR, NATIVE, Result, Signature, TensorSpec
+from isomorph.validators.runners.keras_activations import arguments_of_activations
+from isomorph.validators.runners.keras_noise import NoisyNetwork, noisy_network
 from isomorph.validators.runners.keras_train import train
 from isomorph.validators.training.exercise import Exercise, Trained
 
@@ -88,6 +91,7 @@ class KerasRunner:
         self._model = model
         self._native = _Network(model)
         self._double: _Network | None = None
+        self._noisy: NoisyNetwork | None = None
 
     def signature(self) -> Signature:
         dims: dict[str, tuple[int, int | None]] = {}
@@ -106,7 +110,8 @@ class KerasRunner:
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         if precision == NATIVE:
             return self._native.run(inputs, taps)
-        if precision != FLOAT64:
+        noise = Noise.parse(precision)
+        if precision != FLOAT64 and noise is None:
             raise NotImplementedError(f"no run in the precision `{precision}`")
         with _wide_backend():
             if self._double is None:
@@ -115,7 +120,11 @@ class KerasRunner:
                 name: array.astype(np.float64) if array.dtype.name in _NARROW else array
                 for name, array in inputs.items()
             }
-            return self._double.run(wide, taps)
+            if noise is None:
+                return self._double.run(wide, taps)
+            if self._noisy is None:
+                self._noisy = noisy_network(self._double)
+            return self._noisy.run(noise, wide, taps)
 
     def train(self, inputs: Mapping[str, np.ndarray], exercise: Exercise, precision: str = "native") -> Trained:
         if precision == NATIVE:
@@ -140,37 +149,38 @@ class _Network:
         self._functional = keras.Model(self.inputs, self.outputs)
 
     def run(self, inputs: Mapping[str, np.ndarray], taps: Sequence[str]) -> Result:
-        feeds = [_tensor(inputs[name]) for name in self.input_names]
+        outputs, values = self.values([_tensor(inputs[name]) for name in self.input_names], taps)
+        arrays = (_as_numpy(value) for value in outputs)
+        named = dict(zip(self.output_names, arrays, strict=True))
+        return Result(named, {tap: _as_numpy(value) for tap, value in values.items()})
+
+    def taps(self) -> list[str]:
+        """The names of the intermediate values that an output needs."""
+        nodes = [node for depth in self._functional._nodes_by_depth.values() for node in depth]
+        needed = {id(tensor) for node in nodes for tensor in node.output_tensors}
+        layers = {name: tensor for name, tensor in self._layers.items() if id(tensor) in needed}
+        return [*layers, *(name + LINEAR for name, tensor in layers.items() if _has_activation(_maker(tensor)))]
+
+    def values(self, feeds: list[Any], taps: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+        """The outputs and the intermediate values that there are, as tensors of the backend, by one run."""
         found = [tap for tap in taps if tap in self._layers]
+        ends = {tap: self._layers.get(tap.removesuffix(LINEAR)) for tap in taps if tap.endswith(LINEAR)}
+        before = {tap: end for tap, end in ends.items() if end is not None and _has_activation(_maker(end))}
         functional = self._functional
-        if found:
-            functional = keras.Model(self.inputs, [*self.outputs, *(self._layers[tap] for tap in found)])
-        arrays = _evaluate(functional, feeds)
+        if found or before:
+            functional = keras.Model(
+                self.inputs, [*self.outputs, *(self._layers[tap] for tap in found), *before.values()]
+            )
+        with arguments_of_activations(functional, before) as arguments:
+            results = functional(feeds, training=False)
+        flat = list(results) if isinstance(results, (list, tuple)) else [results]
         count = len(self.outputs)
-        outputs = dict(zip(self.output_names, arrays[:count], strict=True))
-        values = dict(zip(found, arrays[count:], strict=True))
-        for tap in taps:
-            name = tap.removesuffix(LINEAR)
-            if tap != name and name in self._layers and _has_activation(_maker(self._layers[name])):
-                values[tap] = self._before_activation(self._layers[name], feeds)
-        return Result(outputs, values)
+        values = dict(zip(found, flat[count:], strict=False))
+        return flat[:count], {**values, **arguments.found()}
 
     def train(self, model: Any, inputs: Mapping[str, np.ndarray], exercise: Exercise) -> Trained:
         feeds = [_tensor(inputs[name]) for name in self.input_names]
         return train(model, self._functional, feeds, self.output_names, exercise)
-
-    def _before_activation(self, tensor: Any, feeds: list[Any]) -> np.ndarray:
-        layer = _maker(tensor)
-        activation, layer.activation = layer.activation, keras.activations.linear
-        try:
-            return _evaluate(keras.Model(self.inputs, [tensor]), feeds)[0]
-        finally:
-            layer.activation = activation
-
-
-def _evaluate(functional: Any, feeds: list[Any]) -> list[np.ndarray]:
-    values = functional(feeds, training=False)
-    return [_as_numpy(value) for value in (values if isinstance(values, (list, tuple)) else [values])]
 
 
 def _has_activation(layer: Any) -> bool:

@@ -1,9 +1,10 @@
-"""SavedModels: guest/tensorflow.py in this installation, and their float64 form, exact (tensorflow_double.py) or with
-noise (tensorflow_noise.py)."""
+"""SavedModels: guest/tensorflow.py in this installation, and their float64 form, exact (tensorflow_double.py), with
+noise (tensorflow_noise.py), or with the rounding of a declared class (tensorflow_precision.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import FLOAT64, NATIVE, Result
 from isomorph.validators.runners.adapted import AdaptedRunner
 from isomorph.validators.runners.tensorflow_double import DoubleFunction
-from isomorph.validators.runners.tensorflow_noise import NoisyFunction
+from isomorph.validators.runners.tensorflow_precision import MovedFunctions
 
 __all__ = ["open_model"]
 
@@ -27,16 +28,17 @@ class SavedModelRunner(AdaptedRunner):
     """One signature, in its own precision and in float64, exact or with noise. It has no intermediate values."""
 
     _double: DoubleFunction | None = None
-    _noisy: NoisyFunction | None = None
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = NATIVE) -> Result:
         noise = Noise.parse(precision)
         if noise is not None:
-            if self._noisy is None:
-                self._noisy = NoisyFunction(*self._model.graph())
-            return Result(self._noisy.run_with(noise, inputs))
+            return Result(self._noisy.run(noise, inputs))
         if precision != FLOAT64:
             return super().run(inputs, taps=taps, precision=precision)
         if self._double is None:
             self._double = DoubleFunction(*self._model.graph())
         return Result(self._double.run(inputs))
+
+    @cached_property
+    def _noisy(self) -> MovedFunctions:
+        return MovedFunctions(*self._model.graph())

@@ -13,16 +13,17 @@ See: tensorflow/core/framework/{op_def,attr_value,function}.proto; tf.raw_ops.Fu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow
+from google.protobuf.message import EncodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-__all__ = ["CENTRED", "DoubleFunction"]
+__all__ = ["CENTRED", "EPSILON", "DoubleFunction"]
 
 _NARROW = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16})
 _DOUBLE = types_pb2.DT_DOUBLE
@@ -30,6 +31,8 @@ _BITS = frozenset({"Bitcast", "DecodeRaw", "EncodeProto", "DecodeProtoV2"})
 _BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 CENTRED = "/float64/centred"
 """How the node ends that is x - mean of a normalization."""
+EPSILON = "/float64/epsilon"
+"""How the constant ends that is the epsilon of a normalization, an attribute."""
 
 
 class DoubleFunction:
@@ -45,41 +48,52 @@ class DoubleFunction:
             raise NotImplementedError("the graph reads a resource (a table, say) that cannot be frozen")
         feeds = {tensor.name.split(":")[0]: tensor.name for tensor in frozen.inputs}
         self._inputs = _by_argument(function, feeds)
-        graph, moved = self.rewritten(_widened(frozen.graph.as_graph_def(), self.suffix))
+        definition, moved = self.rewritten(_widened(frozen.graph.as_graph_def(), self.suffix))
         outputs = dict(zip(sorted(function.structured_outputs), frozen.outputs, strict=True))
-        self._outputs = list(names)
-        fetches = [_renamed(outputs[name].name, moved) for name in self._outputs]
-        narrow = [function.structured_outputs[name].dtype.as_datatype_enum in _NARROW for name in self._outputs]
+        self._outputs = {name: _renamed(outputs[name].name, moved) for name in names}
+        self.graph = tensorflow.Graph()
         try:
-            wrapped = tensorflow.compat.v1.wrap_function(lambda: tensorflow.import_graph_def(graph, name=""), [])
-            element = wrapped.graph.as_graph_element
-            self._function = wrapped.prune(
-                [element(name) for name in self._inputs.values()], [element(n) for n in fetches]
-            )
-        except (ValueError, TypeError, tensorflow.errors.OpError) as error:
+            with self.graph.as_default():
+                tensorflow.import_graph_def(definition, name="")
+        except (ValueError, TypeError, tensorflow.errors.OpError, EncodeError) as error:
             raise NotImplementedError(f"the widened graph is refused: {error}") from error
-        for name, tensor, was in zip(self._outputs, self._function.outputs, narrow, strict=True):
-            if was and tensor.dtype != tensorflow.float64:
-                raise NotImplementedError(f"the output `{name}` stays {tensor.dtype.name} in the float64 graph")
+        for name, tensor in self._outputs.items():
+            narrow = function.structured_outputs[name].dtype.as_datatype_enum in _NARROW
+            found = self.graph.as_graph_element(tensor).dtype
+            if narrow and found != tensorflow.float64:
+                raise NotImplementedError(f"the output `{name}` stays {found.name} in the float64 graph")
+        self.session = tensorflow.compat.v1.Session(graph=self.graph, config=_as_written())
 
     def rewritten(self, graph: Any) -> tuple[Any, Mapping[str, str]]:
         """The widened graph as it is to run, and each tensor -> the one to fetch in its stead."""
         return graph, {}
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name; narrow float inputs are widened."""
-        feeds = []
-        for name, tensor in zip(self._inputs, self._function.inputs, strict=True):
-            feeds.append(tensorflow.constant(np.asarray(inputs[name]).astype(tensor.dtype.as_numpy_dtype)))
+    def run(self, inputs: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """These outputs by name, or all; narrow float inputs are widened."""
+        feeds = {}
+        for name, key in self._inputs.items():
+            tensor = self.graph.as_graph_element(key)
+            feeds[tensor] = np.asarray(inputs[name]).astype(tensor.dtype.as_numpy_dtype)
         try:
-            values = self._function(*feeds)
+            values = self.session.run({name: self._outputs[name] for name in names or self._outputs}, feeds)
         except (tensorflow.errors.NotFoundError, tensorflow.errors.UnimplementedError) as error:
             raise NotImplementedError(f"no kernel in double: {error.message}") from error
         except tensorflow.errors.InvalidArgumentError as error:
             if "No OpKernel was registered" not in error.message:
                 raise
             raise NotImplementedError(f"no kernel in double: {error.message}") from error
-        return {name: np.asarray(value.numpy()) for name, value in zip(self._outputs, values, strict=True)}
+        return {name: np.asarray(value) for name, value in values.items()}
+
+
+def _as_written() -> Any:
+    """Settings of a session that runs a graph as it stands: on one thread of the processor, nothing rewritten (which
+    for thousands of operations takes longer than to run them)."""
+    config = tensorflow.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}
+    )
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    config.graph_options.optimizer_options.opt_level = tensorflow.compat.v1.OptimizerOptions.L0
+    return config
 
 
 def _renamed(tensor: str, moved: Mapping[str, str]) -> str:
@@ -188,7 +202,7 @@ def _normalize_by_definition(node: Any, graph: Any, read: set[str]) -> None:
         raise NotImplementedError(f"`{node.op}` whose statistics are read has no float64 form ({node.name})")
     x, scale, offset, mean, variance = node.input[:5]
     controls = list(node.input[5:])
-    epsilon = f"{node.name}/float64/epsilon"
+    epsilon = node.name + EPSILON
     constant = graph.node.add(name=epsilon, op="Const")
     constant.attr["dtype"].type = _DOUBLE
     constant.attr["value"].tensor.CopyFrom(
