@@ -202,7 +202,7 @@ def validate(
     devices  "cuda" for both sides, "target=cuda:1" for one
     timeout  seconds that a runner may take for one request
     memory   megabytes that each runner may allocate
-    reduce   on DIFFERENT, where to write the failing op of an ONNX target as a model, with its operands beside it
+    reduce   on DIFFERENT, where to write the failing op of an ONNX or Keras target as a model, its operands beside it
     certificate  where to write one, which `isomorph verify` replays with the target's runtime alone
     strict   EQUIVALENT only if the intermediate values that both sides have agree, too
     train    compare so many steps of training, too (True: 3); torch and keras can

@@ -62,9 +62,9 @@ _OPTIONS = (
     ),
     click.option(
         "--reduce",
-        metavar="FILE.onnx",
+        metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="On DIFFERENT, write the failing op of an ONNX TARGET as a model, with its operands beside it.",
+        help="On DIFFERENT, write the failing op of an ONNX or Keras TARGET as a model, with its operands beside it.",
     ),
     click.option(
         "--strict",

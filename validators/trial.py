@@ -64,7 +64,7 @@ def validate(
     runners   of the source and of the target: which, in which interpreter, on which device
     timeout   seconds that one request to a runner may take
     memory    bytes that each runner may allocate; by default 80 % of the machine's memory
-    reduce    where to write the culprit's piece of an ONNX target (localization/reduce.py)
+    reduce    where to write the culprit's piece of an ONNX or Keras target (localization/reduce.py)
     certificate  where to write a certificate (certificates/certificate.py); the source then runs more often
     strict    EQUIVALENT only if every intermediate value that both sides have is within its budget, too
     train     steps of training that are compared besides (training/trial.py); 0 for none
@@ -75,7 +75,7 @@ def validate(
     begun = time.perf_counter()
     wanted = [parse_map(text) for text in maps]
     if reduce is not None:
-        check_reducible(target, reduce)
+        check_reducible(target, reduce, runners[1])
     declared = None if precision is None else Precision.of(precision)
     if train:
         if declared is not None:
@@ -94,22 +94,23 @@ def validate(
             say("training both sides")
             cases = plan(_narrow(*report.signatures, report.pairing), seed)
             report.add_training(judge_training(left, right, target, report.pairing, cases, steps=train, seed=seed))
+        reduced = None if reduce is None else _reduced(reduce, target, report, right)
     if certificate is not None and isinstance(asked, Recorder):
         if any(output.draws for output in report.outputs):
             what = "a certificate holds the source's answers value by value, and this model's are drawn at random"
             raise UsageError(what, advice="leave out --certificate")
         write_certificate(certificate, report, asked, maps=maps, choice=runners[1])
-    if reduce is not None:
-        report.notes.append(_reduced(reduce, target, report))
+    if reduced is not None:
+        report.notes.append(reduced)
     report.seconds = time.perf_counter() - begun
     return report
 
 
-def _reduced(path: Path, target: Subject, report: Report) -> str:
+def _reduced(path: Path, target: Subject, report: Report, runner: Runner) -> str:
     piece = report.culprit.piece if report.culprit is not None else None
     if piece is None or not piece.guilty or not isinstance(target, ModelFile):
         return "--reduce: nothing was written, for no op is wrong by itself"
-    return f"reduced to {write_reduced(path, target, piece)}"
+    return write_reduced(path, target, piece, runner)
 
 
 def judge(

@@ -337,9 +337,7 @@ class _Reading:
             self.instances[chosen] = Instance(self.weights.get(chosen, {}), prefix, frame.trainable)
         return self.instances[chosen]
 
-    def _provenance(
-        self, layer: LayerConfig, scope: tuple[ScopeEntry, ...], number: int
-    ) -> tuple[Scope, Origin]:
+    def _provenance(self, layer: LayerConfig, scope: tuple[ScopeEntry, ...], number: int) -> tuple[Scope, Origin]:
         """Scope and origin from isomorph.json if this file was converted, else those of Keras."""
         layers = self.notes.get("layers") if isinstance(self.notes, Mapping) else None
         note = layers.get(layer.name) if isinstance(layers, Mapping) else None

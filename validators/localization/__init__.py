@@ -5,5 +5,7 @@ forced     each op of the target on the source's operands: error it makes, told 
 localize   from both, the culprits
 witness    the values before an output that proves nothing by itself
 layers     the error along the graph, for reports
-reduce     the culprit's piece as a model of its own (`--reduce`); onnx_part cuts it
+whereabouts  which module, file and line an op comes from
+reduce     the culprit's piece as a model of its own (`--reduce`); onnx_part and runners/keras_pieces.py cut it
+piece      what runners are asked for pieces
 """

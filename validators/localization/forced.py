@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
 
 import numpy as np
 
@@ -18,22 +17,16 @@ from isomorph.errors import RunnerError
 from isomorph.ir import Node
 from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
+from isomorph.validators.localization.piece import PieceRunner
 from isomorph.validators.localization.taps import ORDERS, Taps
 from isomorph.validators.runner import FLOAT64, Arrays, Runner
 from isomorph.validators.verdict import UNEQUAL
 
-__all__ = ["LIMIT", "Piece", "PieceRunner", "Teacher"]
+__all__ = ["LIMIT", "Piece", "Teacher"]
 
 CHUNK = 16
 LIMIT = 96
 """Ops that are judged by themselves; a fault at the front of a deep network makes everything behind it wrong."""
-
-
-class PieceRunner(Protocol):
-    """A runner that can run a piece of its model."""
-
-    def run_piece(self, feeds: Arrays, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-        """The values `wanted`, computed from these values and the model's weights. Raises NotImplementedError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +47,8 @@ class Piece:
 
 
 class Teacher:
-    """Judges ops of the target by themselves on one case; `inputs` are the target's own."""
+    """Judges ops of the target by themselves on one case; `inputs` are the target's own. `refusal` says why the last
+    op that could not be judged was not."""
 
     def __init__(self, taps: Taps, left: Runner, right: Runner, case: Case, inputs: Arrays) -> None:
         self._taps = taps
@@ -62,12 +56,13 @@ class Teacher:
         self._right = right
         self._case = case
         self._inputs = inputs
+        self.refusal = "the target's runner cannot run a piece of a model"
 
     def judge(self, suspects: Sequence[Node], *, beyond: Collection[Node] = ()) -> dict[Node, Piece]:
         """The suspects that could be judged, LIMIT at most. Empty if the target's runner cannot run pieces. A piece
         reaches back beyond the nodes of `beyond`."""
         found: dict[Node, Piece] = {}
-        chosen = suspects[:LIMIT] if hasattr(self._right, "run_piece") else ()
+        chosen = suspects[:LIMIT] if isinstance(self._right, PieceRunner) else ()
         for start in range(0, len(chosen), CHUNK):
             chunk = chosen[start : start + CHUNK]
             borders = {node: _border(node, self._taps, beyond) for node in chunk}
@@ -86,11 +81,13 @@ class Teacher:
     def _tried(self, name: str, border: Sequence[str], reference: Arrays, plain: Arrays) -> Piece | None:
         try:
             return self._judge(name, border, reference, plain)
-        except NotImplementedError:
+        except NotImplementedError as error:
+            self.refusal = str(error)
             return None
         except RunnerError as error:
             if error.fatal:
                 raise
+            self.refusal = error.what
             return None
 
     def _judge(self, name: str, border: Sequence[str], reference: Arrays, plain: Arrays) -> Piece | None:
@@ -99,10 +96,13 @@ class Teacher:
             origin = taps.origins[each]
             _, to_target = ORDERS[taps.orders[each]]
             feeds[each] = np.ascontiguousarray(to_target(reference[origin]).astype(plain[origin].dtype))
-        value = cast(PieceRunner, self._right).run_piece(feeds, [name])[name]
+        if not isinstance(self._right, PieceRunner):
+            return None
+        value = self._right.run_piece(feeds, [name])[name]
         origin = taps.origins[name]
         to_source, to_target = ORDERS[taps.orders[name]]
         if value.ndim != reference[origin].ndim or to_source(value).shape != reference[origin].shape:
+            self.refusal = f"`{name}` has another shape than `{origin}` when it is given the source's operands"
             return None
         if plain[origin].dtype.kind in "biu":
             compared = compare_exact(reference[origin], [plain[origin]], to_source(value))

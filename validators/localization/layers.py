@@ -9,6 +9,7 @@ from typing import Any
 from isomorph.ir import Node
 from isomorph.validators.localization.forced import Piece
 from isomorph.validators.localization.taps import Taps
+from isomorph.validators.localization.whereabouts import whereabouts
 from isomorph.validators.verdict import UNEQUAL
 
 __all__ = ["Layer", "along_the_graph"]
@@ -57,14 +58,7 @@ def along_the_graph(taps: Taps, pieces: Mapping[Node, Piece] | None = None) -> t
         piece, ratio = judged.get(node), result.comparison.worst
         found.append(
             Layer(
-                op=type(node.op).__name__,
-                target=name,
-                source=taps.origins[name],
-                path=node.scope.path,
-                cls=node.scope.cls,
-                file=node.origin.file,
-                line=node.origin.line,
-                code=node.origin.code,
+                **whereabouts(node, taps),
                 ratio=ratio,
                 error=result.comparison.error,
                 source_error=result.comparison.accuracy,

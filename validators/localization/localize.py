@@ -21,6 +21,7 @@ from isomorph.validators.inputs import Case
 from isomorph.validators.localization.forced import LIMIT, Piece, Teacher
 from isomorph.validators.localization.layers import Layer, along_the_graph
 from isomorph.validators.localization.taps import MOVES, NoTaps, Taps, compare_taps
+from isomorph.validators.localization.whereabouts import whereabouts
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.precision import Precision
 from isomorph.validators.runner import Runner, Subject
@@ -106,7 +107,7 @@ def localize(
     except (IsomorphError, NotImplementedError) as error:
         pieces, why = {}, f"the ops could not be judged by themselves ({error})".splitlines()[0]
     else:
-        why = "" if pieces else "the target's runner cannot run ops by themselves: the first wrong value is named"
+        why = "" if pieces else f"no op could be judged by itself ({teacher.refusal}): the first wrong value is named"
     layers = along_the_graph(taps, pieces)
     guilty = [node for node in suspects[:LIMIT] if (piece := pieces.get(node)) is not None and piece.guilty]
     if not guilty:
@@ -157,14 +158,7 @@ def _describe(node: Node, taps: Taps, piece: Piece | None) -> Localization:
     op = type(node.op).__name__
     small = comparison.error < 1e-2 and op in _CURVES
     return Localization(
-        op=op,
-        target=name,
-        source=taps.origins[name],
-        path=node.scope.path,
-        cls=node.scope.cls,
-        file=node.origin.file,
-        line=node.origin.line,
-        code=node.origin.code,
+        **whereabouts(node, taps),
         where=node.describe(),
         ratio=comparison.worst if piece is None else piece.ratio,
         got=comparison.got,

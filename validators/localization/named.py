@@ -13,9 +13,10 @@ from pathlib import Path
 
 from isomorph.converters.formats import by_name
 from isomorph.errors import IsomorphError
+from isomorph.ir import Model, Node
 from isomorph.validators.runner import LINEAR, NATIVE, Arrays, ModelFile, Result, Runner, Signature, Subject
 
-__all__ = ["NamedSource", "first_outputs"]
+__all__ = ["NamedSource", "own_names"]
 
 
 class NamedSource:
@@ -37,25 +38,49 @@ class NamedSource:
         base = name.removesuffix(LINEAR)
         return self._names.get(base, base) + name[len(base) :]
 
+    def node(self, name: str) -> Node | None:
+        """What makes the value of this name, as the source's file says. None where it is code or cannot be read."""
+        return self._nodes.get(name.removesuffix(LINEAR))
+
+    @cached_property
+    def _nodes(self) -> Mapping[str, Node]:
+        model = self._read()
+        return {node.origin.name: node for node in model.graph.nodes} if model is not None else {}
+
     @cached_property
     def _names(self) -> Mapping[str, str]:
         """Name in the first model -> name in this file; of several nodes with one origin the last has its value."""
-        if not isinstance(self._subject, ModelFile):
-            return {}
-        try:
-            model = by_name(self._subject.format).load_reader()(Path(self._subject.path))
-        except (IsomorphError, ImportError):
+        model = self._read()
+        if model is None or not isinstance(self._subject, ModelFile):
             return {}
         handed_on = [node for node in model.graph.nodes if node.origin.framework != model.source[0]]
-        outputs = first_outputs(self._subject) if handed_on else {}
-        return {node.origin.name: outputs.get(node.name, node.name) for node in handed_on if node.origin.name}
+        known = own_names(self._subject, model) if handed_on else {}
+        return {node.origin.name: known[node.name] for node in handed_on if node.origin.name and node.name in known}
+
+    def _read(self) -> Model | None:
+        if not isinstance(self._subject, ModelFile):
+            return None
+        try:
+            model: Model = by_name(self._subject.format).load_reader()(Path(self._subject.path))
+        except (IsomorphError, ImportError):
+            return None
+        return model
 
 
-def first_outputs(file: ModelFile) -> dict[str, str]:
-    """For ONNX, whose values are tapped rather than nodes: name of a node -> name of its first output in the file."""
-    if file.format != "onnx":
-        return {}
-    from isomorph.converters.onnx.wire import read_model
+def own_names(file: ModelFile, model: Model) -> Mapping[str, str]:
+    """Name of a node of the file as we read it -> what its runner calls the node's value.
 
-    graph = read_model(Path(file.path))[0].graph
-    return {node.name: node.output[0] for node in graph.node if node.name and node.output}
+    ONNX names values rather than nodes: the first output's. Keras names layers, whose calls are counted; what is inside
+    a nested model has no name.
+    """
+    names = {node.name: node.name for node in model.graph.nodes}
+    if file.format == "onnx":
+        from isomorph.converters.onnx.wire import read_model
+
+        graph = read_model(Path(file.path))[0].graph
+        return names | {node.name: node.output[0] for node in graph.node if node.name and node.output}
+    if file.format in ("keras", "h5"):
+        from isomorph.converters.keras.reader import read_calls
+
+        return read_calls(Path(file.path))[1]
+    return names

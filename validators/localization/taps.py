@@ -22,7 +22,7 @@ from isomorph.errors import IsomorphError, RunnerError
 from isomorph.ir import DType, Model, Node, Value
 from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
-from isomorph.validators.localization.named import first_outputs
+from isomorph.validators.localization.named import NamedSource, own_names
 from isomorph.validators.monte_carlo import NoisySource
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.precision import Precision
@@ -54,6 +54,7 @@ class Taps:
     origins  name of the value in the target -> name in the source
     results  name of the value in the target -> its comparison, with the signal it is measured against
     orders   name of the value in the target -> which of ORDERS makes it the source's
+    source   what the source's file says of its values
     """
 
     model: Model
@@ -61,6 +62,7 @@ class Taps:
     origins: Mapping[str, str]
     results: Mapping[str, CaseResult]
     orders: Mapping[str, int]
+    source: NamedSource | None = None
 
     def result(self, node: Node | None) -> CaseResult | None:
         name = self.names.get(node) if node is not None else None
@@ -119,7 +121,7 @@ def compare_taps(
         model = by_name(target.format).load_reader()(Path(target.path))
     except (IsomorphError, ImportError) as error:
         raise NoTaps(f"the target cannot be read ({error})".splitlines()[0]) from error
-    named = list(_named(model, first_outputs(target)))
+    named = list(_named(model, own_names(target, model)))
     feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
     results: dict[str, CaseResult] = {}
     orders: dict[str, int] = {}
@@ -134,11 +136,12 @@ def compare_taps(
     if not results:
         raise NoTaps("no value of the target is recorded as a value of the source")
     names, origins = {node: name for node, name, _ in named}, {name: origin for _, name, origin in named}
-    return Taps(model, names, origins, results, orders)
+    return Taps(model, names, origins, results, orders, left if isinstance(left, NamedSource) else None)
 
 
-def _named(model: Model, outputs: Mapping[str, str]) -> Iterator[tuple[Node, str, str]]:
-    """Node, name of its value in the target, name of the same value in the source.
+def _named(model: Model, own: Mapping[str, str]) -> Iterator[tuple[Node, str, str]]:
+    """Node, name of its value in the target, name of the same value in the source. `own`: names of nodes -> names of
+    values in the target.
 
     Of several nodes with one origin the last has its value; the one that feeds it alone may be a layer before its
     activation.
@@ -149,7 +152,9 @@ def _named(model: Model, outputs: Mapping[str, str]) -> Iterator[tuple[Node, str
             last[node.origin.name] = node
     feeders = {_only_feeder(node): node for node in last.values()}
     for node in model.graph.nodes:
-        name = outputs.get(node.name, node.name)
+        name = own.get(node.name)
+        if name is None:
+            continue
         if last.get(node.origin.name) is node:
             yield node, name, node.origin.name
         elif node in feeders and feeders[node].origin.name == node.origin.name:

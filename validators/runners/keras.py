@@ -20,10 +20,12 @@ import keras
 from keras.src.backend.common import dtypes
 
 from isomorph.errors import RunnerError
+from isomorph.validators.localization.piece import WrittenPiece
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import FLOAT64, LINEAR, NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.keras_activations import arguments_of_activations
 from isomorph.validators.runners.keras_noise import NoisyNetwork, noisy_network
+from isomorph.validators.runners.keras_pieces import Cut, cut
 from isomorph.validators.runners.keras_train import train
 from isomorph.validators.training.exercise import Exercise, Trained
 
@@ -126,6 +128,14 @@ class KerasRunner:
                 self._noisy = noisy_network(self._double)
             return self._noisy.run(noise, wide, taps)
 
+    def run_piece(self, feeds: Mapping[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        """See localization/forced.py and keras_pieces.py."""
+        return {name: self._native.cut(feeds, name).run(feeds) for name in wanted}
+
+    def write_piece(self, feeds: Mapping[str, np.ndarray], wanted: str) -> WrittenPiece:
+        """See localization/reduce.py."""
+        return self._native.cut(feeds, wanted).written()
+
     def train(self, inputs: Mapping[str, np.ndarray], exercise: Exercise, precision: str = "native") -> Trained:
         if precision == NATIVE:
             return self._native.train(self._model, inputs, exercise)
@@ -177,6 +187,14 @@ class _Network:
         count = len(self.outputs)
         values = dict(zip(found, flat[count:], strict=False))
         return flat[:count], {**values, **arguments.found()}
+
+    def cut(self, feeds: Mapping[str, np.ndarray], wanted: str) -> Cut:
+        """A piece of this network. Raises NotImplementedError."""
+        inputs = dict(zip(self.input_names, self.inputs, strict=True))
+        end = {**self._layers, **inputs}.get(wanted.removesuffix(LINEAR))
+        if wanted.endswith(LINEAR) and end is not None and not _has_activation(_maker(end)):
+            raise NotImplementedError(f"the layer of `{wanted}` has no activation of its own")
+        return cut(self._layers, inputs, feeds, wanted)
 
     def train(self, model: Any, inputs: Mapping[str, np.ndarray], exercise: Exercise) -> Trained:
         feeds = [_tensor(inputs[name]) for name in self.input_names]

@@ -25,6 +25,7 @@ import numpy as np
 
 from isomorph.errors import IsomorphError, RunnerError
 from isomorph.ir import DType
+from isomorph.validators.localization.piece import WrittenPiece
 from isomorph.validators.runner import (
     NATIVE,
     PROGRAM,
@@ -141,20 +142,32 @@ class Worker:
     def run_piece(self, feeds: Arrays, wanted: Sequence[str]) -> dict[str, np.ndarray]:
         """Values of the target, computed from others of its values (localization/forced.py). Raises NotImplementedError
         if its runner cannot."""
-        if self._broken is not None:
-            raise self._broken
-        if self.choice.elsewhere:
-            raise NotImplementedError("a runner elsewhere is not asked for pieces")
-        try:
-            self._channel.send(
-                Message("piece", {"wanted": list(wanted)}, tensors(feeds, "input")), timeout=self._timeout
-            )
-        except ProtocolError as error:
-            raise self._failure(error) from error
-        values = self._answer("result", _PIECE).by_role("output")
+        values = self._ask_for_piece("piece", feeds, list(wanted), "result").by_role("output")
         if list(values) != list(wanted):
             raise self._failure(ProtocolError(f"answered with {list(values)}", kind="garbage"))
         return values
+
+    def write_piece(self, feeds: Arrays, wanted: str) -> WrittenPiece:
+        """The piece that `run_piece` runs for this value, as a file of the target's format. Raises NotImplementedError
+        if its runner cannot."""
+        answer = self._ask_for_piece("cut", feeds, wanted, "cut")
+        try:
+            inputs = {str(fed): str(name) for fed, name in answer.body["inputs"].items()}
+            return WrittenPiece(answer.by_role("file")["piece"].tobytes(), inputs, int(answer.body["size"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._failure(ProtocolError(f"answered without {error}", kind="garbage")) from error
+
+    def _ask_for_piece(self, kind: str, feeds: Arrays, wanted: str | list[str], due: str) -> Message:
+        self.signature()
+        if self._broken is not None:
+            raise self._broken
+        if self.choice.elsewhere:
+            raise NotImplementedError("a runner in another interpreter is not asked for pieces")
+        try:
+            self._channel.send(Message(kind, {"wanted": wanted}, tensors(feeds, "input")), timeout=self._timeout)
+        except ProtocolError as error:
+            raise self._failure(error) from error
+        return self._answer(due, _PIECE)
 
     def train(self, inputs: Arrays, exercise: Exercise, *, precision: str = NATIVE) -> Trained:
         """Some steps of training (training/exercise.py), from the weights of the file each time. Raises

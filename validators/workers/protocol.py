@@ -13,6 +13,10 @@ answers:
 
     open {model, role}                 -> signature {inputs, outputs, dims, parameters, environment, notes}
     run {precision, taps} + inputs     -> result {order} + outputs (role "output") and taps (role "tap")
+    piece {wanted} + values (role "input")
+                                       -> result + the values wanted (role "output"); localization/piece.py
+    cut {wanted} + values (role "input")
+                                       -> cut {inputs, size} + the piece as the bytes of a file (role "file")
     train {precision, steps, rate, momentum} + inputs + cotangents
                                        -> trained {weights} + values (role "value"); training/exercise.py
     close {}                           -> the worker exits
@@ -56,7 +60,7 @@ class ProtocolError(IsomorphError):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named array of a message; `role` is "input", "output" or "tap"."""
+    """A named array of a message; `role` is "input", "output", "tap", or what the message says of it."""
 
     name: str
     array: np.ndarray

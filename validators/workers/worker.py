@@ -15,7 +15,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from isomorph.errors import IsomorphError
+from isomorph.validators.localization.piece import PieceRunner, PieceWriter
 from isomorph.validators.runner import Runner
 from isomorph.validators.training.exercise import Exercise
 from isomorph.validators.workers.protocol import Channel, Message, ProtocolError, tensors
@@ -59,6 +62,8 @@ def serve(channel: Channel, open_model: Callable[..., Runner], settings: dict[st
                 answer = Message("error", {"what": "no model is open", "because": None, "exception": "ValueError"})
             elif request.kind == "piece":
                 answer = _run_piece(runner, request)
+            elif request.kind == "cut":
+                answer = _write_piece(runner, request)
             elif request.kind == "train":
                 answer = _train(runner, request)
             else:
@@ -80,10 +85,18 @@ def _run(runner: Runner, request: Message) -> Message:
 
 
 def _run_piece(runner: Runner, request: Message) -> Message:
-    if not hasattr(runner, "run_piece"):
+    if not isinstance(runner, PieceRunner):
         raise NotImplementedError("this runner cannot run a piece of a model")
     values = runner.run_piece(request.by_role("input"), request.body["wanted"])
     return Message("result", {}, tensors(values, "output"))
+
+
+def _write_piece(runner: Runner, request: Message) -> Message:
+    if not isinstance(runner, PieceWriter):
+        raise NotImplementedError("this runner cannot write a piece of a model")
+    written = runner.write_piece(request.by_role("input"), request.body["wanted"])
+    body = {"inputs": dict(written.inputs), "size": written.size}
+    return Message("cut", body, tensors({"piece": np.frombuffer(written.data, np.uint8)}, "file"))
 
 
 def _train(runner: Runner, request: Message) -> Message:
