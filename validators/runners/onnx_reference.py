@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from isomorph.converters.onnx.order import put_in_order
 from isomorph.errors import RunnerError
 from isomorph.ir import DType
+from isomorph.validators.localization.onnx_part import extract
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.onnx_double import DoubleModel
@@ -59,6 +60,18 @@ class ReferenceRunner:
             values = self._double.run(inputs, [*names, *taps], Noise.parse(precision))
         found = [tap for tap in taps if values.get(tap) is not None]
         return Result({name: np.asarray(values[name]) for name in names}, {t: np.asarray(values[t]) for t in found})
+
+    def run_piece(self, feeds: Mapping[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        """See localization/piece.py."""
+        try:
+            piece = extract(self._proto, feeds, wanted)
+        except KeyError as error:
+            raise NotImplementedError(f"the value {error} is not known") from error
+        names = {value.name for value in piece.graph.input}
+        given = {name: array for name, array in feeds.items() if name in names}
+        with np.errstate(all="ignore"):
+            values = ReferenceEvaluator(piece).run(list(wanted), given)
+        return {name: np.asarray(value) for name, value in zip(wanted, values, strict=True)}
 
 
 def _spec(

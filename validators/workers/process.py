@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +41,9 @@ from isomorph.validators.runner import (
 )
 from isomorph.validators.training.exercise import Exercise, Trained
 from isomorph.validators.workers.protocol import Channel, Message, ProtocolError, tensors
+
+if TYPE_CHECKING:
+    from isomorph.validators.workers.onnx_guest import OnnxGuest
 
 __all__ = ["TIMEOUT", "Worker"]
 
@@ -75,6 +79,7 @@ class Worker:
         self.choice = choice or RunnerChoice()
         self.name = self.choice.name or runner_name(subject)
         self._timeout = timeout
+        self._environment = environment
         self._signature: Signature | None = None
         self._broken: RunnerError | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
@@ -84,6 +89,27 @@ class Worker:
             raise RunnerError("the worker has no pipes", runner=self.name)
         self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
         self._ask_to_open(role)
+
+    def reopen(self, subject: ModelFile) -> None:
+        """Let the same process run another file of the same format."""
+        if self._broken is not None:
+            raise self._broken
+        self.signature()
+        self.subject, self._signature = subject, None
+        self._ask_to_open(self.role)
+
+    @cached_property
+    def _second(self) -> OnnxGuest | None:
+        """Who is asked for values inside an ONNX model in another interpreter, where this process knows its outputs."""
+        if not self.choice.elsewhere or not isinstance(self.subject, ModelFile) or self.subject.format != "onnx":
+            return None
+        from isomorph.validators.workers.onnx_guest import OnnxGuest
+
+        def start(subject: ModelFile) -> Worker:
+            limits: dict[str, Any] = {"timeout": self._timeout, "memory": self._limit, "environment": self._environment}
+            return Worker(subject, role=self.role, choice=self.choice, **limits)
+
+        return OnnxGuest(Path(self.subject.path), start, again=self.name != PROGRAM)
 
     def _start(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         inherited = dict(os.environ)
@@ -134,6 +160,8 @@ class Worker:
             raise self._failure(error) from error
         answer = self._answer("result", precision)
         result = Result(answer.by_role("output"), answer.by_role("tap"))
+        if taps and not result.taps and precision == NATIVE and self._second is not None:
+            result.taps.update(self._second.taps(inputs, taps))
         wrong = _contradiction(signature.outputs, result.outputs, precision, strict=self.choice.elsewhere)
         if wrong is not None:
             raise self._failure(ProtocolError(wrong, kind="garbage"))
@@ -142,6 +170,8 @@ class Worker:
     def run_piece(self, feeds: Arrays, wanted: Sequence[str]) -> dict[str, np.ndarray]:
         """Values of the target, computed from others of its values (localization/forced.py). Raises NotImplementedError
         if its runner cannot."""
+        if self._second is not None:
+            return self._second.run_piece(feeds, wanted)
         values = self._ask_for_piece("piece", feeds, list(wanted), "result").by_role("output")
         if list(values) != list(wanted):
             raise self._failure(ProtocolError(f"answered with {list(values)}", kind="garbage"))
@@ -162,7 +192,7 @@ class Worker:
         if self._broken is not None:
             raise self._broken
         if self.choice.elsewhere:
-            raise NotImplementedError("a runner in another interpreter is not asked for pieces")
+            raise NotImplementedError(f"{self.name} in another interpreter runs no piece of a model")
         try:
             self._channel.send(Message(kind, {"wanted": wanted}, tensors(feeds, "input")), timeout=self._timeout)
         except ProtocolError as error:
@@ -247,6 +277,9 @@ class Worker:
 
     def close(self) -> None:
         """End the process and what it started. Safe to call twice."""
+        second = self.__dict__.get("_second")
+        if second is not None:
+            second.close()
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)

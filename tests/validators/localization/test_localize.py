@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from isomorph import convert
 from isomorph.errors import UsageError
-from isomorph.validators import Capture, ModelFile, Report, Verdict, judge
+from isomorph.validators import Capture, ModelFile, Report, Verdict, judge, validate
 from isomorph.validators.localization.onnx_part import extract
 from isomorph.validators.localization.reduce import check_reducible, write_reduced
 from isomorph.validators.runner import RunnerChoice
@@ -154,3 +155,20 @@ def test_a_piece_with_a_body() -> None:
     assert [node.op_type for node in extract(model, feeds, ["y"]).graph.node] == ["Relu", "If"]
     feeds = {"outer": np.ones(1, np.float32), "flag": np.array(True)}
     assert [node.op_type for node in extract(model, feeds, ["y"]).graph.node] == ["If"]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [RunnerChoice("onnx.reference"), RunnerChoice("onnxruntime", python=sys.executable)],
+    ids=["onnx.reference", "in another interpreter"],
+)
+def test_every_culprit_by_other_runners(source: Path, choice: RunnerChoice, tmp_path: Path) -> None:
+    target = ModelFile(broken(source, (1, 4)), "onnx")
+    reduced = tmp_path / "reduced.onnx"
+    report = validate(ModelFile(source, "onnx"), target, runners=(RunnerChoice(), choice), reduce=reduced)
+    assert report.verdict is Verdict.DIFFERENT
+    assert report.culprit is not None
+    assert [each.source[-1] for each in (report.culprit, *report.culprit.others)] == ["1", "4"]
+    assert report.culprit.piece is not None
+    assert reduced.exists()
+    assert f"reduced to {reduced}" in report.notes[-1]
