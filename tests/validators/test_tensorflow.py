@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from isomorph.errors import RunnerError
 from isomorph.validators import ModelFile, Verdict, Worker, validate
@@ -49,10 +51,21 @@ class Cancelling(tf.Module):
         sums = {"difference": x[:, 0] - x[:, 1], "sum": tf.reduce_sum(x, -1)}
         return {**sums, "gate": tf.sigmoid(x), "kept": tf.nn.relu(x)}
 
+class Named(tf.Module):
+    def __init__(self, w):
+        super().__init__()
+        self.w = tf.Variable(w)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def __call__(self, x):
+        product, _ = tf.split(tf.matmul(x, self.w, name="product"), 2, axis=1, name="parts")
+        return {"y": tf.tanh(product)}
+
 folder = sys.argv[1]
 w = np.load(folder + "/w.npy")
 wrong = w.astype(np.float16).astype(np.float32)
-for name, model in (("m", Model(w)), ("wrong", Model(wrong)), ("resized", Resized()), ("cancelling", Cancelling())):
+models = {"m": Model(w), "wrong": Model(wrong), "resized": Resized(), "cancelling": Cancelling(), "named": Named(w)}
+for name, model in models.items():
     tf.saved_model.save(model, folder + "/" + name, signatures=model.__call__.get_concrete_function())
 """
 
@@ -172,6 +185,52 @@ def test_what_a_class_rounds(folder: Path) -> None:
     assert step / 8 < whole["kept"][1, 0] <= step / 2  # of the range of the tensor, in an input
     assert 0 < products["sum"].max() < 1e-4  # no product: the noise of float32
     assert 0 < weights["sum"].max() < 1e-4
+
+
+def test_tensors_of_the_frozen_graph_by_name(folder: Path) -> None:
+    x = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    inner = "StatefulPartitionedCall/"
+    product, first, second = f"{inner}product:0", f"{inner}parts", f"{inner}parts:1"
+    with Worker(ModelFile(folder / "named", "saved-model"), role="reference") as worker:
+        for precision, dtype, error in (("native", "float32", 1e-6), ("float64", "float64", 1e-13)):
+            result = worker.run({"x": x}, taps=[product, first, second, f"{inner}w:0", "y"], precision=precision)
+            assert list(result.taps) == [product, first, second]
+            expected = x.astype(np.float64) @ np.load(folder / "w.npy").astype(np.float64)
+            np.testing.assert_allclose(result.taps[product], expected, rtol=error, atol=error)
+            np.testing.assert_array_equal(result.taps[first], result.taps[product][:, :2])
+            np.testing.assert_array_equal(result.taps[second], result.taps[product][:, 2:])
+            assert result.taps[product].dtype == dtype
+        noisy = worker.run({"x": x}, taps=[product], precision=str(Noise(1e-6, 1))).taps[product]
+        assert 0 < np.abs(noisy - expected).max() < 1e-4
+
+
+def written(folder: Path, w: np.ndarray) -> ModelFile:
+    """The model `named` in ONNX, its values called as tf2onnx calls them."""
+    names = {name: f"StatefulPartitionedCall/{name}:0" for name in ("product", "parts", "ends")}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], [names["product"]], name="product"),
+        helper.make_node("Slice", [names["product"], "starts", "stops", "axes"], [names["parts"]], name="parts"),
+        helper.make_node("Tanh", [names["parts"]], ["y"], name="y"),
+    ]
+    tables = {"w": w, "starts": np.array([0]), "stops": np.array([2]), "axes": np.array([1])}
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])]
+    weights = [numpy_helper.from_array(array, name) for name, array in tables.items()]
+    graph = helper.make_graph(nodes, "named", inputs, outputs, weights)
+    path = folder / "named.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return ModelFile(path, "onnx")
+
+
+def test_values_are_paired_by_the_names_of_tensors(folder: Path) -> None:
+    w, source = np.load(folder / "w.npy"), ModelFile(folder / "named", "saved-model")
+    report = validate(source, written(folder, w), strict=True)
+    assert report.verdict is Verdict.EQUIVALENT, report.as_dict()
+    assert len(report.layers) == 2
+    report = validate(source, written(folder, w * np.array([1, -1, 1, 1], np.float32)))
+    assert report.verdict is Verdict.DIFFERENT
+    assert report.culprit is not None
+    assert report.culprit.op == "MatMul"
 
 
 @pytest.mark.slow

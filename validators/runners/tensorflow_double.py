@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow
-from google.protobuf.message import EncodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from isomorph.validators.runners.tensorflow_frozen import FrozenFunction
 
 __all__ = ["CENTRED", "EPSILON", "DoubleFunction"]
 
@@ -35,83 +35,32 @@ EPSILON = "/float64/epsilon"
 """How the constant ends that is the epsilon of a normalization, an attribute."""
 
 
-class DoubleFunction:
+class DoubleFunction(FrozenFunction):
     """A signature in float64. Raises NotImplementedError, naming the op, where it has no such form."""
 
     suffix = "_float64"
     """What sets the names of its functions apart from the model's own."""
 
     def __init__(self, function: Any, names: Iterable[str]) -> None:
-        frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
-        keys = list(function.structured_input_signature[1])
-        if len(frozen.inputs) != len(keys):
-            raise NotImplementedError("the graph reads a resource (a table, say) that cannot be frozen")
-        feeds = {tensor.name.split(":")[0]: tensor.name for tensor in frozen.inputs}
-        self._inputs = _by_argument(function, feeds)
-        definition, moved = self.rewritten(_widened(frozen.graph.as_graph_def(), self.suffix))
-        outputs = dict(zip(sorted(function.structured_outputs), frozen.outputs, strict=True))
-        self._outputs = {name: _renamed(outputs[name].name, moved) for name in names}
-        self.graph = tensorflow.Graph()
-        try:
-            with self.graph.as_default():
-                tensorflow.import_graph_def(definition, name="")
-        except (ValueError, TypeError, tensorflow.errors.OpError, EncodeError) as error:
-            raise NotImplementedError(f"the widened graph is refused: {error}") from error
-        for name, tensor in self._outputs.items():
+        super().__init__(function, names)
+        for name, tensor in self.outputs.items():
             narrow = function.structured_outputs[name].dtype.as_datatype_enum in _NARROW
             found = self.graph.as_graph_element(tensor).dtype
             if narrow and found != tensorflow.float64:
                 raise NotImplementedError(f"the output `{name}` stays {found.name} in the float64 graph")
-        self.session = tensorflow.compat.v1.Session(graph=self.graph, config=_as_written())
 
     def rewritten(self, graph: Any) -> tuple[Any, Mapping[str, str]]:
-        """The widened graph as it is to run, and each tensor -> the one to fetch in its stead."""
-        return graph, {}
+        return _widened(graph, self.suffix), {}
 
     def run(self, inputs: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """These outputs by name, or all; narrow float inputs are widened."""
-        feeds = {}
-        for name, key in self._inputs.items():
-            tensor = self.graph.as_graph_element(key)
-            feeds[tensor] = np.asarray(inputs[name]).astype(tensor.dtype.as_numpy_dtype)
         try:
-            values = self.session.run({name: self._outputs[name] for name in names or self._outputs}, feeds)
+            return super().run(inputs, names)
         except (tensorflow.errors.NotFoundError, tensorflow.errors.UnimplementedError) as error:
             raise NotImplementedError(f"no kernel in double: {error.message}") from error
         except tensorflow.errors.InvalidArgumentError as error:
             if "No OpKernel was registered" not in error.message:
                 raise
             raise NotImplementedError(f"no kernel in double: {error.message}") from error
-        return {name: np.asarray(value) for name, value in values.items()}
-
-
-def _as_written() -> Any:
-    """Settings of a session that runs a graph as it stands: on one thread of the processor, nothing rewritten (which
-    for thousands of operations takes longer than to run them)."""
-    config = tensorflow.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}
-    )
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    config.graph_options.optimizer_options.opt_level = tensorflow.compat.v1.OptimizerOptions.L0
-    return config
-
-
-def _renamed(tensor: str, moved: Mapping[str, str]) -> str:
-    name = moved.get(tensor.removesuffix(":0"), tensor)
-    return name if ":" in name else f"{name}:0"
-
-
-def _by_argument(function: Any, feeds: Mapping[str, str]) -> dict[str, str]:
-    """Argument name -> tensor of the frozen graph; the placeholders keep their names, frozen or not."""
-    captured = {id(tensor) for tensor in function.graph.internal_captures}
-    plain = [tensor.op.name for tensor in function.graph.inputs if id(tensor) not in captured]
-    named = {}
-    for key, spec in function.structured_input_signature[1].items():
-        found = [name for name in plain if name in (spec.name, key)]
-        if len(found) != 1 or found[0] not in feeds:
-            raise NotImplementedError(f"the placeholder of the input `{key}` is not in the frozen graph")
-        named[key] = feeds[found[0]]
-    return named
 
 
 def _widened(graph: Any, suffix: str) -> Any:

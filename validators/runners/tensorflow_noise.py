@@ -78,7 +78,7 @@ class NoisyFunction(DoubleFunction):
             self._settings = {name: _assignment(name, dtype) for name, dtype in self.variables().items()}
 
     def rewritten(self, graph: Any) -> tuple[Any, Mapping[str, str]]:
-        return Rewriting(graph).result()
+        return Rewriting(super().rewritten(graph)[0]).result()
 
     @staticmethod
     def variables() -> dict[str, Any]:

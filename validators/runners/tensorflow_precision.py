@@ -17,7 +17,7 @@ from tensorflow.core.framework import types_pb2
 
 from isomorph.validators.monte_carlo import BASE, Noise
 from isomorph.validators.precision import MASKING, Precision
-from isomorph.validators.runners.tensorflow_double import EPSILON
+from isomorph.validators.runners.tensorflow_double import EPSILON, DoubleFunction
 from isomorph.validators.runners.tensorflow_noise import EXACT, Move, NoisyFunction, Rewriting, draw
 
 __all__ = ["MovedFunctions"]
@@ -45,7 +45,7 @@ class _RoundedFunction(NoisyFunction):
         super().__init__(function, names)
 
     def rewritten(self, graph: Any) -> tuple[Any, Mapping[str, str]]:
-        return _Rounding(graph, self._precision).result()
+        return _Rounding(DoubleFunction.rewritten(self, graph)[0], self._precision).result()
 
     @staticmethod
     def variables() -> dict[str, Any]:
