@@ -50,6 +50,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "WeightsError",
+    "first_line",
 ]
 
 
@@ -242,3 +243,8 @@ class UnsupportedError(ModelError):
     def as_dict(self) -> dict[str, object]:
         items = [{"op": item.op, "reason": item.reason, "where": item.where} for item in self.items]
         return {**super().as_dict(), "items": items}
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in the one line that a sentence can quote."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -23,7 +23,7 @@ from isomorph.converters.onnx.functions import names_made, names_read, rename_gr
 from isomorph.converters.onnx.reading import OnnxNode, parse_size
 from isomorph.converters.onnx.rules import rules
 from isomorph.converters.onnx.tensors import tensor_proto, tensor_source
-from isomorph.errors import MalformedError
+from isomorph.errors import MalformedError, first_line
 from isomorph.ir import Dim, Node, Parameter, Sym, TensorType, Value
 from isomorph.ir.op import OpaqueType
 from isomorph.ir.ops.preserved import Preserved, Stated
@@ -134,7 +134,7 @@ def _check(node: OnnxNode, proto: NodeProto, reason: str) -> None:
     try:
         inference.check(_model(node, proto, helper.make_graph(nodes, "nodes", [], [])))
     except inference.Refusal as error:
-        node.refuse(f"{reason}; it is not as its operator is defined: {str(error).splitlines()[0]}")
+        node.refuse(f"{reason}; it is not as its operator is defined: {first_line(error)}")
     except inference.Crash as error:
         raise MalformedError(f"{node.kind} has unusable attributes", at=node.where, because=str(error)) from None
 

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from isomorph.errors import IsomorphError
+from isomorph.errors import IsomorphError, first_line
 from isomorph.ir import Node
 from isomorph.validators.inputs import Case
 from isomorph.validators.localization.forced import LIMIT, Piece, Teacher
 from isomorph.validators.localization.layers import Layer, along_the_graph
 from isomorph.validators.localization.taps import MOVES, NoTaps, Taps, compare_taps
-from isomorph.validators.localization.whereabouts import whereabouts
+from isomorph.validators.localization.whereabouts import provenance, whereabouts
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.precision import Precision
 from isomorph.validators.runner import Runner, Subject
@@ -105,7 +105,7 @@ def localize(
         teacher = Teacher(taps, left, right, case, feeds)
         pieces = _together_with_moves(teacher, taps, teacher.judge(suspects))
     except (IsomorphError, NotImplementedError) as error:
-        pieces, why = {}, f"the ops could not be judged by themselves ({error})".splitlines()[0]
+        pieces, why = {}, f"the ops could not be judged by themselves ({first_line(error)})"
     else:
         why = "" if pieces else f"no op could be judged by itself ({teacher.refusal}): the first wrong value is named"
     layers = along_the_graph(taps, pieces)
@@ -155,11 +155,12 @@ def _together_with_moves(teacher: Teacher, taps: Taps, pieces: Mapping[Node, Pie
 def _describe(node: Node, taps: Taps, piece: Piece | None) -> Localization:
     name = taps.names[node]
     comparison = taps.results[name].comparison
+    scope, origin = provenance(node, taps)
     op = type(node.op).__name__
     small = comparison.error < 1e-2 and op in _CURVES
     return Localization(
         **whereabouts(node, taps),
-        where=node.describe(),
+        where=origin.describe(scope),
         ratio=comparison.worst if piece is None else piece.ratio,
         got=comparison.got,
         expected=comparison.expected,

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from isomorph.converters.formats import by_name
-from isomorph.errors import IsomorphError, RunnerError
+from isomorph.errors import IsomorphError, RunnerError, first_line
 from isomorph.ir import DType, Model, Node, Value
 from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
@@ -120,7 +120,7 @@ def compare_taps(
     try:
         model = by_name(target.format).load_reader()(Path(target.path))
     except (IsomorphError, ImportError) as error:
-        raise NoTaps(f"the target cannot be read ({error})".splitlines()[0]) from error
+        raise NoTaps(f"the target cannot be read ({first_line(error)})") from error
     named = list(_named(model, own_names(target, model)))
     feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
     results: dict[str, CaseResult] = {}
@@ -132,7 +132,7 @@ def compare_taps(
             results.update(chunk.compare(noisy))
             orders.update(chunk.orders)
     except (RunnerError, NotImplementedError) as error:
-        raise NoTaps(f"intermediate values cannot be had ({error})".splitlines()[0]) from error
+        raise NoTaps(f"intermediate values cannot be had ({first_line(error)})") from error
     if not results:
         raise NoTaps("no value of the target is recorded as a value of the source")
     names, origins = {node: name for node, name, _ in named}, {name: origin for _, name, origin in named}
