@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from isomorph.ir import Node
+from isomorph.ir import Node, Origin, Scope
 from isomorph.validators.localization.taps import Taps
 
-__all__ = ["whereabouts"]
+__all__ = ["provenance", "whereabouts"]
 
 
 def whereabouts(node: Node, taps: Taps) -> dict[str, Any]:
     """op, target, source: the op's kind, its name in the target, the name of the same value in the source; path, cls:
-    the module that it belongs to; file, line, code: where the user wrote it.
-
-    A file that isomorph wrote records these; of others the source says it, if it is a file.
-    """
+    the module that it belongs to; file, line, code: where the user wrote it."""
     name = taps.names[node]
-    scope, origin = node.scope, node.origin
-    known = taps.source.node(taps.origins[name]) if taps.source is not None and not origin.file else None
-    if known is not None:
-        scope, origin = known.scope if known.scope.path else scope, known.origin
+    scope, origin = provenance(node, taps)
     return {
         "op": type(node.op).__name__,
         "target": name,
@@ -31,3 +25,12 @@ def whereabouts(node: Node, taps: Taps) -> dict[str, Any]:
         "line": origin.line,
         "code": origin.code,
     }
+
+
+def provenance(node: Node, taps: Taps) -> tuple[Scope, Origin]:
+    """A file that isomorph wrote records where its nodes come from; of others the source says it, if it is a file with
+    a value of this name."""
+    if node.origin.file or taps.source is None:
+        return node.scope, node.origin
+    known = taps.source.node(taps.origins[taps.names[node]])
+    return (known.scope, known.origin) if known is not None and known.origin.file else (node.scope, node.origin)
