@@ -204,7 +204,7 @@ class Report:
         if self.culprit is not None and self.culprit.op:
             found = self.culprit
             print_(
-                f"  culprit  {found.op} `{found.target}`: {found.ratio:.3g} times its budget, its inputs are right",
+                f"  culprit  {found.op} `{found.target}`: {_far(found.ratio)}, its inputs are right",
                 "bold",
             )
             print_(f"  at       {found.where}")
@@ -308,3 +308,8 @@ def _safe(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_safe(item) for item in value]
     return value
+
+
+def _far(ratio: float) -> str:
+    """How wrong a culprit is."""
+    return f"{ratio:.3g} times its budget" if math.isfinite(ratio) else "of another shape, or NaN or infinite elsewhere"

@@ -336,10 +336,12 @@ class _Trial:
             return Localization(note="not looked for: the target is not a file")
         if self.no_double is not None:
             return Localization(note="not looked for: the source has no float64 run")
-        if guilty is None or guilty.worst is None:
-            return Localization(note="not looked for: an output has another shape or type")
+        misshapen = next((run for run in runs if run.shapes), None)
+        if misshapen is None and (guilty is None or guilty.worst is None):
+            return Localization(note="not looked for: an output has another type")
         self.say("looking for the culprit")
-        run = next(run for run in runs if run.case.describe() == guilty.worst.case)
+        worst = guilty.worst.case if guilty is not None and guilty.worst is not None else None
+        run = misshapen or next(run for run in runs if run.case.describe() == worst)
         return localize(target, self.named, self.right, run.case, report.pairing, declared=self.declared)
 
 

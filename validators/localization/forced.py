@@ -101,20 +101,21 @@ class Teacher:
         value = self._right.run_piece(feeds, [name])[name]
         origin = taps.origins[name]
         to_source, to_target = ORDERS[taps.orders[name]]
+        expected = np.ascontiguousarray(to_target(reference[origin]))
         if value.ndim != reference[origin].ndim or to_source(value).shape != reference[origin].shape:
             self.refusal = f"`{name}` has another shape than `{origin}` when it is given the source's operands"
-            return None
+            return Piece(name, feeds, expected, float("inf")) if name in taps.misshapen else None
         if plain[origin].dtype.kind in "biu":
             compared = compare_exact(reference[origin], [plain[origin]], to_source(value))
         else:
             unit = unit_roundoff(plain[origin].dtype)
             compared = compare_float(reference[origin], [plain[origin]], to_source(value), unit)
         ratio = float("inf") if compared.mask is not None else compared.worst
-        return Piece(name, feeds, np.ascontiguousarray(to_target(reference[origin])), ratio)
+        return Piece(name, feeds, expected, ratio)
 
 
 def _border(node: Node, taps: Taps, beyond: Collection[Node]) -> list[str]:
-    """Names of the nearest values before this op that both sides have and agree upon in kind, and not in `beyond`."""
+    """Names of the nearest values before this op that both sides have, of one kind and rank, and not in `beyond`."""
     border: dict[str, None] = {}
     pending, seen = [value.producer for value in node.operands()], {node}
     while pending:
@@ -122,7 +123,7 @@ def _border(node: Node, taps: Taps, beyond: Collection[Node]) -> list[str]:
         if maker is None or maker in seen:
             continue
         seen.add(maker)
-        if taps.result(maker) is not None and maker not in beyond:
+        if taps.is_known(maker) and maker not in beyond:
             border[taps.names[maker]] = None
         else:
             pending.extend(value.producer for value in maker.operands())

@@ -11,12 +11,14 @@ Where the target's runner cannot run an op by itself, the first value beyond its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from isomorph.errors import IsomorphError, first_line
 from isomorph.ir import Node
+from isomorph.validators.compare import Comparison
 from isomorph.validators.inputs import Case
 from isomorph.validators.localization.forced import LIMIT, Piece, Teacher
 from isomorph.validators.localization.layers import Layer, along_the_graph
@@ -118,15 +120,19 @@ def localize(
     return replace(culprits[0], others=tuple(culprits[1:]), propagated=propagated, layers=layers)
 
 
+_NOT_COMPARED = Comparison({"rms": math.inf}, 0.0, math.inf, 0.0, (), math.nan, math.nan)
 _PROPAGATED = "the first wrong value; each op that could be judged by itself is right when it is given right operands"
 
 
 def _suspects(taps: Taps) -> list[Node]:
-    """The ops whose result is beyond its budget or NaN or infinite elsewhere, in topological order."""
+    """The ops whose result is beyond its budget, of other sizes, or NaN or infinite elsewhere, in topological order."""
     users = taps.model.graph.users()
     suspects = []
     for node in taps.names:
         result = taps.result(node)
+        if taps.names[node] in taps.misshapen:
+            suspects.append(node)
+            continue
         if result is None or result.severity < (False, UNEQUAL):
             continue
         readers, open_end = taps.readers(node, users)
@@ -154,10 +160,14 @@ def _together_with_moves(teacher: Teacher, taps: Taps, pieces: Mapping[Node, Pie
 
 def _describe(node: Node, taps: Taps, piece: Piece | None) -> Localization:
     name = taps.names[node]
-    comparison = taps.results[name].comparison
+    comparison = taps.results[name].comparison if name in taps.results else _NOT_COMPARED
     scope, origin = provenance(node, taps)
     op = type(node.op).__name__
     small = comparison.error < 1e-2 and op in _CURVES
+    note = f"looks like an approximation of {op}" if small else ""
+    if name in taps.misshapen:
+        have, due = taps.misshapen[name]
+        note = f"it has the shape {list(have)} where the source has {list(due)}"
     return Localization(
         **whereabouts(node, taps),
         where=origin.describe(scope),
@@ -166,6 +176,6 @@ def _describe(node: Node, taps: Taps, piece: Piece | None) -> Localization:
         expected=comparison.expected,
         index=comparison.index,
         checked=len(taps.results),
-        note=f"looks like an approximation of {op}" if small else "",
+        note=note,
         piece=piece,
     )

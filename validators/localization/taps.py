@@ -11,7 +11,7 @@ they are asked for more where an output alone says too little (witness.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -55,6 +55,8 @@ class Taps:
     results  name of the value in the target -> its comparison, with the signal it is measured against
     orders   name of the value in the target -> which of ORDERS makes it the source's
     source   what the source's file says of its values
+    misshapen  name of a float value in the target with another number of elements than the source's, on as many axes
+             -> its shape and the source's, in the source's order; `orders` has them, too. Not of MOVES
     """
 
     model: Model
@@ -63,10 +65,15 @@ class Taps:
     results: Mapping[str, CaseResult]
     orders: Mapping[str, int]
     source: NamedSource | None = None
+    misshapen: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
 
     def result(self, node: Node | None) -> CaseResult | None:
         name = self.names.get(node) if node is not None else None
         return self.results.get(name) if name is not None else None
+
+    def is_known(self, node: Node) -> bool:
+        """Whether the source's value can stand for the target's: it was compared, or has other sizes."""
+        return self.result(node) is not None or self.names.get(node) in self.misshapen
 
     def readers(self, node: Node, users: Mapping[Value, list[Node]]) -> tuple[list[Node], bool]:
         """The nearest nodes downstream that were compared, and whether an output of the model comes before any."""
@@ -125,18 +132,22 @@ def compare_taps(
     feeds = {p.target: p.to_target(case.inputs[p.source]) for p in pairing.inputs}
     results: dict[str, CaseResult] = {}
     orders: dict[str, int] = {}
+    misshapen: dict[str, tuple[Shape, Shape]] = {}
     noisy = NoisySource(left, declared)
     try:
         for start in range(0, len(named), CHUNK):
             chunk = _Chunk(named[start : start + CHUNK], left, right, case, feeds, whole=whole)
             results.update(chunk.compare(noisy))
             orders.update(chunk.orders)
+            misshapen.update(chunk.misshapen)
     except (RunnerError, NotImplementedError) as error:
         raise NoTaps(f"intermediate values cannot be had ({first_line(error)})") from error
-    if not results:
+    if not results and not (whole and misshapen):
         raise NoTaps("no value of the target is recorded as a value of the source")
     names, origins = {node: name for node, name, _ in named}, {name: origin for _, name, origin in named}
-    return Taps(model, names, origins, results, orders, left if isinstance(left, NamedSource) else None)
+    moves = {name for node, name, _ in named if type(node.op).__name__ in MOVES}
+    misshapen = {name: shapes for name, shapes in misshapen.items() if name not in moves}
+    return Taps(model, names, origins, results, orders, left if isinstance(left, NamedSource) else None, misshapen)
 
 
 def _named(model: Model, own: Mapping[str, str]) -> Iterator[tuple[Node, str, str]]:
@@ -183,6 +194,7 @@ class _Chunk:
         here, there = [name for _, name, _ in named], [origin for _, _, origin in named]
         self._case = case
         self.orders: dict[str, int] = {}
+        self.misshapen: dict[str, tuple[Shape, Shape]] = {}
         self._reference = left.run(case.inputs, taps=there, precision=FLOAT64).taps
         self._plain = left.run(case.inputs, taps=there).taps if self._reference else {}
         self._target = right.run(feeds, taps=here).taps if self._reference else {}
@@ -225,12 +237,22 @@ class _Chunk:
             if (index == 0 or target.ndim >= 3) and (view := to_source(target)).shape == reference.shape
         }
         if not compared:
+            self._note_sizes(name, target, reference)
             return None
         self.orders[name] = min(compared, key=lambda index: compared[index].worst)
         (strength,) = signal([reference], [self._case.batch])
         unit = unit if declared is None else max(unit, declared.unit)
         named = self._case.describe()
         return CaseResult(named, compared[self.orders[name]], strength, unit, declared=declared is not None)
+
+    def _note_sizes(self, name: str, target: np.ndarray, reference: np.ndarray) -> None:
+        """Keep what has other sizes; its order is the one in which most axes agree."""
+        if target.ndim != reference.ndim or target.size == reference.size:
+            return
+        shapes = [to_source(target).shape for to_source, _ in ORDERS[: None if target.ndim >= 3 else 1]]
+        agree = [sum(a == b for a, b in zip(shape, reference.shape, strict=True)) for shape in shapes]
+        self.orders[name] = agree.index(max(agree))
+        self.misshapen[name] = (shapes[self.orders[name]], reference.shape)
 
     def _compare_exact(self, name: str, origin: str, noisy: Sequence[np.ndarray]) -> CaseResult | None:
         reference, plain, target = self._reference[origin], self._plain[origin], self._target[name]
@@ -241,6 +263,7 @@ class _Chunk:
         return CaseResult(self._case.describe(), compare_exact(reference, samples, target), 0.0, 0.0)
 
 
+Shape: TypeAlias = tuple[int, ...]
 Move: TypeAlias = Callable[[np.ndarray], np.ndarray]
 ORDERS: tuple[tuple[Move, Move], ...] = (
     (lambda array: array, lambda array: array),

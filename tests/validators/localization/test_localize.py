@@ -172,3 +172,38 @@ def test_every_culprit_by_other_runners(source: Path, choice: RunnerChoice, tmp_
     assert report.culprit.piece is not None
     assert reduced.exists()
     assert f"reduced to {reduced}" in report.notes[-1]
+
+
+def strided(path: Path, strides: tuple[int, int], *, pooled: bool) -> Path:
+    """Three convolutions, the first with these strides; a mean over all cells makes the shapes the same again."""
+    rng = np.random.default_rng(1)
+    sizes = [(5, 3, 3, 3), (6, 5, 3, 3), (4, 6, 1, 1)]
+    weights = [
+        numpy_helper.from_array(rng.standard_normal(size).astype(np.float32) / 4, f"w{i}")
+        for i, size in enumerate(sizes)
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["c0"], "conv0", strides=strides, pads=[1, 1, 1, 1]),
+        helper.make_node("Tanh", ["c0"], ["t0"], "tanh0"),
+        helper.make_node("Conv", ["t0", "w1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Tanh", ["c1"], ["t1"], "tanh1"),
+        helper.make_node("Conv", ["t1", "w2"], ["c2" if pooled else "y"], "conv2"),
+    ]
+    nodes += [helper.make_node("GlobalAveragePool", ["c2"], ["y"], "pool")] if pooled else []
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "H", "W"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4, None, None])
+    graph = helper.make_graph(nodes, "net", [x], [y], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_value_of_another_shape(tmp_path: Path, pooled: bool) -> None:
+    """What is made of it has other sizes, too, but is right with the source's value of it."""
+    source = strided(tmp_path / "source.onnx", (2, 2), pooled=pooled)
+    report = judged(source, strided(tmp_path / "target.onnx", (1, 1), pooled=pooled))
+    assert report.verdict is Verdict.DIFFERENT
+    assert report.culprit is not None
+    assert (report.culprit.target, report.culprit.others) == ("c0", ()), report.culprit.note
+    assert report.culprit.note.startswith("it has the shape [")
+    assert report.culprit.propagated == (5 if pooled else 4)
