@@ -168,8 +168,10 @@ def compare_float(
         stirred = [np.where(usable, x - r, 0.0) / NOISE_ULPS for x in q]
     least = FLOOR_ULPS * unit
     if declared is not None and stirred:
-        errors, stirred = np.stack(stirred), list(errors) if s else []
-        least = max(least, declared.allowance * declared.lowest / NOISE_ULPS)
+        drawn = unit >= declared.unit  # the source computes in this class: its own error is one draw of it
+        errors, stirred = np.stack(stirred), [] if drawn or not s else list(errors)
+        rounded = declared.allowance * declared.lowest / NOISE_ULPS
+        least = rounded if drawn else max(least, rounded)
     margin = math.inf if declared is None else declared.allowance
     measured = _measure(
         np.where(usable, r, 0.0), errors, e, stirred, count=int(usable.sum()), least=least, margin=margin

@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -40,13 +40,15 @@ from isomorph.ir.shapes import parse_dim, substitute
 from isomorph.validators.runner import Signature, TensorSpec
 from isomorph.validators.sizes import fulfilling
 
-__all__ = ["FAMILIES", "Case", "Data", "DataSource", "data_cases", "estimate_work", "load_data", "plan"]
+__all__ = ["FAMILIES", "Case", "Data", "DataSource", "data_cases", "estimate_work", "further", "load_data", "plan"]
 
 FAMILIES = ("normal", "bytes", "unit", "signed", "sparse", "large", "small", "edges")
 WIDE = ("bytes", "large", "edges")
 """Families whose values are far from those of preprocessed data."""
 WORK_BUDGET = 40e9
 """Multiply-adds that all cases together may take in one pass of one side: about 10 s of one core."""
+FURTHER, FURTHER_BATCH, FURTHER_WORK = 16, 64, 10e9
+"""At most so many cases besides those of the plan, of this batch where it is open, within this work."""
 BATCHES = (2, 1, 3)
 SIZES = (35, 38, 47, 33, 41, 44, 37, 51, 29, 31)
 """Sizes that symbolic dimensions other than the batch take, distinct within a case where their ranges allow."""
@@ -82,6 +84,28 @@ def plan(signature: Signature, seed: int) -> list[Case]:
         if len(cases) >= 2 and spent > WORK_BUDGET:
             break
         cases.append(case)
+    return cases
+
+
+def further(signature: Signature, seed: int) -> list[Case]:
+    """More cases, of larger batches, for outputs of whole numbers: each element is one decision, and a few of them show
+    little."""
+    cases: list[Case] = []
+    spent = 0.0
+    families = list(_families(signature))[:3]
+    batches = {spec.shape[0] for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    for index in range(FURTHER):
+        family = families[index % len(families)].partition(" ")[0]
+        wanted = _sizes(signature, index)
+        for name in batches & wanted.keys():
+            most = signature.dims.get(name, (1, None))[1]
+            wanted[name] = max(wanted[name], min(FURTHER_BATCH, most or FURTHER_BATCH))
+        dims = fulfilling(wanted, signature)
+        case = _case(signature, family, dims, np.random.default_rng([seed, 1000 + index]))
+        spent += estimate_work(signature, case)
+        if spent > FURTHER_WORK:
+            break
+        cases.append(replace(case, family=f"{family}, more {index + 1}"))
     return cases
 
 

@@ -55,6 +55,38 @@ WEIGHTS = {"w": np.random.default_rng(0).standard_normal((6, 4)).astype(np.float
 LINEAR = model([("MatMul", ["x", "w"], "y", {})], ("y", F32, ["N", 4]), WEIGHTS)
 
 
+def classifier(weights: np.ndarray) -> onnx.ModelProto:
+    steps: list[tuple[str, list[str], str, dict[str, object]]] = [
+        ("MatMul", ["x", "w"], "h", {}),
+        ("ArgMax", ["h"], "y", {"axis": 1, "keepdims": 0}),
+    ]
+    return model(steps, ("y", I64, ["N"]), {"w": weights})
+
+
+def test_decisions_are_asked_for_in_number(judged: Judge) -> None:
+    """Nine cases of up to three rows are 18 decisions; a class whose scores are 2 % too high changes few of them."""
+    heavier = WEIGHTS["w"] * np.float32([1, 1.02, 1, 1])
+    assert judged(classifier(WEIGHTS["w"]), classifier(heavier)).verdict is Verdict.DIFFERENT
+    report = judged(classifier(WEIGHTS["w"]), classifier(WEIGHTS["w"]))
+    assert report.verdict is Verdict.EQUIVALENT
+    assert len(report.cases) == 9 + 16
+    assert len(set(report.cases)) == len(report.cases)
+
+
+def test_a_half_precision_source_is_the_measure_of_its_own_class(judged: Judge) -> None:
+    """Each operation may round once more in float16 (5e-4); weights that are 1 % larger do not come from that."""
+    f16 = TensorProto.FLOAT16
+
+    def layer(weights: np.ndarray) -> onnx.ModelProto:
+        constants = {"w": weights.astype(np.float16)}
+        return model([("MatMul", ["x", "w"], "y", {})], ("y", f16, ["N", 4]), constants, input_type=f16)
+
+    assert judged(layer(WEIGHTS["w"]), layer(WEIGHTS["w"])).verdict is Verdict.EQUIVALENT
+    report = judged(layer(WEIGHTS["w"]), layer(WEIGHTS["w"] * 1.01))
+    assert report.verdict is Verdict.DIFFERENT
+    assert "the source itself is fp16" in " ".join(report.notes)
+
+
 def test_itself(judged: Judge) -> None:
     report = judged(LINEAR, LINEAR)
     assert report.verdict is Verdict.EQUIVALENT
