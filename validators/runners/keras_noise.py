@@ -3,6 +3,7 @@ that runs them.
 
 tensorflow   the network as a graph, which tensorflow_noise.py and tensorflow_precision.py rewrite
 torch        the network under a dispatch mode (torch_double.py, torch_precision.py)
+jax          the network as a jaxpr, which keras_jaxpr.py interprets: noise alone, no class
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def noisy_network(network: Network) -> NoisyNetwork:
         return _InTensorFlow(network)
     if backend == "torch":
         return _InTorch(network)
+    if backend == "jax":
+        return _InJax(network)
     raise NotImplementedError(f"Keras has no Monte Carlo arithmetic on {backend}")
 
 
@@ -112,6 +115,34 @@ class _InTorch:
         made, values = in_double(lambda: self._network.values(feeds, taps), noise, feeds)
         outputs = dict(zip(self._network.output_names, map(_as_numpy, made), strict=True))
         return Result(outputs, {tap: _as_numpy(value) for tap, value in values.items()})
+
+
+class _InJax:
+    """The network is traced with every intermediate value, for each run anew."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def run(self, noise: Noise, inputs: Mapping[str, np.ndarray], taps: Sequence[str]) -> Result:
+        if noise.precision is not None:
+            raise NotImplementedError("Keras on jax has no rounding of a declared precision class; tensorflow has")
+        import jax
+
+        from isomorph.validators.runners.keras_jaxpr import run_with_noise
+
+        network = self._network
+        feeds = [keras.ops.convert_to_tensor(np.array(inputs[name])) for name in network.input_names]
+        known: list[str] = []
+
+        def traced(*feeds: Any) -> list[Any]:
+            made, values = network.values(list(feeds), network.taps())
+            known.extend(values)
+            return [*made, *values.values()]
+
+        results = run_with_noise(jax.make_jaxpr(traced)(*feeds), feeds, noise)
+        outputs = dict(zip(network.output_names, map(_as_numpy, results), strict=False))
+        values = dict(zip(known, results[len(outputs) :], strict=True))
+        return Result(outputs, {tap: _as_numpy(values[tap]) for tap in taps if tap in values})
 
 
 def _as_numpy(value: Any) -> np.ndarray:
