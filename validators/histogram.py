@@ -59,7 +59,7 @@ def spread(reference: np.ndarray, source: np.ndarray, target: np.ndarray, budget
     wide = np.complex128 if any(x.dtype.kind == "c" for x in (reference, source, target)) else np.float64
     r, s, t = (np.asarray(x).astype(wide) for x in (reference, source, target))
     counted = np.isfinite(r) & np.isfinite(s) & np.isfinite(t)
-    theirs, mine = (t - r)[counted], (s - r)[counted]
+    theirs, mine = t[counted] - r[counted], s[counted] - r[counted]
     bias = complex(theirs.mean()) if theirs.size else 0j
     return Spread(
         elements=int(counted.sum()),

@@ -203,13 +203,15 @@ class _Trial:
             report.culprit = Localization(note="not looked for: the signatures differ")
             return report
         ranges = self._ranges(pairing)
-        cases = self._cases(_narrow(mine, theirs, pairing), ranges, seed)
+        narrowed = _narrow(mine, theirs, pairing)
+        self.notes += _narrower(mine, narrowed)
+        cases = self._cases(narrowed, ranges, seed)
         sides = Sides(self.left, self.right, pairing, self._noisy(cases, ranges), self.say)
         runs = sides.run(cases, seed)
         outputs = Outputs(sides, runs, seed)
         report.outputs = [outputs.judge(each) for each in pairing.outputs]
         if self._decided_by_few(report.outputs, runs):
-            more, _ = ranges.keep(further(_narrow(mine, theirs, pairing), seed))
+            more, _ = ranges.keep(further(narrowed, seed))
             runs += sides.run(more, seed)
             report.outputs = [outputs.judge(each) for each in pairing.outputs]
         if isinstance(self.left, Recorder):
@@ -381,6 +383,16 @@ def _counterexample(report: Report, runs: Sequence[Run]) -> Case | None:
         return misshapen
     name = max(worst, key=lambda result: result.severity).case
     return next(run.case for run in runs if run.case.describe() == name)
+
+
+def _narrower(mine: Signature, narrowed: Signature) -> list[str]:
+    """What the target takes less of than the source."""
+    notes = []
+    for name, (low, high) in narrowed.dims.items():
+        if (low, high) != mine.dims[name]:
+            span = f"{low} only" if low == high else f"from {low} to {high}" if high is not None else f"{low} and more"
+            notes.append(f"the target takes `{name}` of {span}; nothing is said of other sizes")
+    return notes
 
 
 def _is_whole(array: np.ndarray) -> bool:

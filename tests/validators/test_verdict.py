@@ -87,6 +87,14 @@ def test_a_half_precision_source_is_the_measure_of_its_own_class(judged: Judge) 
     assert "the source itself is fp16" in " ".join(report.notes)
 
 
+def test_sizes_that_the_target_does_not_take_are_stated(judged: Judge) -> None:
+    one = model([("MatMul", ["x", "w"], "y", {})], ("y", F32, [1, 4]), WEIGHTS, shape=(1, 6))
+    report = judged(LINEAR, one)
+    assert report.verdict is Verdict.EQUIVALENT
+    assert report.notes == ["the target takes `N` of 1 only; nothing is said of other sizes"]
+    assert judged(one, LINEAR).notes == []
+
+
 def test_itself(judged: Judge) -> None:
     report = judged(LINEAR, LINEAR)
     assert report.verdict is Verdict.EQUIVALENT
