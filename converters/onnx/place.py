@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import onnx
 
+from isomorph.converters.frames import user_frame
 from isomorph.converters.onnx.reading import OnnxNode, parse_json
 from isomorph.ir import Origin, Scope, ScopeEntry
 from isomorph.records import record
@@ -68,7 +69,8 @@ def provenance(proto: onnx.NodeProto, node: OnnxNode, place: Place) -> tuple[Sco
     if place.scope is not None and not stated_here:
         name = node.outputs[0] if node.outputs else node.name
         return place.scope, place.origin or Origin("onnx", node.kind, name)
-    origin = Origin("onnx", node.kind, node.outputs[0] if node.outputs else node.name)
+    frame = user_frame(notes.get("pkg.torch.onnx.stack_trace", ""))
+    origin = Origin("onnx", node.kind, node.outputs[0] if node.outputs else node.name, *frame)
     stated = parse_json(notes.get("isomorph.origin", ""))
     if isinstance(stated, dict):
         framework, op, name, file, code = (

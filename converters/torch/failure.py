@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from isomorph.converters.torch.program import user_frame
+from isomorph.converters.frames import user_frame
 from isomorph.errors import Unsupported
 
 __all__ = ["explain", "suggestion"]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from isomorph.converters.frames import user_frame
 from isomorph.converters.torch.aten import (
     activation,
     attention,
@@ -78,7 +79,7 @@ from isomorph.converters.torch.guards import assumptions_as_metadata
 from isomorph.converters.torch.lowering import Lowering, Refusal
 from isomorph.converters.torch.numbers import ITEMS, as_value
 from isomorph.converters.torch.numbers import RULES as NUMBER_RULES
-from isomorph.converters.torch.program import Block, Computed, Opaque, Program, ProgramNode, Ref, user_frame
+from isomorph.converters.torch.program import Block, Computed, Opaque, Program, ProgramNode, Ref
 from isomorph.converters.torch.rules import REASONS, ImportRule, complex_rules
 from isomorph.converters.torch.state import changed, input_name, next_name
 from isomorph.converters.torch.storage import (

@@ -18,7 +18,7 @@ from isomorph.ir import Dim, DimRange, Parameter, Scope, ScopeEntry, TensorType
 
 __all__ = [
     "BLOCK_ARGUMENTS", "Block", "Computed", "Opaque", "Program", "ProgramNode", "Ref", "output_names", "range_of",
-    "ranges_of", "read_scope", "short_class", "user_frame",
+    "ranges_of", "read_scope", "short_class",
 ]  # fmt: skip
 
 
@@ -148,27 +148,6 @@ def read_scope(stack: Mapping[str, tuple[str, str]]) -> Scope:
             ScopeEntry(path.partition("@")[0], short_class(cls), int(call) if head and call.isdigit() else 0)
         )
     return Scope(tuple(entries))
-
-
-_FRAME = re.compile(r'File "(?P<file>[^"\n]*)", line (?P<line>\d+)[^\n]*\n?(?P<code>[^\n]*)')
-_OF_TORCH = re.compile(r"(^|/)torch/(nn|utils|fx|export|_\w+|functional\.py)\b")
-
-
-def of_torch(file: str) -> bool:
-    """Whether a source file is part of torch itself."""
-    return _OF_TORCH.search(file) is not None
-
-
-def user_frame(trace: str) -> tuple[str, int, str]:
-    """(file, line, code) of the innermost frame that is not torch's own; the file from its package on."""
-    for match in reversed(list(_FRAME.finditer(trace))):
-        file = match["file"].replace("\\", "/")
-        if not of_torch(file):
-            _, installed, below = file.rpartition("site-packages/")
-            short = below if installed else file if not file.startswith("/") else file.rpartition("/")[2]
-            code = match["code"].strip()
-            return short, int(match["line"]), "" if code.startswith("File ") else code
-    return "", 0, ""
 
 
 def range_of(low: int | None, high: int | None) -> DimRange:

@@ -1,6 +1,7 @@
 """What happened inside: intermediate values of both sides, the ops to blame, and the smallest model that shows it.
 
 taps       the values that both sides have, held to their own budgets
+layouts    which axis order a value has
 forced     each op of the target on the source's operands: error it makes, told from error it hands on
 localize   from both, the culprits
 witness    the values before an output that proves nothing by itself

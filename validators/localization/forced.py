@@ -17,8 +17,9 @@ from isomorph.errors import RunnerError
 from isomorph.ir import Node
 from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
+from isomorph.validators.localization.layouts import ORDERS
 from isomorph.validators.localization.piece import PieceRunner
-from isomorph.validators.localization.taps import ORDERS, Taps
+from isomorph.validators.localization.taps import Taps
 from isomorph.validators.runner import FLOAT64, Arrays, Runner
 from isomorph.validators.verdict import UNEQUAL
 

@@ -71,7 +71,7 @@ def own_names(file: ModelFile, model: Model) -> Mapping[str, str]:
     """Name of a node of the file as we read it -> what its runner calls the node's value.
 
     ONNX names values rather than nodes: the first output's. Keras names layers, whose calls are counted; what is inside
-    a nested model has no name.
+    a nested model has no name. Of a program's node we may make several; the last has its value.
     """
     names = {node.name: node.name for node in model.graph.nodes}
     if file.format == "onnx":
@@ -83,4 +83,8 @@ def own_names(file: ModelFile, model: Model) -> Mapping[str, str]:
         from isomorph.converters.keras.reader import read_calls
 
         return read_calls(Path(file.path))[1]
+    if file.format == "pt2":
+        return {
+            node.name: name for name, node in {node.origin.name: node for node in model.graph.nodes}.items() if name
+        }
     return names

@@ -3,15 +3,14 @@
 Each node of a target that isomorph wrote carries the name that its value had in the source (`isomorph.origin`). Both
 sides are asked for these values, a chunk at a time.
 
-The axis order of an intermediate is not recorded: of the orders channels-first and channels-last that fit the shape,
-the one with the smaller error is taken. Intermediate values never turn a verdict to DIFFERENT; they name culprits, and
-they are asked for more where an output alone says too little (witness.py).
+The axis order of an intermediate is not recorded (layouts.py). Intermediate values never turn a verdict to DIFFERENT;
+they name culprits, and they are asked for more where an output alone says too little (witness.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,16 +19,17 @@ import numpy as np
 from isomorph.converters.formats import by_name
 from isomorph.errors import IsomorphError, RunnerError, first_line
 from isomorph.ir import DType, Model, Node, Value
-from isomorph.validators.compare import compare_exact, compare_float, unit_roundoff
+from isomorph.validators.compare import Comparison, compare_exact, compare_float, unit_roundoff
 from isomorph.validators.inputs import Case
+from isomorph.validators.localization.layouts import ORDERS, settle_orders
 from isomorph.validators.localization.named import NamedSource, own_names
 from isomorph.validators.monte_carlo import NoisySource
 from isomorph.validators.pairing import Pairing
 from isomorph.validators.precision import Precision
 from isomorph.validators.runner import FLOAT64, LINEAR, Arrays, Capture, Runner, Subject
-from isomorph.validators.verdict import CaseResult, signal
+from isomorph.validators.verdict import UNEQUAL, CaseResult, signal
 
-__all__ = ["MOVES", "ORDERS", "NoTaps", "Taps", "compare_taps"]
+__all__ = ["MOVES", "NoTaps", "Taps", "compare_taps"]
 
 CHUNK = 32
 """Values asked for in one run: bounds the memory of a deep network's intermediates."""
@@ -133,6 +133,8 @@ def compare_taps(
     results: dict[str, CaseResult] = {}
     orders: dict[str, int] = {}
     misshapen: dict[str, tuple[Shape, Shape]] = {}
+    choices: dict[str, Mapping[int, Comparison]] = {}
+    ranks: dict[str, int] = {}
     noisy = NoisySource(left, declared)
     try:
         for start in range(0, len(named), CHUNK):
@@ -140,11 +142,15 @@ def compare_taps(
             results.update(chunk.compare(noisy))
             orders.update(chunk.orders)
             misshapen.update(chunk.misshapen)
+            choices.update(chunk.choices)
+            ranks.update(chunk.ranks)
     except (RunnerError, NotImplementedError) as error:
         raise NoTaps(f"intermediate values cannot be had ({first_line(error)})") from error
     if not results and not (whole and misshapen):
         raise NoTaps("no value of the target is recorded as a value of the source")
     names, origins = {node: name for node, name, _ in named}, {name: origin for _, name, origin in named}
+    for name, order in settle_orders(names, orders, ranks, choices).items():
+        orders[name], results[name] = order, replace(results[name], comparison=choices[name][order])
     moves = {name for node, name, _ in named if type(node.op).__name__ in MOVES}
     misshapen = {name: shapes for name, shapes in misshapen.items() if name not in moves}
     return Taps(model, names, origins, results, orders, left if isinstance(left, NamedSource) else None, misshapen)
@@ -195,6 +201,8 @@ class _Chunk:
         self._case = case
         self.orders: dict[str, int] = {}
         self.misshapen: dict[str, tuple[Shape, Shape]] = {}
+        self.choices: dict[str, Mapping[int, Comparison]] = {}
+        self.ranks: dict[str, int] = {}
         self._reference = left.run(case.inputs, taps=there, precision=FLOAT64).taps
         self._plain = left.run(case.inputs, taps=there).taps if self._reference else {}
         self._target = right.run(feeds, taps=here).taps if self._reference else {}
@@ -240,6 +248,9 @@ class _Chunk:
             self._note_sizes(name, target, reference)
             return None
         self.orders[name] = min(compared, key=lambda index: compared[index].worst)
+        self.ranks[name] = target.ndim
+        if len(compared) > 1 and compared[self.orders[name]].worst >= UNEQUAL:
+            self.choices[name] = compared
         (strength,) = signal([reference], [self._case.batch])
         unit = unit if declared is None else max(unit, declared.unit)
         named = self._case.describe()
@@ -264,10 +275,3 @@ class _Chunk:
 
 
 Shape: TypeAlias = tuple[int, ...]
-Move: TypeAlias = Callable[[np.ndarray], np.ndarray]
-ORDERS: tuple[tuple[Move, Move], ...] = (
-    (lambda array: array, lambda array: array),
-    (lambda array: np.moveaxis(array, -1, 1), lambda array: np.moveaxis(array, 1, -1)),
-    (lambda array: np.moveaxis(array, 1, -1), lambda array: np.moveaxis(array, -1, 1)),
-)
-"""Axis orders of an intermediate value: (from the target's to the source's, back)."""

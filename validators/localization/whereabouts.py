@@ -28,9 +28,9 @@ def whereabouts(node: Node, taps: Taps) -> dict[str, Any]:
 
 
 def provenance(node: Node, taps: Taps) -> tuple[Scope, Origin]:
-    """A file that isomorph wrote records where its nodes come from; of others the source says it, if it is a file with
-    a value of this name."""
-    if node.origin.file or taps.source is None:
+    """A file that isomorph wrote from another format records where its nodes come from; of others the source says it,
+    if it is a file with a value of this name, else they say it themselves."""
+    if taps.source is None or node.origin.framework != taps.model.source[0]:
         return node.scope, node.origin
     known = taps.source.node(taps.origins[taps.names[node]])
     return (known.scope, known.origin) if known is not None and known.origin.file else (node.scope, node.origin)

@@ -45,6 +45,7 @@ from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runner import NATIVE, Result, Signature, TensorSpec
 from isomorph.validators.runners.torch_device import Device, environment
 from isomorph.validators.runners.torch_double import WIDE, in_double, widened
+from isomorph.validators.runners.torch_pieces import gives_first_alone, run_piece
 from isomorph.validators.runners.torch_quantized import register_operators
 from isomorph.validators.runners.torch_train import train
 from isomorph.validators.runners.torch_versions import loadable
@@ -285,6 +286,12 @@ class _GraphRunner:
         given = dict(zip(self.input_names, arguments, strict=True))
         return Result({**results, **self._states.after(module, given)}, kept)
 
+    def run_piece(self, feeds: Mapping[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        """The values `wanted` from those of `feeds`, both named as taps."""
+        if self._states.inputs():
+            raise NotImplementedError("the program keeps states from run to run")
+        return run_piece(self._module, feeds, wanted, Device.tensor)
+
     def train(self, inputs: Mapping[str, np.ndarray], exercise: Exercise, precision: str) -> Trained:
         arguments = [Device.tensor(inputs[name]) for name in self.input_names]
         if precision == NATIVE:
@@ -305,7 +312,8 @@ class _GraphRunner:
 
 
 def _interpret(module: Any, arguments: Sequence[torch.Tensor], taps: Sequence[str], kept: dict[str, np.ndarray]) -> Any:
-    """Run the module; values named in `taps` are copied when they are made, before a later op writes into them."""
+    """Run the module; values named in `taps` are copied when they are made, before a later op writes into them. An op
+    with several results, of which the first alone is used (an LSTM's sequence), has that for its value."""
     if not taps:
         return module(*arguments)
     wanted = set(taps)
@@ -313,8 +321,10 @@ def _interpret(module: Any, arguments: Sequence[torch.Tensor], taps: Sequence[st
     class Tapping(torch.fx.Interpreter):
         def run_node(self, n: torch.fx.Node) -> Any:
             value = super().run_node(n)
-            if n.name in wanted and isinstance(value, torch.Tensor):
-                kept[n.name] = as_numpy(value.detach().clone())
+            if n.name in wanted:
+                first = value[0] if isinstance(value, (tuple, list)) and gives_first_alone(n) else value
+                if isinstance(first, torch.Tensor):
+                    kept[n.name] = as_numpy(first.detach().clone())
             return value
 
     return Tapping(module).run(*arguments)
@@ -388,6 +398,10 @@ class ProgramRunner:
 
     def run(self, inputs: Mapping[str, np.ndarray], *, taps: Sequence[str] = (), precision: str = "native") -> Result:
         return self._runner.run(inputs, taps=taps, precision=precision)
+
+    def run_piece(self, feeds: Mapping[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        """See localization/piece.py."""
+        return self._runner.run_piece(feeds, wanted)
 
     def train(self, inputs: Mapping[str, np.ndarray], exercise: Exercise, precision: str = "native") -> Trained:
         return self._runner.train(inputs, exercise, precision)

@@ -116,7 +116,8 @@ def _describe_error(error: Exception) -> Message:
         body = {"what": error.what, "because": error.because, "try": error.advice, "exception": type(error).__name__}
         return Message("error", body)
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    what = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:600]
+    named = "" if isinstance(error, NotImplementedError) else f"{type(error).__name__}: "
+    what = f"{named}{lines[0] if lines else 'no message'}"[:600]
     return Message(
         "error",
         {"what": what, "because": lines[-1][:400] if len(lines) > 1 else None, "exception": type(error).__name__},

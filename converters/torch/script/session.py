@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from isomorph.converters.frames import user_frame
 from isomorph.converters.torch.importer import Importer
-from isomorph.converters.torch.program import Block, Computed, Program, ProgramNode, Ref, user_frame
+from isomorph.converters.torch.program import Block, Computed, Program, ProgramNode, Ref
 from isomorph.converters.torch.script.recording import Recording, free_in, memory_of, root_of
 from isomorph.converters.torch.script.results import count_of, decided_types, evaluated
 from isomorph.converters.torch.script.schemas import Schema

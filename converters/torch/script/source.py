@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from isomorph.converters.torch.program import of_torch
+from isomorph.converters.frames import of_torch
 from isomorph.converters.torch.script.syntax import parse, qualified_name
 from isomorph.errors import MalformedError, ModelError
 
