@@ -372,7 +372,8 @@ class _Trial:
         self.say("looking for the culprit")
         worst = guilty.worst.case if guilty is not None and guilty.worst is not None else None
         run = misshapen or next(run for run in runs if run.case.describe() == worst)
-        return localize(target, self.named, self.right, run.case, report.pairing, declared=self.declared)
+        other = [each.case for each in runs if each.case.family != run.case.family and not each.shapes][:1]
+        return localize(target, self.named, self.right, [run.case, *other], report.pairing, declared=self.declared)
 
 
 def _counterexample(report: Report, runs: Sequence[Run]) -> Case | None:

@@ -12,7 +12,7 @@ Where the target's runner cannot run an op by itself, the first value beyond its
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,9 +91,40 @@ class Localization:
 
 
 def localize(
-    target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing, *, declared: Precision | None = None
+    target: Subject,
+    left: Runner,
+    right: Runner,
+    cases: Sequence[Case],
+    pairing: Pairing,
+    *,
+    declared: Precision | None = None,
 ) -> Localization:
-    """The first culprit on this case. A model that cannot be localized is no error: `note` says why."""
+    """The culprits on the first case, and those that the others show besides: what one hardly depends on may be plain
+    in another. A model that cannot be localized is no error: `note` says why."""
+    found, *further = (_on_case(target, left, right, case, pairing, declared=declared) for case in cases)
+    for more in further:
+        found = _joined(found, more)
+    return found
+
+
+def _joined(found: Localization, more: Localization) -> Localization:
+    """The culprits of two cases, each once, in topological order; what was compared is that of the first case."""
+    if found.piece is None or more.piece is None:
+        return found
+    known = [found, *found.others]
+    names = {each.target for each in known}
+    new = [each for each in (more, *more.others) if each.target not in names and each.piece is not None]
+    place = {layer.target: index for index, layer in enumerate(found.layers)}
+    ordered = sorted([*known, *new], key=lambda each: place.get(each.target, len(place)))
+    states = {each.target: "culprit" for each in new}
+    layers = tuple(replace(layer, state=states.get(layer.target, layer.state)) for layer in found.layers)
+    rest = tuple(replace(each, others=(), propagated=0, layers=()) for each in ordered[1:])
+    return replace(ordered[0], others=rest, propagated=found.propagated, layers=layers)
+
+
+def _on_case(
+    target: Subject, left: Runner, right: Runner, case: Case, pairing: Pairing, *, declared: Precision | None
+) -> Localization:
     try:
         taps = compare_taps(target, left, right, case, pairing, whole=True, declared=declared)
     except NoTaps as reason:
