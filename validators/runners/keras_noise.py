@@ -98,7 +98,11 @@ class _InTensorFlow:
             f"input_{i}": tensorflow.TensorSpec((*each.shape[:1], *rest), keras.backend.standardize_dtype(each.dtype))
             for i, (each, rest) in enumerate(zip(network.inputs, sizes, strict=True))
         }
-        function = tensorflow.function(traced, autograph=False).get_concrete_function(**specs)
+        try:
+            function = tensorflow.function(traced, autograph=False).get_concrete_function(**specs)
+        except (TypeError, ValueError, AttributeError) as error:
+            said = str(error).strip().splitlines() or [""]
+            raise NotImplementedError(f"the network cannot be traced by TensorFlow: {said[0]}") from error
         return MovedFunctions(function, function.structured_outputs), outputs, known
 
 
