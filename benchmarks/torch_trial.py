@@ -23,7 +23,8 @@ from isomorph.converters.torch.detection import exportable
 from isomorph.errors import IsomorphError, RunnerError, UnsupportedError
 from isomorph.validators.runner import ModelFile, Result
 from isomorph.validators.runners.onnxruntime import OnnxRunner
-from isomorph.validators.runners.torch import ProgramRunner, as_numpy
+from isomorph.validators.runners.torch_program import ProgramRunner
+from isomorph.validators.runners.torch_signature import as_numpy
 from isomorph.validators.trial import judge
 
 __all__ = ["Limits", "attempt"]

@@ -168,7 +168,7 @@ def _module(precision: str) -> Callable[[Pair, Path], Target | None]:
     """The PyTorch module itself in another type, exported again."""
 
     def open_(pair: Pair, path: Path) -> Target | None:
-        from isomorph.validators.runners.torch import ProgramRunner
+        from isomorph.validators.runners.torch_program import ProgramRunner
 
         if pair.name not in NETWORKS:
             return None

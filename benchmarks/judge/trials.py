@@ -57,7 +57,7 @@ def open_source(pair: Pair) -> Any:
 def open_program(path: Path) -> Runner:
     import torch
 
-    from isomorph.validators.runners.torch import ProgramRunner
+    from isomorph.validators.runners.torch_program import ProgramRunner
     from isomorph.validators.runners.torch_versions import loadable
 
     torch.set_num_threads(1)

@@ -80,7 +80,7 @@ class _Torch:
     """A program by PyTorch itself, under other settings."""
 
     def __init__(self, path: Path, *, channels_last: bool = False, threads: int = 1, onednn: bool = True) -> None:
-        from isomorph.validators.runners.torch import ProgramRunner
+        from isomorph.validators.runners.torch_program import ProgramRunner
 
         program = torch.export.load(loadable(str(path)))
         if channels_last:

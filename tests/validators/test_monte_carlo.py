@@ -17,7 +17,7 @@ from isomorph.validators.compare import NOISE_ULPS, compare_float, unit_roundoff
 from isomorph.validators.monte_carlo import DRAWS, Noise
 from isomorph.validators.runner import FLOAT64, NATIVE, Result
 from isomorph.validators.runners.onnxruntime import OnnxRunner
-from isomorph.validators.runners.torch import CallableRunner
+from isomorph.validators.runners.torch_live import CallableRunner
 
 UNIT = unit_roundoff(np.dtype(np.float32))
 Edit = Callable[[onnx.ModelProto], None]

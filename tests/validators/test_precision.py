@@ -25,7 +25,7 @@ from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.precision import NAMES, Precision
 from isomorph.validators.reports import schema
 from isomorph.validators.runners.onnxruntime import OnnxRunner
-from isomorph.validators.runners.torch import CallableRunner
+from isomorph.validators.runners.torch_live import CallableRunner
 
 Edit = Callable[[onnx.ModelProto], object]
 HALF = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from isomorph.validators.monte_carlo import Noise
 from isomorph.validators.runners.torch_quantized import quantized_in_double
 
-__all__ = ["EXACT", "WIDE", "Noisy", "in_double", "widened"]
+__all__ = ["EXACT", "WIDE", "Noisy", "doubled", "in_double", "widened"]
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 WIDE = {**dict.fromkeys(_NARROW, torch.float64), torch.complex64: torch.complex128}
@@ -174,3 +175,33 @@ def _lengths(name: str, args: Sequence[Any]) -> list[int]:
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
+
+
+def doubled(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy in float64 and complex128, tensors that are plain attributes included."""
+    for part in module.modules():
+        for name, value in [*part._buffers.items(), *vars(part).items()]:
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                setattr(part, name, value.detach())  # a state that gradients were followed through
+    double = copy.deepcopy(module, _sharing(module))
+    known: dict[Any, tuple[torch.Tensor, torch.Tensor]] = {}  # the narrow ones, too: no memory is used again meanwhile
+    for part in double.modules():
+        tensors = (*part.parameters(recurse=False), *part.buffers(recurse=False), *vars(part).values())
+        for held in tensors:
+            if isinstance(held, torch.Tensor) and held.dtype in WIDE:
+                place = (held.data_ptr(), held.shape, held.stride(), held.dtype) if held.numel() else id(held)
+                narrow = held.data
+                held.data = known.setdefault(place, (narrow, widened(narrow)))[1]  # a cache of two names stays one
+    return double
+
+
+def _sharing(module: torch.nn.Module) -> dict[int, Any]:
+    """A memo for copy.deepcopy under which the copy's tensors have the memory of the module's: they are replaced."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for held in (*part._parameters.values(), *part._buffers.values()):
+            if type(held) is torch.nn.Parameter and held.dtype in WIDE:
+                memo[id(held)] = torch.nn.Parameter(held.detach(), requires_grad=False)
+            elif type(held) is torch.Tensor and held.dtype in WIDE:
+                memo[id(held)] = held.detach()
+    return memo

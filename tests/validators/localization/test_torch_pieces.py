@@ -36,7 +36,7 @@ def program() -> Any:
 
 
 def test_each_node_by_itself(program: Any) -> None:
-    from isomorph.validators.runners.torch import ProgramRunner
+    from isomorph.validators.runners.torch_program import ProgramRunner
 
     runner = ProgramRunner(program)
     rng = np.random.default_rng(0)
