@@ -12,7 +12,7 @@ changes, each the largest over outputs and cases, T being the clean file in floa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from isomorph.converters.formats import by_name
+from isomorph.converters.formats import by_name, identify
 from isomorph.ir import DType
 from isomorph.ir.evaluate import evaluate
 
@@ -36,6 +36,7 @@ REFERENCED = 4
 """Cases that onnx.reference is asked about: it is slow."""
 FLOOR = 4 * 2.0**-24
 Arrays = Mapping[str, np.ndarray]
+Evaluator = Callable[[Path, Sequence[Arrays]], Iterator[Arrays | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,15 @@ class Change:
 class Truth:
     """The clean file's float64 answers, and how far from them a faulty file's are."""
 
-    def __init__(self, clean: Path, cases: Sequence[Arrays], native: Sequence[Arrays]) -> None:
+    def __init__(
+        self,
+        clean: Path,
+        cases: Sequence[Arrays],
+        native: Sequence[Arrays],
+        second: tuple[str, Evaluator] | None = None,
+    ) -> None:
+        """`second` is asked where isomorph's evaluator is not enough; by default onnx.reference."""
+        self._evaluators = (("evaluator", _evaluated), second or ("onnx.reference", _referenced))
         self._cases = cases
         self._native = native
         self._answers: dict[str, list[Arrays]] = {"evaluator": _all(_evaluated(clean, cases))}
@@ -59,7 +68,7 @@ class Truth:
     def change(self, faulty: Path) -> Change:
         """Compare a faulty file."""
         found: list[Change] = []
-        for who, ask in (("evaluator", _evaluated), ("onnx.reference", _referenced)):
+        for who, ask in self._evaluators:
             if who not in self._answers:
                 self._answers[who] = _all(ask(self._clean, self._cases[:REFERENCED]))
             clean = self._answers[who]
@@ -109,7 +118,7 @@ def _distance(r: np.ndarray, f: np.ndarray, t: np.ndarray) -> tuple[float, float
 def _evaluated(path: Path, cases: Sequence[Arrays]) -> Iterator[Arrays | None]:
     """An answer for each case; None once it cannot be had."""
     try:
-        model = by_name("onnx").load_reader()(path)
+        model = by_name(identify(path).name).load_reader()(path)
         with np.errstate(all="ignore"):
             yield from (evaluate(model, case, precision=DType.FLOAT64) for case in cases)
     except Exception as error:  # whatever it lacks, the other evaluator is asked
