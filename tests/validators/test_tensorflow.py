@@ -41,9 +41,19 @@ class Model(tf.Module):
         return {"y": h[:, 0, 0, :]}
 
 class Resized(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, 5, 2], tf.float32, name="x")])
+    def __call__(self, x):
+        forms = {"plain": {}, "aligned": {"align_corners": True}, "centred": {"half_pixel_centers": True}}
+        sizes = {"up": [7, 9], "down": [3, 1]}
+        return {
+            f"{name}_{form}": tf.raw_ops.ResizeBilinear(images=x, size=size, **how)
+            for form, how in forms.items() for name, size in sizes.items()
+        }
+
+class Bicubic(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([1, 4, 4, 1], tf.float32, name="x")])
     def __call__(self, x):
-        return {"y": tf.raw_ops.ResizeBilinear(images=x, size=[8, 8])}
+        return {"y": tf.raw_ops.ResizeBicubic(images=x, size=[8, 8])}
 
 class Cancelling(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
@@ -64,7 +74,8 @@ class Named(tf.Module):
 folder = sys.argv[1]
 w = np.load(folder + "/w.npy")
 wrong = w.astype(np.float16).astype(np.float32)
-models = {"m": Model(w), "wrong": Model(wrong), "resized": Resized(), "cancelling": Cancelling(), "named": Named(w)}
+models = {"m": Model(w), "wrong": Model(wrong), "cancelling": Cancelling(), "named": Named(w)}
+models.update({"resized": Resized(), "bicubic": Bicubic()})
 for name, model in models.items():
     tf.saved_model.save(model, folder + "/" + name, signatures=model.__call__.get_concrete_function())
 """
@@ -99,10 +110,23 @@ def test_loops_branches_and_normalization_in_float64(folder: Path, running: Work
 def test_an_op_without_double_is_named(folder: Path) -> None:
     x = np.zeros((1, 4, 4, 1), np.float32)
     with (
-        Worker(ModelFile(folder / "resized", "saved-model"), role="reference") as worker,
-        pytest.raises((RunnerError, NotImplementedError), match="ResizeBilinear"),
+        Worker(ModelFile(folder / "bicubic", "saved-model"), role="reference") as worker,
+        pytest.raises((RunnerError, NotImplementedError), match="ResizeBicubic"),
     ):
         worker.run({"x": x}, precision="float64")
+
+
+def test_bilinear_resizing_in_float64(folder: Path) -> None:
+    """Six forms of the kernel, whose own result is float32, and the noise of an implementation in them."""
+    x = np.random.default_rng(2).normal(size=(2, 4, 5, 2)).astype(np.float32)
+    with Worker(ModelFile(folder / "resized", "saved-model"), role="reference") as worker:
+        own, wide = worker.run({"x": x}).outputs, worker.run({"x": x}, precision="float64").outputs
+        noisy = worker.run({"x": x}, precision=str(Noise(2.0**-24, 1))).outputs
+    assert len(own) == 6
+    for name, values in own.items():
+        assert wide[name].dtype == np.float64
+        assert np.abs(values - wide[name]).max() < 4e-6, name  # the kernel has float32 coordinates
+        assert 0 < np.abs(noisy[name] - wide[name]).max() < 4e-6, name
 
 
 def test_noise_in_loops_branches_and_normalization(running: Worker) -> None:

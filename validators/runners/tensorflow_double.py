@@ -6,6 +6,8 @@ whose kernels are float only, is replaced by its definition,
 
     y = (x - mean) · scale / sqrt(variance + epsilon) + offset        over the last axis (NHWC, NDHWC)
 
+and so is bilinear resizing (tensorflow_resize.py). Neither is where it stands inside of a function.
+
 An op that has a fixed float operand or result, that does not permit double, or that reads the bits of a float has no
 float64 form and is refused by name.
 See: tensorflow/core/framework/{op_def,attr_value,function}.proto; tf.raw_ops.FusedBatchNormV3.
@@ -22,6 +24,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 
 from isomorph.validators.runners.tensorflow_frozen import FrozenFunction
+from isomorph.validators.runners.tensorflow_resize import call_resize
 
 __all__ = ["CENTRED", "EPSILON", "DoubleFunction"]
 
@@ -80,6 +83,8 @@ def _widened(graph: Any, suffix: str) -> Any:
     for node in graph.node:
         if node.op in _BATCH_NORMS:
             _normalize_by_definition(node, result, read)
+        elif node.op == "ResizeBilinear":
+            call_resize(node, result, tensorflow.as_dtype(_wide(node.attr["T"].type)))
         else:
             _widen_node(node, functions)
             result.node.add().CopyFrom(node)
