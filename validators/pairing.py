@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from isomorph.errors import MalformedError, UsageError
 from isomorph.validators.precision import Precision
 from isomorph.validators.runner import Capture, ModelFile, Signature, Subject, TensorSpec
 
-__all__ = ["Map", "Pair", "Pairing", "fits", "pair", "parse_map", "recorded"]
+__all__ = ["Map", "Pair", "Pairing", "common_sizes", "fits", "missing_sizes", "pair", "parse_map", "recorded"]
 
 _RECORD_LIMIT = 64 << 20
 
@@ -247,6 +247,33 @@ def fits(source: TensorSpec, target: TensorSpec, perm: tuple[int, ...] | None) -
     return len(shape) == len(target.shape) and all(
         isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(shape, target.shape, strict=True)
     )
+
+
+def common_sizes(mine: Signature, theirs: Signature, pairing: Pairing) -> Signature:
+    """The source's signature with each named dimension that the target fixes or bounds held to that."""
+    by_target = {spec.name: spec for spec in theirs.inputs}
+    dims = dict(mine.dims)
+    for p in pairing.inputs:
+        spec = next(spec for spec in mine.inputs if spec.name == p.source)
+        shape = spec.shape if p.perm is None else tuple(spec.shape[axis] for axis in p.perm)
+        for size, there in zip(shape, by_target[p.target].shape, strict=True):
+            if not isinstance(size, str) or size not in dims:
+                continue
+            low, high = (there, there) if isinstance(there, int) else theirs.dims.get(there, (1, None))
+            mine_low, mine_high = dims[size]
+            highest = min((bound for bound in (high, mine_high) if bound is not None), default=None)
+            dims[size] = (max(low, mine_low), highest)
+    return replace(mine, dims=dims)
+
+
+def missing_sizes(mine: Signature, narrowed: Signature) -> list[str]:
+    """What the target takes less of than the source, in words."""
+    notes = []
+    for name, (low, high) in narrowed.dims.items():
+        if (low, high) != mine.dims[name]:
+            span = f"{low} only" if low == high else f"from {low} to {high}" if high is not None else f"{low} and more"
+            notes.append(f"the target takes `{name}` of {span}; nothing is said of other sizes")
+    return notes
 
 
 def _notes(inputs: Sequence[Pair], outputs: Sequence[Pair]) -> list[str]:

@@ -24,7 +24,7 @@ from isomorph.validators.localization.witness import call_witnesses
 from isomorph.validators.lowered import CastInputs, input_ranges, shown_precision
 from isomorph.validators.monte_carlo import NoisySource
 from isomorph.validators.outputs import Outputs
-from isomorph.validators.pairing import Map, Pairing, pair, parse_map
+from isomorph.validators.pairing import Map, Pairing, common_sizes, missing_sizes, pair, parse_map
 from isomorph.validators.precision import Precision
 from isomorph.validators.ranges import Ranges
 from isomorph.validators.report import Report, Tried
@@ -95,7 +95,7 @@ def validate(
         report = trial.run(data, seed, wanted)
         if train and not report.pairing.problems:
             say("training both sides")
-            cases = plan(_narrow(*report.signatures, report.pairing), seed)
+            cases = plan(common_sizes(*report.signatures, report.pairing), seed)
             report.add_training(judge_training(left, right, target, report.pairing, cases, steps=train, seed=seed))
         reduced = None if reduce is None else _reduced(reduce, target, report, right)
     if certificate is not None and isinstance(asked, Recorder):
@@ -203,8 +203,8 @@ class _Trial:
             report.culprit = Localization(note="not looked for: the signatures differ")
             return report
         ranges = self._ranges(pairing)
-        narrowed = _narrow(mine, theirs, pairing)
-        self.notes += _narrower(mine, narrowed)
+        narrowed = common_sizes(mine, theirs, pairing)
+        self.notes += missing_sizes(mine, narrowed)
         cases = self._cases(narrowed, ranges, seed)
         sides = Sides(self.left, self.right, pairing, self._noisy(cases, ranges), self.say)
         runs = sides.run(cases, seed)
@@ -283,7 +283,7 @@ class _Trial:
         planned: dict[tuple[tuple[str, tuple[int, int | None]], ...], list[Case]] = {}
 
         def cases(pairing: Pairing) -> list[Case]:
-            narrowed = _narrow(*report.signatures, pairing)
+            narrowed = common_sizes(*report.signatures, pairing)
             key = tuple(sorted(narrowed.dims.items()))
             if key not in planned:
                 given = [] if self.data is None else data_cases(self.data, narrowed, report.seed)[0]
@@ -386,16 +386,6 @@ def _counterexample(report: Report, runs: Sequence[Run]) -> Case | None:
     return next(run.case for run in runs if run.case.describe() == name)
 
 
-def _narrower(mine: Signature, narrowed: Signature) -> list[str]:
-    """What the target takes less of than the source."""
-    notes = []
-    for name, (low, high) in narrowed.dims.items():
-        if (low, high) != mine.dims[name]:
-            span = f"{low} only" if low == high else f"from {low} to {high}" if high is not None else f"{low} and more"
-            notes.append(f"the target takes `{name}` of {span}; nothing is said of other sizes")
-    return notes
-
-
 def _is_whole(array: np.ndarray) -> bool:
     if array.dtype.kind in "biu":
         return True
@@ -409,20 +399,3 @@ def _unit_of(signature: Signature) -> float:
     """The unit roundoff of a source: of the finest float type among its inputs and outputs."""
     types = [DType.of(spec.dtype) for spec in (*signature.inputs, *signature.outputs)]
     return finest_unit(np.empty(0, dtype.numpy) for dtype in types if dtype is not DType.STRING)
-
-
-def _narrow(mine: Signature, theirs: Signature, pairing: Pairing) -> Signature:
-    """The source's signature with each named dimension that the target fixes or bounds held to that."""
-    by_target = {spec.name: spec for spec in theirs.inputs}
-    dims = dict(mine.dims)
-    for p in pairing.inputs:
-        spec = next(spec for spec in mine.inputs if spec.name == p.source)
-        shape = spec.shape if p.perm is None else tuple(spec.shape[axis] for axis in p.perm)
-        for size, there in zip(shape, by_target[p.target].shape, strict=True):
-            if not isinstance(size, str) or size not in dims:
-                continue
-            low, high = (there, there) if isinstance(there, int) else theirs.dims.get(there, (1, None))
-            mine_low, mine_high = dims[size]
-            highest = min((bound for bound in (high, mine_high) if bound is not None), default=None)
-            dims[size] = (max(low, mine_low), highest)
-    return replace(mine, dims=dims)
