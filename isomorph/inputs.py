@@ -162,6 +162,7 @@ def open_data(text: str | None, images: str | None = None, *, notify: Callable[[
     return _called(text)
 
 
+_DUE = 'return {"x": array, ...}, or several of them'
 DATA_CASES = 16
 """How many sets of inputs are taken from the user's function."""
 
@@ -173,11 +174,13 @@ def _called(reference: str) -> list[Mapping[str, np.ndarray]]:
     function = import_callable(reference)
     with users_code(reference):
         made = function()
+        if not isinstance(made, Iterable):
+            raise UsageError(f"`{reference}` gave {type(made).__name__} where inputs by name were due", advice=_DUE)
         found = [made] if isinstance(made, Mapping) else list(itertools.islice(iter(made), DATA_CASES))
     for each in found:
         if not isinstance(each, Mapping) or not all(isinstance(name, str) for name in each):
             kind = type(each).__name__
-            raise UsageError(f"`{reference}` gave {kind} where inputs by name were due", advice='{"x": array, ...}')
+            raise UsageError(f"`{reference}` gave {kind} where inputs by name were due", advice=_DUE)
     if not found:
         raise UsageError(f"`{reference}` gave no inputs")
     return [{name: np.asarray(value) for name, value in each.items()} for each in found]

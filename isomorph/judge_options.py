@@ -126,6 +126,15 @@ class Judging:
             "precision": self.precision,
         }
 
+    def written(self) -> list[Path]:
+        """The files that `--reduce` writes."""
+        if self.reduce is None:
+            return []
+        return [
+            self.reduce,
+            *(self.reduce.with_name(f"{self.reduce.name}.{what}.npz") for what in ("inputs", "expected")),
+        ]
+
     def opened(self) -> Data:
         """The user's inputs."""
         from isomorph import screen

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from isomorph.errors import UsageError
 from isomorph.records import record
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ class Saving:
     counterexample: Path | None = None
     certificate: Path | None = None
 
-    def check(self) -> None:
-        """Raise UsageError for what cannot be written, before anything is run."""
+    def check(self, beside: Sequence[Path], read: Sequence[Path]) -> None:
+        """Raise UsageError for what cannot be written, before anything is run. `beside` are the other files that the
+        command writes, `read` those that it reads."""
         from isomorph.validators.certificates.certificate import check_certificate_path
         from isomorph.validators.counterexample import check_counterexample_path
         from isomorph.validators.reports import check_report_path
@@ -69,6 +71,10 @@ class Saving:
             check_counterexample_path(self.counterexample)
         if self.certificate is not None:
             check_certificate_path(self.certificate)
+            beside = [*beside, self.certificate, self.certificate.with_name(f"{self.certificate.name}.npz")]
+        if self.counterexample is not None:
+            beside = [*beside, self.counterexample]
+        _check_distinct([*self.reports, *beside], read)
 
     def save(self, report: Report, replay: Callable[[Path], str]) -> dict[str, Any]:
         """Write it all; returns the report as `--json` prints it. `replay` spells the command for a file of inputs."""
@@ -84,6 +90,17 @@ class Saving:
         content = {"command": "validate", **report.as_dict()}
         write_reports(content, self.reports)
         return content
+
+
+def _check_distinct(written: Sequence[Path], read: Sequence[Path]) -> None:
+    """Raise UsageError if a file would be written over what the command reads, or writes itself."""
+    taken = {path.resolve(): "is read, and would be written over" for path in read if path.exists()}
+    for path in written:
+        if path.exists() and not path.is_file():
+            continue  # a device: /dev/null takes as much as there is
+        if (why := taken.get(path.resolve())) is not None:
+            raise UsageError(f"{path} {why}", advice="name another file")
+        taken[path.resolve()] = "is named for two outputs"
 
 
 def spell_command(source: str, target: str, options: Mapping[str, Any]) -> str:

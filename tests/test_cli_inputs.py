@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from isomorph.errors import MalformedError, UsageError
-from isomorph.inputs import parse_inputs, read_data, read_inputs
+from isomorph.inputs import open_data, parse_inputs, read_data, read_inputs
 from isomorph.ir import DType, Sym
+from isomorph.report_options import Saving
 
 
 def test_shapes_with_numbers_names_and_expressions() -> None:
@@ -65,3 +66,41 @@ def test_data_is_read_by_name_and_never_unpickled(tmp_path: Path) -> None:
         read_data(tmp_path / "cut.npz")
     with pytest.raises(UsageError, match="no such file"):
         read_data(tmp_path / "nothing.npz")
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("return 5", "gave int where inputs by name were due"),
+        ("return None", "gave NoneType where inputs by name were due"),
+        ("return [[1, 2]]", "gave list where inputs by name were due"),
+        ("return []", "gave no inputs"),
+        ("raise SystemExit(7)", "raised SystemExit: 7"),
+        ("raise RuntimeError('no data today')", "raised RuntimeError: no data today"),
+    ],
+)
+def test_a_function_that_gives_no_inputs(
+    made: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    name = f"loader_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(f"def data():\n    {made}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as raised:
+        open_data(f"{name}:data", None)
+    assert said in raised.value.what
+
+
+def test_outputs_go_to_files_of_their_own(tmp_path: Path) -> None:
+    """Nor over what is read. The certificate is two files."""
+    certificate, page, inputs = tmp_path / "c.json", tmp_path / "page.html", tmp_path / "inputs.npz"
+    inputs.write_bytes(b"")
+    Saving([page], tmp_path / "worst.npz", certificate).check([Path("/dev/null"), Path("/dev/null")], [inputs])
+    for saving, beside, said in (
+        (Saving([page, page]), [], "page.html is named for two outputs"),
+        (Saving([page], None, certificate), [certificate], "c.json is named for two outputs"),
+        (Saving((), tmp_path / "c.json.npz", certificate), [], "c.json.npz is named for two outputs"),
+        (Saving((), inputs), [], "inputs.npz is read, and would be written over"),
+    ):
+        with pytest.raises(UsageError) as raised:
+            saving.check(beside, [inputs])
+        assert said in raised.value.what

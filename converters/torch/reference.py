@@ -56,7 +56,7 @@ def users_code(reference: str) -> Iterator[None]:
         yield
     except IsomorphError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise UsageError(
             f"python:{reference} raised {type(error).__name__}: {error}",

@@ -73,7 +73,8 @@ def command(  # noqa: PLR0917 (click passes by name)
     from isomorph.sources import locate
 
     judging, saving = Judging(**options), Saving(reports, counterexample, certificate)
-    saving.check()
+    printed = [Path(json_path)] if json_path not in (None, "-") else []
+    saving.check([*printed, *judging.written()], [Path(each) for each in (source, target, judging.data) if each])
     data = judging.opened()
     to_stdout = json_path == "-"
     with screen.progress(quiet=to_stdout) as progress:
