@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,9 +160,9 @@ def test_tflite_and_saved_models(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_backends_of_keras(backend: str, tmp_path: Path) -> None:
-    pytest.importorskip("keras")
-    pytest.importorskip(backend)
+def test_backends_of_keras(backend: str, tmp_path: Path, requires: Callable[..., None]) -> None:
+    """Neither is imported here: TensorFlow must not come before PyTorch in one process."""
+    requires("keras", backend)
     path = tmp_path / "m.keras"
     script = (
         "import sys, keras\n"
