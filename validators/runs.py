@@ -19,6 +19,7 @@ from isomorph.validators.distribution import rounding
 from isomorph.validators.inputs import Case
 from isomorph.validators.monte_carlo import NoisySource
 from isomorph.validators.pairing import Pairing
+from isomorph.validators.precision import Precision
 from isomorph.validators.runner import FLOAT64, Arrays, Runner
 
 __all__ = ["Progress", "Run", "Sides", "finest_unit"]
@@ -45,17 +46,28 @@ class Run:
 class Sides:
     """The source and the target of a trial, asked case by case.
 
+    allowed    the class whose types the target's outputs may have; None: only the source's
     drawn      outputs of the source that depend on random numbers
     no_double  why the source has no float64 run; None where it has one
     blockers   why nothing can be proven equal; `notes`, what the reader of the report should know
     """
 
-    def __init__(self, left: Runner, right: Runner, pairing: Pairing, noisy: NoisySource, say: Progress) -> None:
+    def __init__(
+        self,
+        left: Runner,
+        right: Runner,
+        pairing: Pairing,
+        noisy: NoisySource,
+        say: Progress,
+        *,
+        allowed: Precision | None,
+    ) -> None:
         self.left = left
         self.right = right
         self.pairing = pairing
         self.noisy = noisy
         self.say = say
+        self.allowed = allowed
         self.drawn: set[str] = set()
         self.no_double: str | None = None
         self.blockers: list[str] = []
@@ -116,9 +128,9 @@ class Sides:
 
     def _fits(self, source: np.dtype, target: np.dtype) -> bool:
         """Whether an output of the target may have this type."""
-        if source == target or self.noisy.declared is None:
+        if source == target or self.allowed is None:
             return source == target
-        return self.noisy.declared.lowers(DType.of(source).value, DType.of(target).value)
+        return self.allowed.lowers(DType.of(source).value, DType.of(target).value)
 
     def _settle_sizes(self, run: Run) -> None:
         """Sizes that data decide (how many boxes are kept) may be rounding's choice: then the case says nothing."""

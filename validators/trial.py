@@ -140,6 +140,9 @@ def judge(
 
 
 class _Trial:
+    """One trial. `declared` is the class that the target is held to, the source's own where nobody declared one
+    (`implied`); `allowed`, the class whose types it may have: only a declared one."""
+
     def __init__(
         self,
         source: Subject | None,
@@ -165,7 +168,6 @@ class _Trial:
         own = self._of_the_source(source)
         self.implied = own is not None and (declared is None or declared.unit <= own.unit)
         declared = own if self.implied else declared
-        self.right = right if declared is None else CastInputs(right)
         self.data: Data | None = None
         shown = shown_precision(target)
         if declared is not None and declared.bits and shown is not None and shown.bits:
@@ -174,6 +176,8 @@ class _Trial:
             declared = None  # the source's own precision is no finer
         self.shown = shown
         self.declared = declared
+        self.allowed = None if self.implied else declared
+        self.right = right if self.allowed is None else CastInputs(right)
 
     def _of_the_source(self, source: Subject | None) -> Precision | None:
         """The class of a source in float16 or bfloat16, as its inputs and outputs or its weights show; else None."""
@@ -187,7 +191,7 @@ class _Trial:
 
     def run(self, data: Data | None, seed: int, maps: Sequence[Map]) -> Report:
         mine, theirs = self.left.signature(), self.right.signature()
-        pairing = pair(mine, theirs, maps, self.subjects[1], self.declared)
+        pairing = pair(mine, theirs, maps, self.subjects[1], self.allowed)
         self.data = data
         self.notes += (
             [f"source: {note}" for note in mine.notes]
@@ -206,7 +210,9 @@ class _Trial:
         narrowed = common_sizes(mine, theirs, pairing)
         self.notes += missing_sizes(mine, narrowed)
         cases = self._cases(narrowed, ranges, seed)
-        sides = Sides(self.left, self.right, pairing, self._noisy(cases, ranges), self.say)
+        noisy = self._noisy(cases, ranges)
+        report.precision = self.declared
+        sides = Sides(self.left, self.right, pairing, noisy, self.say, allowed=self.allowed)
         runs = sides.run(cases, seed)
         outputs = Outputs(sides, runs, seed)
         report.outputs = [outputs.judge(each) for each in pairing.outputs]
@@ -275,7 +281,7 @@ class _Trial:
         declared class, and where values are drawn at random, none is tried."""
         if (
             self.drawn
-            or self.declared is not None
+            or self.allowed is not None
             or all(p.how == "recorded" for p in (*report.pairing.inputs, *report.pairing.outputs))
         ):
             return []

@@ -85,6 +85,16 @@ def test_a_half_precision_source_is_the_measure_of_its_own_class(judged: Judge) 
     report = judged(layer(WEIGHTS["w"]), layer(WEIGHTS["w"] * 1.01))
     assert report.verdict is Verdict.DIFFERENT
     assert "the source itself is fp16" in " ".join(report.notes)
+    wide = model(
+        [("Cast", ["x"], "z", {"to": F32}), ("MatMul", ["z", "w"], "y", {})],
+        ("y", F32, ["N", 4]),
+        WEIGHTS,
+        input_type=f16,
+    )
+    for declared in (None, "fp16"):
+        report = judged(layer(WEIGHTS["w"]), wide, precision=declared)
+        assert report.verdict is Verdict.DIFFERENT
+        assert report.reasons == ["output `y` is float16, `y` of the target is float32"]
 
 
 def test_sizes_that_the_target_does_not_take_are_stated(judged: Judge) -> None:
