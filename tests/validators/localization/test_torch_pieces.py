@@ -55,6 +55,7 @@ def test_each_node_by_itself(program: Any) -> None:
         runner.run_piece(inputs, ["nothing"])
 
 
+@pytest.mark.requires("onnxscript")
 def test_every_culprit_in_a_program_and_in_what_torch_exports(program: Any, tmp_path: Path) -> None:
     """An ONNX file of torch.onnx has the program's names; files and lines are the source's."""
     import torch
