@@ -24,7 +24,7 @@ import click
 
 from isomorph import __version__
 from isomorph.deferred import defer
-from isomorph.errors import IsomorphError
+from isomorph.errors import IsomorphError, Terminated
 from isomorph.printable import printable
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -142,7 +142,7 @@ def _run(arguments: list[str]) -> int:
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     """SIGTERM unwinds the stack, so that temporary files go."""
-    raise SystemExit(EXIT_TERMINATED)
+    raise Terminated(EXIT_TERMINATED)
 
 
 def _fail(error: Exception, *, as_json: bool) -> int:

@@ -44,6 +44,7 @@ __all__ = [
     "RunnerError",
     "ShapeError",
     "TargetExistsError",
+    "Terminated",
     "UnknownFormatError",
     "UnsafeError",
     "Unsupported",
@@ -243,6 +244,10 @@ class UnsupportedError(ModelError):
     def as_dict(self) -> dict[str, object]:
         items = [{"op": item.op, "reason": item.reason, "where": item.where} for item in self.items]
         return {**super().as_dict(), "items": items}
+
+
+class Terminated(SystemExit):
+    """SIGTERM, which ends the process wherever it is; other SystemExit of the user's code are errors of that code."""
 
 
 def first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from isomorph.errors import IsomorphError, MissingExtraError, UsageError
+from isomorph.errors import IsomorphError, MissingExtraError, Terminated, UsageError
 from isomorph.ir import DType, Shape, Sym
 
 __all__ = ["argument_names", "example_inputs", "import_callable", "module_and_arguments", "users_code"]
@@ -54,7 +54,7 @@ def users_code(reference: str) -> Iterator[None]:
     """What the user's code raises is the user's: a UsageError that names the error and its innermost line."""
     try:
         yield
-    except IsomorphError:
+    except (IsomorphError, Terminated):
         raise
     except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
